@@ -1,0 +1,151 @@
+"""The chunk autoencoder: K token ids -> posterior over one latent vector -> K token ids (paper, section 2).
+
+Shapes: B batch (any number of leading dimensions), K tokens a chunk, L latent, H hidden, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.activations import ACT2FN
+
+from .config import AutoencoderConfig
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32 as the official code does."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
+
+
+class GatedMLP(nn.Module):
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_proj = nn.Linear(hidden, inner, bias=bias)
+        self.up_proj = nn.Linear(hidden, inner, bias=bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=bias)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """RMSNorm and gated MLP with a residual; no attention, so tokens meet only where they are squeezed together."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.mlp = GatedMLP(config)
+        self.layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.layernorm(x))
+
+
+class Encoder(nn.Module):
+    """Half of the layers run on each of the K tokens, then one squeeze, then the other half on the chunk."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_encoder_layers))
+        self.squeeze_layer = nn.Linear(config.patch_size * config.hidden_size, config.hidden_size)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.hidden_to_latent = nn.Linear(config.hidden_size, 2 * config.latent_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [B, K] -> posterior parameters [B, 2L]: mean, then log of the standard deviation."""
+        x = self.embed_tokens(ids)
+        half = len(self.encoder_layers) // 2
+        for layer in self.encoder_layers[:half]:
+            x = layer(x)
+        x = self.squeeze_layer(x.flatten(-2))
+        for layer in self.encoder_layers[half:]:
+            x = layer(x)
+        return self.hidden_to_latent(self.norm(x))
+
+
+class Decoder(nn.Module):
+    """The encoder in reverse; its output matrix is the encoder's embedding."""
+
+    def __init__(self, config: AutoencoderConfig, embedding: nn.Parameter):
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.lm_head_weight = embedding
+        self.latent_to_hidden = nn.Linear(config.latent_size, config.hidden_size)
+        self.decoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_decoder_layers))
+        self.expand_layer = nn.Linear(config.hidden_size, config.patch_size * config.hidden_size)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """latent [B, L] -> logits [B, K, V]."""
+        x = self.latent_to_hidden(latent)
+        half = len(self.decoder_layers) // 2
+        for layer in self.decoder_layers[:half]:
+            x = layer(x)
+        x = self.expand_layer(x).unflatten(-1, (self.patch_size, -1))
+        for layer in self.decoder_layers[half:]:
+            x = layer(x)
+        return F.linear(self.norm(x), self.lm_head_weight)
+
+
+class Autoencoder(PreTrainedModel):
+    """Encoder and decoder under the official names."""
+
+    config_class = AutoencoderConfig
+    base_model_prefix = "autoencoder"
+    _tied_weights_keys = {"decoder.lm_head_weight": "encoder.embed_tokens.weight"}
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, self.encoder.embed_tokens.weight)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.embed_tokens
+
+    def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """ids [B, K] -> mean [B, L] and standard deviation [B, L] of the posterior (paper, section 2.2)."""
+        mean, log_std = self.encoder(ids).chunk(2, dim=-1)
+        return mean, log_std.exp()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """latent [B, L] -> the likeliest token ids [B, K]."""
+        return self.decoder(latent).argmax(-1)
+
+    def forward(self, input_ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """The training objective (paper, section 2.2): reconstruction plus the clamped KL divergence.
+
+        input_ids [B, K] -> loss (scalar), logits [B, K, V], kl (nats a chunk). Input tokens and latent dimensions are
+        dropped with probability ``ae_dropout`` while the module is in training mode.
+        """
+        config = self.config
+        seen = input_ids
+        if self.training:
+            keep = torch.rand(input_ids.shape, generator=generator, device=input_ids.device) >= config.ae_dropout
+            seen = input_ids * keep  # the official code zeroes the id, not the embedding
+        mean, log_std = self.encoder(seen).chunk(2, dim=-1)
+        std = log_std.exp()
+        kl = 0.5 * (mean.square() + std.square() - 1 - 2 * log_std)
+        kl = kl.clamp(min=config.kl_clamp).sum(-1).mean()
+        latent = mean + std * torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        if self.training:
+            keep = torch.rand(latent.shape, generator=generator, device=latent.device) >= config.ae_dropout
+            latent = latent * keep / (1 - config.ae_dropout)
+        logits = self.decoder(latent)
+        reconstruction = F.cross_entropy(logits.flatten(0, -2).float(), input_ids.flatten())
+        loss = config.patch_size * reconstruction + config.kl_weight * kl
+        return {"loss": loss, "logits": logits, "kl": kl}
+
+
+AutoModel.register(AutoencoderConfig, Autoencoder)

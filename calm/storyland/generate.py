@@ -1,0 +1,79 @@
+"""Tells stories: draws a plot, a cast and one sentence form a beat, and remembers every word it has drawn."""
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+
+from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot
+
+HELD_OUT = 10_000_000
+"""Seeds from here up are never trained on."""
+
+
+class Memory(dict):
+    """The words of one story, drawn when a sentence first asks for them. Fresh draws (``:type``) are not kept."""
+
+    def __init__(self, plot: Plot, draw):
+        super().__init__()
+        self.plot, self.draw, self.grammar = plot, draw, load()
+
+    def choose(self, options):
+        return options[int(self.draw() * len(options))]
+
+    def __missing__(self, slot: str) -> str:
+        if slot.startswith("a."):
+            return article(self[slot[2:]])
+        if slot.startswith(":"):
+            return self.choose(self.grammar.words[slot[1:]])
+        role, name = split_slot(slot)
+        if not role:
+            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]])
+            return word
+        self._cast(role)
+        return self[slot]
+
+    def _cast(self, role: str) -> None:
+        """Draws a whole character at once, of a name and kind that nobody else in the story has."""
+        words = self.grammar.words
+        gender = "he" if self.draw() < 0.5 else "she"
+        while (name := self.choose(words[f"name.{gender}"])) in self.values():
+            pass
+        while (kind := self.choose(words["kind"])) in self.values():
+            pass
+        home, food = self.grammar.kinds[kind]
+        self[role] = name
+        self[f"{role}.kind"], self[f"{role}.home"], self[f"{role}.food"] = kind, home, food
+        self[f"{role}.trait"] = self.choose(words["trait"])
+        for slot, pronoun in zip(PRONOUN_SLOTS, PRONOUNS[gender]):
+            for key, word in ((slot, pronoun), (slot.capitalize(), pronoun.capitalize())):
+                self[f"{role}.{key}"] = word
+                if role == "A":
+                    self[key] = word
+
+
+@lru_cache(maxsize=None)
+def _template(form: str) -> str:
+    return SLOT.sub(r"%(\1)s", form.replace("%", "%%"))
+
+
+def _sentence(form: str, memory: Memory) -> str:
+    text = _template(form) % memory
+    return text if text[0] != '"' and text[0].isupper() else text[0].upper() + text[1:]
+
+
+def story(seed: int) -> str:
+    """The story of this seed, always the same: an announcement line (for half of the seeds), a newline, the story.
+
+    Seeds from ``HELD_OUT`` (10,000,000) up are kept out of all training.
+    """
+    draw = random.Random(seed).random
+    plots = load().plots
+    memory = Memory(plots[int(draw() * len(plots))], draw)
+    announcement = _sentence(memory.choose(memory.plot.announcements), memory) + "\n" if draw() < 0.5 else ""
+    told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
+    return announcement + " ".join(_sentence(memory.choose(beat.forms), memory) for beat in told)
+
+
+def corpus(n: int, seed: int = 0) -> Iterator[str]:
+    """``n`` stories, of the seeds ``seed``, ``seed + 1``, and so on."""
+    return (story(s) for s in range(seed, seed + n))

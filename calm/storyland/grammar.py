@@ -1,0 +1,182 @@
+"""Reads the grammar of Storyland from plain-text files.
+
+``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, ``grammar/plots/*.txt``
+the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text with slots:
+
+=============  =====================================================================================================
+``$A``         name of the hero (``$B`` the friend, ``$C`` the helper)
+``$A.kind``    the hero's kind; likewise ``trait``, ``home``, ``food`` (a kind has its own home and food)
+``$he``        the hero's pronoun, likewise ``$him $his $himself``; ``$B.he`` that of the friend; ``$He`` is capitalised
+``$thing``     a word of the type that the plot's header gives to ``thing``, the same through the whole story
+``$:colour``   a word of the type ``colour``, drawn afresh
+``$a.X``       the slot X with its article
+=============  =====================================================================================================
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "grammar"
+SLOT = re.compile(r"\$((?:a\.)?:?[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z]+)*)")
+ROLES = ("A", "B", "C")
+PRONOUNS = {"he": "he him his himself".split(), "she": "she her her herself".split()}
+PRONOUN_SLOTS = ("he", "him", "his", "himself")
+# What every plot may use without declaring it: slot -> word type.
+DEFAULT_TYPES = {
+    "place": "outdoors",
+    "weather": "weather",
+    "daypart": "daypart",
+    "treat": "treat",
+    "drink": "drink",
+    "virtue": "virtue",
+    "time": "time",
+}
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Sentence forms of which a story takes one; an optional beat is told in half of the stories."""
+
+    forms: tuple[str, ...]
+    optional: bool = False
+
+
+@dataclass
+class Plot:
+    """A story line: its name, the words of its announcement, the types of its slots, its beats in order."""
+
+    name: str
+    title: str = ""
+    types: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_TYPES))
+    beats: list[Beat] = field(default_factory=list)
+    announcements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """All of Storyland: ``words[type]``, ``kinds[kind] = (home, food)``, the plots, and the number of sentence forms."""
+
+    words: dict[str, tuple[str, ...]]
+    kinds: dict[str, tuple[str, str]]
+    plots: tuple[Plot, ...]
+    gender: dict[str, str]
+    form_count: int
+
+
+class GrammarError(ValueError):
+    """A grammar file says something that cannot be read; the message names the plot and the line."""
+
+
+def split_slot(slot: str) -> tuple[str, str]:
+    """``"B.kind"`` -> ``("B", "kind")``, ``"he"`` -> ``("A", "he")``, ``"thing"`` -> ``("", "thing")``; no article."""
+    role, dot, attribute = slot.partition(".")
+    if dot:
+        return role, attribute
+    if role in ROLES:
+        return role, "name"
+    if role.lower() in PRONOUN_SLOTS:
+        return "A", role
+    return "", slot
+
+
+def strip_article(slot: str) -> tuple[bool, str]:
+    return (True, slot[2:]) if slot.startswith("a.") else (False, slot)
+
+
+def article(phrase: str) -> str:
+    """The phrase behind "a" or "an", by its first sound (spelling is enough for the words of Storyland)."""
+    vowel = phrase[0] in "aeiou" and not phrase.startswith(("uku", "uni", "use", "one"))
+    return f"{'an' if vowel else 'a'} {phrase}"
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in text if not line.startswith("#")]
+
+
+def _read_words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, str]]]:
+    words: dict[str, list[str]] = {}
+    kinds: dict[str, tuple[str, str]] = {}
+    section = ""
+    for line in filter(None, _lines(FOLDER / "words.txt")):
+        if line.startswith("["):
+            section = line.strip("[]")
+            continue
+        entries = [entry.strip() for entry in line.split(",") if entry.strip()]
+        if section.startswith("table"):
+            kind, home, food = entries
+            kinds[kind] = (home, food)
+        else:
+            words.setdefault(section, []).extend(entries)
+    words["kind"] = list(kinds)
+    return {name: tuple(entries) for name, entries in words.items()}, kinds
+
+
+def _blocks(lines: list[str]) -> list[list[str]]:
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line:
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    return [block for block in blocks if block]
+
+
+def _read_pools() -> dict[str, tuple[str, ...]]:
+    pools = {}
+    for head, *forms in _blocks(_lines(FOLDER / "shared.txt")):
+        pools[head.removeprefix("pool: ")] = tuple(forms)
+    return pools
+
+
+def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
+    plots: list[Plot] = []
+    for block in _blocks(_lines(path)):
+        if block[0].startswith("plot: "):
+            plot = Plot(block[0].removeprefix("plot: "))
+            for line in block[1:]:
+                key, _, value = line.partition(": ")
+                if key == "title":
+                    plot.title = value
+                else:
+                    plot.types[key] = value
+            plot.announcements = tuple(form.replace("$title", plot.title) for form in pools["announce"])
+            plots.append(plot)
+            continue
+        optional = block[0].startswith("?")
+        forms: list[str] = []
+        for line in block:
+            line = line.removeprefix("?")
+            forms.extend(pools[line[1:]] if line.startswith("@") else [line])
+        plots[-1].beats.append(Beat(tuple(forms), optional))
+    return plots
+
+
+def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:
+    attributes = {"name", "kind", "trait", "home", "food", *PRONOUN_SLOTS}
+    for form in plot.announcements + tuple(form for beat in plot.beats for form in beat.forms):
+        for slot in SLOT.findall(form):
+            slot = strip_article(slot)[1]
+            role, name = split_slot(slot)
+            known = (
+                slot[1:] in words
+                if slot.startswith(":")
+                else (role in ROLES and name.lower() in attributes) if role else plot.types.get(name) in words
+            )
+            if not known:
+                raise GrammarError(f"plot {plot.name}: the slot ${slot} is not known in: {form}")
+
+
+@lru_cache(maxsize=1)
+def load() -> Grammar:
+    """The grammar, read once per process. Raises GrammarError when a form uses a slot that nothing declares."""
+    words, kinds = _read_words()
+    pools = _read_pools()
+    plots = [plot for path in sorted((FOLDER / "plots").glob("*.txt")) for plot in _read_plots(path, pools)]
+    for plot in plots:
+        _validate(plot, words)
+    gender = {name: pronoun for pronoun in PRONOUNS for name in words[f"name.{pronoun}"]}
+    forms = {form for plot in plots for beat in plot.beats for form in beat.forms}
+    return Grammar(words, kinds, tuple(plots), gender, len(forms))

@@ -1,0 +1,1 @@
+"""Training of the tokenizer, the autoencoder, the next-vector model and the token-by-token baseline."""

@@ -1,0 +1,102 @@
+"""Trains the chunk autoencoder on chunks drawn from several token files in stated shares."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ..autoencoder import Autoencoder
+from ..config import AutoencoderConfig
+from .data import TokenFile
+from .loop import LoopSettings, run
+
+
+@dataclass
+class AutoencoderSettings(LoopSettings):
+    """Sources and their shares of each batch; model sizes default to the official 75 M autoencoder's."""
+
+    steps: int = 30_000
+    batch_size: int = 131_072
+    tokenizer: str = "runs/tokenizer"
+    data: str = "runs/data"
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    """Name of a token file -> its sources."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Name of a token file -> its share of a batch; equal shares where nothing is said."""
+    valid: dict[str, list[str]] = field(default_factory=dict)
+    model: dict[str, object] = field(default_factory=dict)
+    """Fields of ``AutoencoderConfig``."""
+    noise: float = 0.3
+    """Standard deviation added to the mean in the noisy validation figure."""
+
+
+class Objective(nn.Module):
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, progress: float, generator: torch.Generator | None = None):
+        found = self.model(ids, generator=generator)
+        return {"loss": found["loss"], "kl": found["kl"]}
+
+
+class AutoencoderTask:
+    def __init__(self, settings: AutoencoderSettings):
+        self.settings = settings
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(settings.tokenizer)
+        self.tokenizer = tokenizer
+        config = AutoencoderConfig(
+            **{
+                "vocab_size": len(tokenizer),
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                **settings.model,
+            }
+        )
+        torch.manual_seed(settings.seed)
+        self.model = Autoencoder(config).train()
+        self.objective = Objective(self.model)
+        self.tokens_per_row = config.patch_size
+        data = Path(settings.data)
+        self.train = {n: TokenFile.build(data / n, s, tokenizer) for n, s in settings.sources.items()}
+        self.valid = {n: TokenFile.build(data / f"{n}-valid", s, tokenizer) for n, s in settings.valid.items()}
+        weights = np.array([settings.shares.get(name, 1.0) for name in self.train])
+        self.shares = weights / weights.sum()
+
+    def batch(self, step: int) -> np.ndarray:
+        rng = np.random.default_rng((self.settings.seed, step))
+        counts = rng.multinomial(self.settings.batch_size, self.shares)
+        parts = (t.chunks(rng, int(n), self.tokens_per_row) for t, n in zip(self.train.values(), counts))
+        return rng.permutation(np.concatenate(list(parts)))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Token accuracy on each validation file, from the clean mean and from the mean plus noise."""
+        self.model.eval()
+        device = next(self.model.parameters()).device
+        figures = {}
+        generator = torch.Generator(device).manual_seed(0)
+        for name, tokens in self.valid.items():
+            chunks = tokens.chunks(np.random.default_rng(0), 8192, self.tokens_per_row)
+            ids = torch.from_numpy(chunks).to(device)
+            mean, std = self.model.encode(ids)
+            noisy = mean + self.settings.noise * torch.randn(mean.shape, generator=generator, device=device)
+            figures[f"{name} clean"] = float((self.model.decode(mean) == ids).float().mean())
+            figures[f"{name} noise {self.settings.noise}"] = float((self.model.decode(noisy) == ids).float().mean())
+            figures[f"{name} std"] = float(std.mean())
+        self.model.train()
+        accuracies = [value for key, value in figures.items() if "std" not in key]
+        return {"score": sum(accuracies) / len(accuracies), **figures}
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def train(settings: AutoencoderSettings) -> Path:
+    """Trains (or resumes) an autoencoder; returns the folder of the best one."""
+    return run(AutoencoderTask(settings))

@@ -1,0 +1,213 @@
+"""One training loop for all models, on ``accelerate``: resumable to the step, logged, validated, cleanly stopped."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import CalmError
+
+
+@dataclass
+class LoopSettings:
+    """How to train; what to train is the task's. Optimiser defaults are the paper's (section 5.1)."""
+
+    out: str
+    """The run's folder: ``log.jsonl``, ``state.pt`` (to resume), ``best/`` and ``last/`` (models)."""
+    steps: int = 250_000
+    batch_size: int = 256
+    """Rows (or chunks, for the autoencoder) a step, over all processes and accumulation steps."""
+    accumulate: int = 1
+    learning_rate: float = 3e-4
+    schedule: str = "constant"
+    """``constant`` or ``cosine`` (down to a twentieth), after the warm-up."""
+    warmup_steps: int = 2000
+    weight_decay: float = 0.1
+    beta2: float = 0.95
+    gradient_clip: float = 1.0
+    mixed_precision: str = "no"
+    seed: int = 0
+    log_every: int = 20
+    validate_every: int = 1000
+    save_every: int = 500
+
+
+class Task(Protocol):
+    """What the loop needs to know of a model."""
+
+    objective: nn.Module
+    """Called with one batch, ``progress`` in [0, 1] and ``generator``; returns a dictionary with ``loss``."""
+    tokens_per_row: int
+    settings: LoopSettings
+
+    def batch(self, step: int) -> np.ndarray: ...
+
+    def validate(self) -> dict[str, float]:
+        """Figures on held-out data; ``score`` decides which checkpoint is the best (higher is better)."""
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+def learning_rate(settings: LoopSettings, step: int) -> float:
+    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    if settings.schedule == "constant":
+        return settings.learning_rate * warmup
+    if settings.schedule != "cosine":
+        raise CalmError(f"The schedule {settings.schedule!r} is not known; use constant or cosine.")
+    progress = min(1.0, step / settings.steps)
+    return settings.learning_rate * warmup * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def run(task: Task, on_step: Callable[[int, float], None] | None = None) -> Path:
+    """Trains until ``steps``, or until Ctrl-C or SIGTERM, after which the same call goes on where it stopped.
+
+    Batches, noise and dropout depend on seed and step alone, so an interrupted run takes the same path as an
+    uninterrupted one. ``on_step`` is called with the step and its loss. Returns the folder of the best model.
+    """
+    settings = task.settings
+    out = Path(settings.out)
+    out.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    set_seed(settings.seed)
+    share, odd = divmod(settings.batch_size, settings.accumulate * accelerator.num_processes)
+    if odd or not share:
+        raise CalmError(
+            f"A batch of {settings.batch_size} rows cannot be split over {accelerator.num_processes} processes "
+            f"and {settings.accumulate} accumulation steps; choose a multiple of their product."
+        )
+    parameters = [p for p in task.objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
+    start, seconds, best = _resume(out, task, optimizer)
+    objective, optimizer = accelerator.prepare(task.objective, optimizer)
+    lead = accelerator.is_main_process
+    stop = _StopSignal()
+
+    bar = tqdm(total=settings.steps, initial=start, disable=not lead, desc=out.name, mininterval=5, unit="step")
+    window: list[dict[str, float]] = []
+    clock = time.monotonic()
+    with stop, (out / "log.jsonl").open("a") as log:
+        step = start
+        while step < settings.steps and not stop.requested:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, step)
+            window.append(_step(task, objective, optimizer, accelerator, step, share))
+            step += 1
+            bar.update()
+            now = time.monotonic()
+            if on_step is not None:
+                on_step(step, window[-1]["loss"])
+            if lead and step % settings.log_every == 0:
+                elapsed, clock = now - clock, now
+                seconds += elapsed
+                row = {key: sum(entry[key] for entry in window) / len(window) for key in window[0]}
+                rate = len(window) * settings.batch_size * task.tokens_per_row / elapsed
+                bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_per_second=f"{rate:.0f}")
+                tokens = step * settings.batch_size * task.tokens_per_row
+                _write(log, {"step": step, **row, "tokens": tokens, "seconds": seconds, "tokens_per_second": rate})
+                window = []
+            last = step == settings.steps
+            if lead and (step % settings.validate_every == 0 or last):
+                figures = task.validate()
+                _write(log, {"step": step, "validation": figures})
+                bar.write(f"{out.name}, step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                if best is None or figures["score"] > best:
+                    best = figures["score"]
+                    task.save(out / "best")
+                clock = time.monotonic()  # validation is not training time
+            if lead and (step % settings.save_every == 0 or last or stop.requested):
+                _save(out, task, accelerator.unwrap_model(objective), optimizer, step, seconds, best)
+                if last:
+                    task.save(out / "last")
+            accelerator.wait_for_everyone()
+    bar.close()
+    return out / "best"
+
+
+def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share: int) -> dict[str, float]:
+    """One optimiser step on this process's share of the batch; returns the mean of what the objective reported."""
+    settings = task.settings
+    batch = task.batch(step)
+    progress = step / settings.steps
+    totals: dict[str, Tensor] = {}
+    for part in range(settings.accumulate):
+        place = part * accelerator.num_processes + accelerator.process_index
+        rows = torch.from_numpy(batch[place * share : (place + 1) * share]).to(accelerator.device)
+        generator = torch.Generator(accelerator.device)
+        generator.manual_seed(hash((settings.seed, step, place)) & 0x7FFFFFFF)
+        with accelerator.accumulate(objective), accelerator.autocast():
+            found = objective(rows, progress=progress, generator=generator)
+        accelerator.backward(found["loss"] / settings.accumulate)
+        for key, value in found.items():
+            if value.ndim == 0:
+                totals[key] = totals.get(key, 0) + value.detach().float() / settings.accumulate
+    accelerator.clip_grad_norm_(objective.parameters(), settings.gradient_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {key: float(value) for key, value in accelerator.reduce(totals, "mean").items()}
+
+
+def _write(log, row: dict) -> None:
+    log.write(json.dumps(row) + "\n")
+    log.flush()
+
+
+def _save(out: Path, task, objective: nn.Module, optimizer, step: int, seconds: float, best: float | None) -> None:
+    state = {
+        "step": step,
+        "seconds": seconds,
+        "best": best,
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    partial = out / "state.tmp"
+    torch.save(state, partial)
+    partial.replace(out / "state.pt")  # a cut-off write never destroys the last good state
+    (out / "settings.json").write_text(json.dumps(asdict(task.settings), indent=2, default=str))
+
+
+def _resume(out: Path, task: Task, optimizer) -> tuple[int, float, float | None]:
+    path = out / "state.pt"
+    if not path.exists():
+        return 0, 0.0, None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    task.objective.load_state_dict(state["objective"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["seconds"], state["best"]
+
+
+class _StopSignal:
+    """Turns Ctrl-C and SIGTERM into a request that is honoured after the current step; a second one interrupts."""
+
+    requested = False
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __enter__(self):
+        try:
+            self._old = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: signals are somebody else's business
+            self._old = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
