@@ -1,0 +1,1 @@
+"""The playground: a Gradio page over the library ``calm``."""

@@ -1,0 +1,114 @@
+"""The named endpoints, for ``gradio_client`` and as MCP tools."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+import calm
+
+from .generate_tab import stream
+from .models import Resident
+from .reconstruct_tab import check_text
+
+MAX_EVALUATED = 20_000  # characters of one call
+
+
+def endpoints(resident: Resident) -> None:
+    """Registers ``/generate``, ``/reconstruct``, ``/trajectory`` and ``/evaluate`` in the current Blocks."""
+    lm = resident.lm
+
+    def generate(
+        prompt: str = "",
+        temperature: float = 0.5,
+        max_new_tokens: int = 256,
+        seed: int = 0,
+        sampler: str = "auto",
+        pool_size: int = 200,
+    ) -> Iterator[dict[str, Any]]:
+        """Continues a prompt with the resident CALM, streaming the text so far after each step of K tokens.
+
+        Args:
+            prompt: Text to continue; empty for a new story. Announcements such as "A story about a shy fox named Mia
+                and a lost kite." followed by a line break order a story.
+            temperature: Any number above 0, at most 2 (at most 1 with the exact sampler).
+            max_new_tokens: From 1 to 512, rounded up to whole chunks.
+            seed: A whole number; the same seed gives the same text.
+            sampler: "auto", "exact" or "pooled".
+            pool_size: Vectors drawn a step at most, 1 to 10,000.
+        """
+        with _plain_errors():
+            for run in stream(resident, prompt, temperature, max_new_tokens, seed, sampler, pool_size):
+                yield {
+                    "text": prompt + "".join(step["text"] for step in run.value["steps"]),
+                    "steps": len(run.value["steps"]),
+                    "ended": run.value["ended"],
+                }
+
+    def reconstruct(text: str, noise: float = 0.0, seed: int = 0) -> dict[str, Any]:
+        """Encodes each chunk of K tokens to one vector and decodes it again.
+
+        Args:
+            text: Any text of up to 4,000 characters.
+            noise: Standard deviation of Gaussian noise added to each posterior mean, at least 0.
+            seed: Seed of the noise.
+        """
+        with _plain_errors():
+            found = calm.reconstruct(lm, check_text(text), noise, seed)
+        return {
+            "token_accuracy": found.token_accuracy,
+            "chunk_accuracy": found.chunk_accuracy,
+            "chunks": [{"text": c.text, "decoded": c.decoded_text, "exact": c.exact} for c in found.chunks],
+        }
+
+    def trajectory(prompt: str = "", temperature: float = 0.5, max_new_tokens: int = 128, seed: int = 0) -> list[dict]:
+        """Generates a text and returns the path of its predicted vectors on the UMAP map, one entry a step.
+
+        Args:
+            prompt: Text to continue; empty for a new story.
+            temperature: Any number above 0, at most 2.
+            max_new_tokens: From 1 to 512, rounded up to whole chunks.
+            seed: A whole number; the same seed gives the same path.
+        """
+        run = None
+        with _plain_errors():
+            for run in stream(resident, prompt, temperature, max_new_tokens, seed, "auto", 200):
+                pass
+        assert run is not None
+        return [{key: step[key] for key in ("index", "text", "plane", "space")} for step in run.value["steps"]]
+
+    def evaluate(text: str, seed: int = 0) -> dict[str, Any]:
+        """BrierLM of the resident model on a text, with its four Brier-n; blank lines separate texts.
+
+        Args:
+            text: One or more texts, up to 20,000 characters in all.
+            seed: Seed of the model's draws.
+        """
+        with _plain_errors():
+            if len(text) > MAX_EVALUATED:
+                raise calm.CalmError(f"The text has {len(text):,} characters; up to {MAX_EVALUATED:,} are measured.")
+            found = calm.brier_lm(lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
+        return {
+            "score": found.score,
+            "brier": list(found.brier),
+            "low": found.low,
+            "high": found.high,
+            "positions": found.positions,
+        }
+
+    register: list[Callable] = [generate, reconstruct, trajectory, evaluate]
+    for function in register:
+        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=2)
+
+
+class _plain_errors:  # noqa: N801 - reads as a statement
+    """Hands a CalmError to the caller as one sentence."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, value, traceback) -> None:
+        if isinstance(value, calm.CalmError):
+            raise gr.Error(str(value), print_exception=False) from value
+
+

@@ -1,0 +1,27 @@
+"""Makes what the page shows before the first click: ``python -m app.build`` writes assets/example.json."""
+
+import json
+
+import calm
+from calm.maps import path_of, read
+
+from . import render
+from .components import ASSETS
+from .models import DEFAULT
+
+PROMPT = "A story about a shy fox named Mia and a lost kite.\n"
+SETTINGS = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
+
+
+def main() -> None:
+    lm = calm.load(DEFAULT, device="cpu")
+    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT)
+    for step in calm.generate(lm, PROMPT, **SETTINGS):
+        run.add(step)
+    mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
+    value = {**run.value, "run": "example", "mark": mark}
+    (ASSETS / "example.json").write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Tab "Generate": text from a prompt, chunk by chunk, at a continuous temperature."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+import calm
+
+from . import render
+from .components import ASSETS, RunText, VectorMapPlot
+from .models import Resident
+
+REFRESH = 0.06  # seconds between two updates of the page while text streams
+MAX_PROMPT = 4000  # characters
+MAX_TOKENS = 512
+
+
+def example() -> dict[str, Any]:
+    """The finished run that the page shows before the first click, made by ``python -m app.build``."""
+    return json.loads((ASSETS / "example.json").read_text(encoding="utf-8"))
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number from a number box, which may be empty or hold a fraction. Raises CalmError."""
+    if value is None or isinstance(value, bool) or not float(value).is_integer():
+        raise calm.CalmError(f"{name} must be a whole number.")
+    return int(value)
+
+
+def check_length(value: Any) -> int:
+    tokens = whole(value, "Length")
+    if not 1 <= tokens <= MAX_TOKENS:
+        raise calm.CalmError(f"Length must be between 1 and {MAX_TOKENS} tokens.")
+    return tokens
+
+
+def check_prompt(prompt: str | None) -> str:
+    prompt = prompt or ""
+    if len(prompt) > MAX_PROMPT:
+        raise calm.CalmError(f"The prompt has {len(prompt):,} characters; the page takes up to {MAX_PROMPT:,}.")
+    return prompt
+
+
+def stream(resident: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
+    """The run after each step. Raises CalmError for bad input before the first step."""
+    prompt = check_prompt(prompt)
+    steps = calm.generate(
+        resident.lm,
+        prompt,
+        temperature=temperature,
+        max_new_tokens=check_length(length),
+        pool_size=whole(pool_size, "Pool size"),
+        sampler=sampler,
+        seed=whole(seed, "Seed"),
+    )
+    run = render.Run(resident.lm, resident.map, prompt)
+    for step in steps:
+        run.add(step)
+        yield run
+
+
+def build(resident: Resident, plot: VectorMapPlot) -> None:
+    """Draws the tab; each run is shown here and on the map ``plot`` at once."""
+    gr.HTML(
+        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy head, '
+        "the autoencoder decodes each to four tokens, and the temperature decides among what was drawn. "
+        "Point at a chunk to see its pool.</p>"
+    )
+    with gr.Row():
+        with gr.Column(scale=5):
+            prompt = gr.Textbox(
+                label="Prompt",
+                info="Leave it empty for a story of the model's own choice, or order one as in the examples.",
+                value=example()["prompt"].rstrip("\n"),
+                lines=2,
+                max_lines=8,
+                elem_id="prompt",
+            )
+            gr.Examples(
+                json.loads((ASSETS / "prompts.json").read_text(encoding="utf-8")), prompt, label="Prompts to try"
+            )
+        with gr.Column(scale=4):
+            temperature = gr.Slider(
+                0.01, 2, value=0.5, step=0.01, label="Temperature", info="From 0.01 to 2; 0.5 to begin with.",
+                elem_id="temperature",
+            )  # fmt: skip
+            words = gr.HTML(render.note("0.50: each chunk's odds squared"), elem_id="temperature-words")
+            with gr.Row():
+                length = gr.Slider(
+                    4, MAX_TOKENS, value=256, step=4, label="Length", info="At most, in tokens; 256 to begin with."
+                )
+                with gr.Column(min_width=160):
+                    seed = gr.Number(0, label="Seed", info="The same seed, the same text.", precision=0, elem_id="seed")
+                    dice = gr.Button("⚄ Another seed", size="sm")
+            with gr.Accordion("Advanced", open=False):
+                sampler = gr.Radio(
+                    ["auto", "exact", "pooled"],
+                    value="auto",
+                    label="Sampler",
+                    info="auto: stop drawing when the exact rule accepts, else weight the pool. exact: no bias, up to 1.",
+                )
+                pool_size = gr.Slider(
+                    8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
+                )
+    with gr.Row():
+        go = gr.Button("Generate", variant="primary", elem_id="generate")
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
+    status = gr.HTML(render.note("A finished example is shown below; Generate replaces it."), elem_id="status")
+    text = RunText(value=example(), elem_id="run")
+
+    def run(prompt, temperature, length, seed, sampler, pool_size):
+        busy = gr.update(visible=False), gr.update(visible=True)
+        idle = gr.update(visible=True), gr.update(visible=False)
+        yield gr.skip(), gr.skip(), render.note("Reading the prompt …"), *busy
+        found, shown = None, 0.0
+        try:
+            for found in stream(resident, prompt, temperature, length, seed, sampler, pool_size):
+                if time.monotonic() - shown >= REFRESH:
+                    shown = time.monotonic()
+                    yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()
+        except calm.CalmError as error:
+            kept = gr.skip() if found is None else found.value
+            yield kept, kept, render.error(error), *idle
+            return
+        yield found.value, found.value, found.summary(), *idle
+
+    inputs = [prompt, temperature, length, seed, sampler, pool_size]
+    outputs = [text, plot, status, go, stop]
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    started = gr.on(
+        [go.click, prompt.submit], run, inputs, outputs, concurrency_id="model", concurrency_limit=2, **private
+    )
+    stop.click(
+        lambda: (gr.update(visible=True), gr.update(visible=False), render.note("Stopped; what was written stays.")),
+        None,
+        [go, stop, status],
+        cancels=[started],
+        queue=False,
+        **private,
+    )
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **private)
+    temperature.change(
+        None,
+        temperature,
+        words,
+        js="(t) => `<p class=\"calm-note\" role=\"status\">${CALM.temperatureWords(t)}</p>`",
+    )

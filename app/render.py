@@ -1,0 +1,169 @@
+"""Turns results of ``calm`` into what the page's components draw: plain dictionaries and short HTML."""
+
+import html
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from calm import LanguageModel, Reconstruction, Step
+from calm.generation import align
+from calm.maps import VectorMap
+
+SHOWN_CANDIDATES = 8
+_run_numbers = itertools.count(1)
+
+
+def _places(map_: VectorMap, vectors: Sequence[np.ndarray]) -> list[dict[str, list[float]]]:
+    stacked = np.stack(vectors)
+    plane, space = map_.place(stacked, 2), map_.place(stacked, 3)
+    return [{"plane": _round(p), "space": _round(s)} for p, s in zip(plane, space)]
+
+
+def _round(numbers: np.ndarray, digits: int = 3) -> list[float]:
+    return np.round(numbers.astype(float), digits).tolist()
+
+
+def base_map(map_: VectorMap) -> dict[str, Any]:
+    """The training chunks of the map: texts and coordinates, sent to the page once."""
+    return {
+        "texts": map_.texts,
+        "plane": [_round(p, 2) for p in map_.plane],
+        "space": [_round(p, 2) for p in map_.space],
+    }
+
+
+class Run:
+    """One run as the page sees it, growing step by step."""
+
+    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str):
+        self.lm, self.map = lm, map_
+        self.value: dict[str, Any] = {
+            "run": next(_run_numbers),
+            "prompt": prompt,
+            "steps": [],
+            "ended": False,
+            "mark": "",
+            "prompt_chunks": self._prompt_chunks(prompt),
+        }
+
+    def _prompt_chunks(self, prompt: str) -> list[dict[str, Any]]:
+        """The latent of each chunk of the prompt, aligned as generation aligns it."""
+        ids, _ = align(self.lm, self.lm.encode(prompt))
+        k = self.lm.chunk_size
+        chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
+        chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
+        if not chunks:
+            return []
+        import torch
+
+        with torch.no_grad():
+            mean = self.lm.model.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
+        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, _places(self.map, list(mean)))]
+
+    def add(self, step: Step) -> None:
+        eos = self.lm.tokenizer.eos_token_id
+        candidates = [
+            {
+                "text": c.text + ("∎" if eos in c.token_ids else ""),
+                "count": c.count,
+                "probability": round(c.probability, 5),
+                "chosen": c.token_ids == step.token_ids,
+            }
+            for c in step.candidates
+        ]
+        shown = candidates[:SHOWN_CANDIDATES]
+        if not any(c["chosen"] for c in shown):
+            shown[-1:] = [c for c in candidates if c["chosen"]]
+        ended = eos in step.token_ids
+        entry: dict[str, Any] = {
+            "index": step.index,
+            "text": step.text,
+            "tokens": ["∎" if i == eos else self.lm.decode([i]) for i in step.token_ids],
+            "draws": step.draws,
+            "seconds": round(step.seconds, 4),
+            "candidates": shown,
+            "more": len(candidates) - len(shown),
+            "end": ended,
+        }
+        if step.vector is not None:
+            entry |= _places(self.map, [step.vector])[0]
+        # A fresh list, because what was already yielded must not change under Gradio's comparison of values.
+        self.value = {**self.value, "steps": [*self.value["steps"], entry], "ended": ended}
+
+    def summary(self, running: bool = False) -> str:
+        """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""
+        steps = self.value["steps"]
+        if not steps:
+            return note("Reading the prompt …" if running else "")
+        tokens = len(steps) * self.lm.chunk_size
+        seconds = sum(step["seconds"] for step in steps)
+        draws = sum(step["draws"] for step in steps) / len(steps)
+        parts = [
+            f"<strong>{len(steps)}</strong> steps",
+            f"<strong>{tokens}</strong> tokens",
+            f"<strong>{tokens / seconds:.0f}</strong> tokens a second",
+            f"{draws:.0f} vectors drawn a step",
+            f"token by token it would have taken <strong>{tokens}</strong> steps",
+        ]
+        return note(("Writing … " if running else "") + " · ".join(parts))
+
+
+def note(content: str) -> str:
+    """A quiet line; its content is HTML."""
+    return f'<p class="calm-note" role="status">{content}</p>'
+
+
+def error(message: object) -> str:
+    """One sentence where the visitor is looking."""
+    return f'<p class="calm-note calm-error" role="alert">{html.escape(str(message))}</p>'
+
+
+def header(lm: LanguageModel) -> str:
+    """What CALM is in one sentence, and which model is resident."""
+    facts = {
+        "model": lm.name,
+        "parameters": f"{lm.parameters / 1e6:.1f} M",
+        "K": f"{lm.chunk_size} tokens a vector",
+        "device": str(lm.device),
+        "dtype": str(lm.dtype).removeprefix("torch."),
+    }
+    rows = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in facts.items())
+    return f"""<header class="calm-header">
+<h1>CALM Playground</h1>
+<p>A Continuous Autoregressive Language Model writes one <em>vector</em> at a time instead of one token: each vector
+stands for a chunk of {lm.chunk_size} tokens, so a text takes {lm.chunk_size} times fewer steps.
+This one was trained on Storyland, a small language of simple stories, and speaks nothing else.</p>
+<dl class="calm-facts">{rows}</dl>
+</header>"""
+
+
+def reconstruction(lm: LanguageModel, found: Reconstruction) -> dict[str, Any]:
+    """Each chunk beside what was restored, token by token, with its posterior."""
+    chunks = []
+    for chunk in found.chunks:
+        pairs = zip(chunk.token_ids, chunk.decoded_ids)
+        chunks.append(
+            {
+                "text": chunk.text,
+                "decoded": chunk.decoded_text,
+                # A chunk restored exactly is shown as its text: a token may hold only part of a character.
+                "tokens": [[chunk.text, chunk.text, True]]
+                if chunk.exact
+                else [[lm.decode([a]), lm.decode([b]), a == b] for a, b in pairs],
+                "mean": _round(chunk.mean),
+                "std": _round(chunk.std),
+                "exact": chunk.exact,
+            }
+        )
+    return {"chunks": chunks}
+
+
+def reconstruction_summary(found: Reconstruction, noise: float) -> str:
+    exact = sum(chunk.exact for chunk in found.chunks)
+    disturbed = f"with noise of {noise:.2f} added to each mean" if noise else "from the clean mean"
+    return note(
+        f"<strong>{found.token_accuracy:.2%}</strong> of {found.tokens} tokens and <strong>{found.chunk_accuracy:.2%}"
+        f"</strong> of {len(found.chunks)} chunks ({exact}) restored {disturbed}"
+    )

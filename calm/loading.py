@@ -1,0 +1,196 @@
+"""Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from .config import CalmConfig
+from .errors import CalmError
+from .model import EnergyTransformer
+
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
+
+
+@dataclass
+class LanguageModel:
+    """A model with its tokenizer, in evaluation mode on its device."""
+
+    name: str
+    model: EnergyTransformer | LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def is_calm(self) -> bool:
+        return isinstance(self.model, EnergyTransformer)
+
+    @property
+    def chunk_size(self) -> int:
+        """K, the number of tokens a step emits; 1 for a token-by-token model."""
+        return self.model.config.patch_size if isinstance(self.model, EnergyTransformer) else 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def context(self) -> int:
+        """The longest sequence, in steps (chunks, or tokens for a token-by-token model)."""
+        return self.model.config.max_position_embeddings
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones counted once, the autoencoder included."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the repository."""
+    return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+
+
+def load(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+) -> LanguageModel:
+    """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
+
+    The device is the GPU where there is one, else the CPU; the dtype bfloat16 on a GPU, else float32, whatever the
+    file holds. Pickled weights are read with ``weights_only=True`` and never otherwise. Raises CalmError for a name
+    that leads nowhere, or a folder that is not a model of a supported kind.
+    """
+    folder = _folder(str(name), revision)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    config = _read_config(folder)
+    weights = read_weights(folder)
+    kind = _kind(config, weights)
+    if kind == "LlamaForCausalLM":
+        model: Any = _empty(LlamaForCausalLM, LlamaConfig.from_dict(config), dtype)
+    else:
+        if not config.get("autoencoder"):
+            config["autoencoder"], weights = _find_autoencoder(folder, config, weights)
+        model = _empty(EnergyTransformer, CalmConfig.from_dict(config), dtype)
+    _fill(model, weights, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return LanguageModel(folder.name, model.to(device).eval(), tokenizer)
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    for folder in (CHECKPOINTS / name, Path(name)):
+        if (folder / "config.json").is_file():
+            return folder.resolve()
+    if Path(name).exists():
+        raise CalmError(f"The folder {name} holds no config.json, so it is not a model.")
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise CalmError(f"There is no model {name!r}: name a folder, a Hub id, or one of {', '.join(bundled())}.")
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CalmError(f"The model {name!r} could not be fetched from the Hugging Face Hub.") from error
+    return Path(found)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CalmError(f"The config.json of {folder.name} is not valid JSON.") from error
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder, by name; safetensors are preferred to pickles, single files and shards read alike."""
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        if index.is_file():
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        elif (folder / f"{stem}.{suffix}").is_file():
+            files = [f"{stem}.{suffix}"]
+        else:
+            continue
+        weights: dict[str, Tensor] = {}
+        for file in files:
+            if suffix == "safetensors":
+                weights.update(load_file(folder / file))
+            else:
+                weights.update(torch.load(folder / file, map_location="cpu", weights_only=True))
+        return weights
+    raise CalmError(f"The folder {folder.name} holds no weights (model.safetensors or pytorch_model.bin).")
+
+
+def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """The class of a checkpoint, told by ``architectures``, else by its weights' names; ``model_type`` is unreliable."""
+    kind = next(iter(config.get("architectures") or []), "")
+    if kind not in ("EnergyTransformer", "LlamaForCausalLM"):
+        if any(name.startswith("generative_head.noise_embd") for name in weights) and kind == "":
+            kind = "EnergyTransformer"
+        elif "lm_head.weight" in weights and kind == "":
+            kind = "LlamaForCausalLM"
+        else:
+            raise CalmError(
+                f"Models of the kind {kind or 'unknown'!r} cannot be run here; "
+                "EnergyTransformer (CALM) and LlamaForCausalLM (token by token) can."
+            )
+    return kind
+
+
+def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
+    """The autoencoder's configuration, which official folders keep beside the model, and weights that include it."""
+    path = config.get("ae_path") or OFFICIAL_AUTOENCODER
+    places = [Path(path), folder / path, folder.parent / Path(path).name]
+    found = next((place for place in places if (place / "config.json").is_file()), None)
+    found = found or _download(path if path.count("/") == 1 and not path.startswith((".", "/")) else OFFICIAL_AUTOENCODER)
+    if not any(name.startswith("ae_model.") for name in weights):
+        weights = weights | {f"ae_model.{name}": tensor for name, tensor in read_weights(found).items()}
+    return _read_config(found), weights
+
+
+def _empty(kind: type, config: Any, dtype: torch.dtype) -> Any:
+    """A model without the cost of drawing initial weights that are about to be replaced."""
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        return kind(config).to(dtype)
+
+
+def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    result = model.load_state_dict(weights, strict=False)
+    filled = {p.data_ptr() for name, p in model.named_parameters(remove_duplicate=False) if name in weights}
+    missing = [name for name, p in model.named_parameters() if p.data_ptr() not in filled]
+    if missing or result.unexpected_keys:
+        odd = (missing or result.unexpected_keys)[0]
+        raise CalmError(f"The weights of {folder.name} do not fit its configuration ({odd}).")
+
+
+def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Writes a model in Hugging Face layout, in shards below 9 MB as Spaces without LFS need them."""
+    folder = Path(folder)
+    before = lm.model.dtype
+    lm.model.to(dtype).save_pretrained(folder, max_shard_size="8MB")
+    lm.model.to(before)
+    lm.tokenizer.save_pretrained(folder)

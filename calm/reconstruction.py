@@ -1,0 +1,67 @@
+"""What the autoencoder makes of a text: each chunk encoded to a vector and decoded again (paper, section 2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import CalmError
+from .loading import LanguageModel
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of a text and what came back of it."""
+
+    token_ids: list[int]
+    decoded_ids: list[int]
+    text: str
+    decoded_text: str
+    mean: np.ndarray
+    """float32 [L], the posterior's mean (before any noise)."""
+    std: np.ndarray
+    """float32 [L], the posterior's standard deviation."""
+    exact: bool
+    """Whether all K tokens were restored."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    chunks: list[Chunk]
+    token_accuracy: float
+    """Share of the text's tokens that were restored, in [0, 1]; padding is not counted."""
+    chunk_accuracy: float
+    """Share of chunks restored whole."""
+    tokens: int
+
+
+@torch.no_grad()
+def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0) -> Reconstruction:
+    """Encodes and decodes a text, chunk by chunk.
+
+    ``noise`` is the standard deviation of Gaussian noise added to each posterior mean before decoding. The last chunk
+    is filled with padding tokens, which do not count. Raises CalmError for an empty text, a model without an
+    autoencoder, or noise that is not a number of at least 0.
+    """
+    if not lm.is_calm:
+        raise CalmError(f"{lm.name} works token by token and has no autoencoder; choose a CALM model.")
+    if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
+        raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
+    ids = lm.encode(text)
+    if not ids:
+        raise CalmError("There is no text to reconstruct: type at least one character.")
+    k = lm.chunk_size
+    fill = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else lm.tokenizer.eos_token_id
+    padded = torch.tensor(ids + [fill] * (-len(ids) % k), device=lm.device).view(-1, k)
+    mean, std = lm.model.ae_model.encode(padded)
+    generator = torch.Generator(lm.device).manual_seed(seed)
+    disturbance = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
+    decoded = lm.model.ae_model.decode(mean + noise * disturbance)
+    right = (decoded == padded).flatten()[: len(ids)]
+    means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
+    chunks = []
+    for i, (before, after) in enumerate(zip(padded.tolist(), decoded.tolist())):
+        size = min(k, len(ids) - i * k)
+        before, after = before[:size], after[:size]
+        chunks.append(Chunk(before, after, lm.decode(before), lm.decode(after), means[i], stds[i], before == after))
+    return Reconstruction(chunks, float(right.float().mean()), sum(c.exact for c in chunks) / len(chunks), len(ids))
