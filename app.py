@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from app.page import build, launch_options  # noqa: E402 - the setting above must come first
+from app.page import build, launch_options
 
 if __name__ == "__main__":
     build().launch(**launch_options())

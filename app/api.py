@@ -70,11 +70,8 @@ def endpoints(resident: Resident) -> None:
             max_new_tokens: From 1 to 512, rounded up to whole chunks.
             seed: A whole number; the same seed gives the same path.
         """
-        run = None
         with _plain_errors():
-            for run in stream(resident, prompt, temperature, max_new_tokens, seed, "auto", 200):
-                pass
-        assert run is not None
+            *_, run = stream(resident, prompt, temperature, max_new_tokens, seed, "auto", 200)
         return [{key: step[key] for key in ("index", "text", "plane", "space")} for step in run.value["steps"]]
 
     def evaluate(text: str, seed: int = 0) -> dict[str, Any]:
@@ -101,7 +98,7 @@ def endpoints(resident: Resident) -> None:
         gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=2)
 
 
-class _plain_errors:  # noqa: N801 - reads as a statement
+class _plain_errors:
     """Hands a CalmError to the caller as one sentence."""
 
     def __enter__(self) -> None:
@@ -110,5 +107,3 @@ class _plain_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind, value, traceback) -> None:
         if isinstance(value, calm.CalmError):
             raise gr.Error(str(value), print_exception=False) from value
-
-

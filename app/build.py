@@ -1,6 +1,7 @@
 """Makes what the page shows before the first click: ``python -m app.build`` writes assets/example.json."""
 
 import json
+from typing import Any
 
 import calm
 from calm.maps import path_of, read
@@ -10,7 +11,7 @@ from .components import ASSETS
 from .models import DEFAULT
 
 PROMPT = "A story about a shy fox named Mia and a lost kite.\n"
-SETTINGS = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
+SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
 
 
 def main() -> None:

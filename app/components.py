@@ -60,7 +60,6 @@ class RunText(_Component):
     """The text of a run as chunks, and the pool of the selected one. Value: ``render.run``."""
 
     template = """
-<span class="calm-mark"></span>
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
 <section class="calm-detail" aria-label="the pool of the selected chunk"></section>
 """
@@ -72,8 +71,11 @@ class VectorMapPlot(_Component):
 
     template = """
 <div class="calm-tools" role="group" aria-label="dimensions of the map">
-  <span><button type="button" data-dimensions="2" aria-pressed="true">2-D</button><button type="button" data-dimensions="3" aria-pressed="false">3-D</button></span>
-  <span class="calm-note">Scroll to zoom, drag to move. Point at a step, on the map or in the text, to see it in both.</span>
+  <span>
+    <button type="button" data-dimensions="2" aria-pressed="true">2-D</button
+    ><button type="button" data-dimensions="3" aria-pressed="false">3-D</button>
+  </span>
+  <span class="calm-note">Scroll to zoom, drag to move. Point at a step, on the map or in the text.</span>
 </div>
 <div class="calm-plot map" role="img" aria-label="map of chunk vectors with the path of the run"></div>
 <div class="calm-strip"><p class="calm-text" aria-label="text of the run"></p></div>
@@ -88,7 +90,10 @@ class ReconstructionView(_Component):
 
     template = """
 <div class="calm-pairs" aria-label="each chunk above its reconstruction"></div>
-<section class="calm-detail"><h3></h3><div class="calm-plot posterior" role="img" aria-label="posterior mean and standard deviation"></div></section>
+<section class="calm-detail">
+  <h3></h3>
+  <div class="calm-plot posterior" role="img" aria-label="posterior mean and standard deviation"></div>
+</section>
 """
     mount = "mountReconstruction"
     needs = ("CALM.select", "Plotly.react")

@@ -66,57 +66,54 @@ def stream(resident: Resident, prompt, temperature, length, seed, sampler, pool_
 def build(resident: Resident, plot: VectorMapPlot) -> None:
     """Draws the tab; each run is shown here and on the map ``plot`` at once."""
     gr.HTML(
-        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy head, '
-        "the autoencoder decodes each to four tokens, and the temperature decides among what was drawn. "
-        "Point at a chunk to see its pool.</p>"
+        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy '
+        "head, the autoencoder decodes each to tokens, and the temperature decides among what was drawn.</p>"
     )
     with gr.Row():
         with gr.Column(scale=5):
             prompt = gr.Textbox(
                 label="Prompt",
-                info="Leave it empty for a story of the model's own choice, or order one as in the examples.",
-                value=example()["prompt"].rstrip("\n"),
+                info="Leave it empty for a story of the model's own choice, or order one:",
+                value=example()["prompt"],
                 lines=2,
                 max_lines=8,
                 elem_id="prompt",
             )
-            gr.Examples(
-                json.loads((ASSETS / "prompts.json").read_text(encoding="utf-8")), prompt, label="Prompts to try"
-            )
+            prompts = json.loads((ASSETS / "prompts.json").read_text(encoding="utf-8"))
+            gr.Examples(list(prompts.values()), prompt, example_labels=list(prompts), label="Prompts to try")
         with gr.Column(scale=4):
             temperature = gr.Slider(
                 0.01, 2, value=0.5, step=0.01, label="Temperature", info="From 0.01 to 2; 0.5 to begin with.",
                 elem_id="temperature",
             )  # fmt: skip
             words = gr.HTML(render.note("0.50: each chunk's odds squared"), elem_id="temperature-words")
-            with gr.Row():
-                length = gr.Slider(
-                    4, MAX_TOKENS, value=256, step=4, label="Length", info="At most, in tokens; 256 to begin with."
-                )
-                with gr.Column(min_width=160):
-                    seed = gr.Number(0, label="Seed", info="The same seed, the same text.", precision=0, elem_id="seed")
-                    dice = gr.Button("⚄ Another seed", size="sm")
-            with gr.Accordion("Advanced", open=False):
-                sampler = gr.Radio(
-                    ["auto", "exact", "pooled"],
-                    value="auto",
-                    label="Sampler",
-                    info="auto: stop drawing when the exact rule accepts, else weight the pool. exact: no bias, up to 1.",
-                )
-                pool_size = gr.Slider(
-                    8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
-                )
-    with gr.Row():
-        go = gr.Button("Generate", variant="primary", elem_id="generate")
-        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
-    status = gr.HTML(render.note("A finished example is shown below; Generate replaces it."), elem_id="status")
+    with gr.Row(elem_id="go-row"):
+        length = gr.Slider(
+            4, MAX_TOKENS, value=256, step=4, label="Length", info="Tokens at most; 256 to begin with.", scale=4
+        )
+        seed = gr.Number(0, label="Seed", info="Same seed, same text.", precision=0, elem_id="seed", scale=2)
+        dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
+        go = gr.Button("Generate", variant="primary", size="md", elem_id="generate", scale=2, min_width=160)
+        stop = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", scale=2, min_width=160)
+    with gr.Accordion("Advanced", open=False):
+        sampler = gr.Radio(
+            ["auto", "exact", "pooled"],
+            value="auto",
+            label="Sampler",
+            info="auto: draw until the exact rule accepts, else weight the pool. exact: no bias, up to 1.",
+        )
+        pool_size = gr.Slider(
+            8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
+        )
+    status = gr.HTML(render.note(example()["mark"]), elem_id="status")
     text = RunText(value=example(), elem_id="run")
 
     def run(prompt, temperature, length, seed, sampler, pool_size):
         busy = gr.update(visible=False), gr.update(visible=True)
         idle = gr.update(visible=True), gr.update(visible=False)
         yield gr.skip(), gr.skip(), render.note("Reading the prompt …"), *busy
-        found, shown = None, 0.0
+        found: render.Run | None = None
+        shown = 0.0
         try:
             for found in stream(resident, prompt, temperature, length, seed, sampler, pool_size):
                 if time.monotonic() - shown >= REFRESH:
@@ -126,11 +123,12 @@ def build(resident: Resident, plot: VectorMapPlot) -> None:
             kept = gr.skip() if found is None else found.value
             yield kept, kept, render.error(error), *idle
             return
+        assert found is not None  # a length of at least one token means at least one step
         yield found.value, found.value, found.summary(), *idle
 
     inputs = [prompt, temperature, length, seed, sampler, pool_size]
     outputs = [text, plot, status, go, stop]
-    private = {"api_visibility": "private", "show_progress": "hidden"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     started = gr.on(
         [go.click, prompt.submit], run, inputs, outputs, concurrency_id="model", concurrency_limit=2, **private
     )
@@ -147,5 +145,5 @@ def build(resident: Resident, plot: VectorMapPlot) -> None:
         None,
         temperature,
         words,
-        js="(t) => `<p class=\"calm-note\" role=\"status\">${CALM.temperatureWords(t)}</p>`",
+        js='(t) => `<p class="calm-note" role="status">${CALM.temperatureWords(t)}</p>`',
     )

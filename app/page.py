@@ -19,9 +19,14 @@ def theme() -> gr.themes.Base:
         body_background_fill_dark="*neutral_950",
         block_border_width="0px",
         block_shadow="none",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
         block_label_background_fill="transparent",
         block_padding="0.4rem",
-        layout_gap="1rem",
+        layout_gap="0.75rem",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        input_background_fill="*neutral_100",
     )
 
 
@@ -31,9 +36,7 @@ def build() -> gr.Blocks:
     model = resident()
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
         gr.HTML(render.header(model.lm))
-        plot = VectorMapPlot(
-            value=generate_tab.example(), base=render.base_map(model.map), elem_id="map", render=False
-        )
+        plot = VectorMapPlot(value=generate_tab.example(), base=render.base_map(model.map), elem_id="map", render=False)
         with gr.Tabs():
             with gr.Tab("Generate", id="generate"):
                 generate_tab.build(model, plot)

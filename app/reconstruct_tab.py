@@ -6,6 +6,7 @@ import calm
 
 from . import render
 from .components import ReconstructionView
+from .generate_tab import whole
 from .models import Resident
 
 MAX_TEXT = 4000  # characters
@@ -23,7 +24,7 @@ def build(resident: Resident) -> None:
     lm = resident.lm
     gr.HTML(
         f'<p class="calm-intro">The <em>autoencoder</em> squeezes each chunk of {lm.chunk_size} tokens into one vector '
-        f"of {lm.model.config.latent_size} numbers and restores it. Its posterior is a cloud, not a point, so that a "
+        f"of {lm.calm.config.latent_size} numbers and restores it. Its posterior is a cloud, not a point, so that a "
         "slightly wrong vector still decodes to the right chunk: disturb it and see.</p>"
     )
     with gr.Row():
@@ -41,8 +42,6 @@ def build(resident: Resident) -> None:
     view = ReconstructionView(value=render.reconstruction(lm, first), elem_id="reconstruction")
 
     def run(text, noise, seed):
-        from .generate_tab import whole
-
         try:
             found = calm.reconstruct(lm, check_text(text), noise, whole(seed, "Seed"))
         except calm.CalmError as error:

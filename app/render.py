@@ -59,7 +59,7 @@ class Run:
         import torch
 
         with torch.no_grad():
-            mean = self.lm.model.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
+            mean = self.lm.calm.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
         return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, _places(self.map, list(mean)))]
 
     def add(self, step: Step) -> None:
@@ -134,7 +134,7 @@ def header(lm: LanguageModel) -> str:
 <h1>CALM Playground</h1>
 <p>A Continuous Autoregressive Language Model writes one <em>vector</em> at a time instead of one token: each vector
 stands for a chunk of {lm.chunk_size} tokens, so a text takes {lm.chunk_size} times fewer steps.
-This one was trained on Storyland, a small language of simple stories, and speaks nothing else.</p>
+This one speaks Storyland, a small language of simple stories, and nothing else.</p>
 <dl class="calm-facts">{rows}</dl>
 </header>"""
 

@@ -10,6 +10,7 @@ def build(resident: Resident, plot: VectorMapPlot) -> None:
     gr.HTML(
         f'<p class="calm-intro">Each grey point is a chunk of the training stories, placed by UMAP so that chunks with '
         f"near vectors lie near each other. The line is the last run of the Generate tab: the vectors that the model "
-        f"predicted, in order, {len(resident.map.texts):,} training chunks behind them, the prompt's own chunks dotted.</p>"
+        f"predicted, in order, with {len(resident.map.texts):,} training chunks behind it; the prompt's own chunks are "
+        "dotted.</p>"
     )
     plot.render()

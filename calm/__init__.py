@@ -1,8 +1,8 @@
 """CALM, Continuous Autoregressive Language Models (arXiv 2510.27688): a small, exact library.
 
-    lm = calm.load("story-k4")
-    for step in calm.generate(lm, "Once upon a time", temperature=0.5):
-        print(step.text, end="")
+lm = calm.load("story-k4")
+for step in calm.generate(lm, "Once upon a time", temperature=0.5):
+    print(step.text, end="")
 """
 
 from . import storyland

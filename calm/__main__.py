@@ -61,7 +61,9 @@ def reconstruct(arguments) -> None:
     """Encodes and decodes a text, chunk by chunk."""
     from . import load, reconstruct
 
-    found = reconstruct(load(arguments.model, device=arguments.device), _text(arguments), arguments.noise, arguments.seed)
+    found = reconstruct(
+        load(arguments.model, device=arguments.device), _text(arguments), arguments.noise, arguments.seed
+    )
     if arguments.json:
         _print_json(found)
         return
@@ -189,7 +191,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--limit", type=int, default=200, help="texts read of each source (default: 200)")
     c.add_argument("--noise", type=float, nargs="*", default=[0.3], help="standard deviations (default: 0.3)")
     c.add_argument("--samples", type=int, default=2, help="draws at each place for BrierLM (default: 2)")
-    c.add_argument("--storyland", type=int, default=0, metavar="N", help="also let the model tell N stories and check them")
+    c.add_argument(
+        "--storyland", type=int, default=0, metavar="N", help="also let the model tell N stories and check them"
+    )
     c.add_argument("--temperature", type=float, nargs="*", default=[0.35, 0.5, 1.0], help="for --storyland")
     c.add_argument("--seed", type=int, default=0, help="default: 0")
     c.add_argument("--out", help="also write the figures to this JSON file")

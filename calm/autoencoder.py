@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder in reverse; its output matrix is the encoder's embedding."""
 
-    def __init__(self, config: AutoencoderConfig, embedding: nn.Parameter):
+    def __init__(self, config: AutoencoderConfig, embedding: Tensor):
         super().__init__()
         self.patch_size = config.patch_size
         self.lm_head_weight = embedding

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from .errors import CalmError
 from .generation import generate
 from .loading import load
 from .model import EnergyTransformer, backbone_config
@@ -32,10 +31,8 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     if threads:
         torch.set_num_threads(threads)
     lm = load(name)
-    if not isinstance(lm.model, EnergyTransformer):
-        raise CalmError(f"{lm.name} works token by token; name a CALM model.")
     prompt = "Once upon a time"
-    other = peer(lm.model)
+    other = peer(lm.calm)
     ids = torch.tensor([lm.encode(prompt)], device=lm.device)
 
     def run_peer(_: int) -> int:

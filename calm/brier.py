@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .errors import CalmError
 from .loading import LanguageModel
-from .model import EnergyTransformer
 
 ORDERS = 4  # n-grams of 1 to 4 tokens
 
@@ -111,7 +110,9 @@ class _Branches:
             seen[rows, :n] = before
             for j in range(i + 1):
                 seen[rows, n + j * p : n + (j + 1) * p] = same
-        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[None, None]
+        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[
+            None, None
+        ]
 
     def positions(self, steps: int) -> Tensor:
         trunk = torch.arange(self.length, device=self.places.device)
@@ -133,8 +134,7 @@ class _Branches:
 @torch.no_grad()
 def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Tensor:
     """Brier-n [P, 4] of a CALM on the token ids of one text."""
-    model, k = lm.model, lm.chunk_size
-    assert isinstance(model, EnergyTransformer)
+    model, k = lm.calm, lm.chunk_size
     targets = torch.tensor(ids, device=lm.device).unfold(0, ORDERS, stride)  # [P, 4]
     count = len(targets)
     whole = (count - 1) * stride
@@ -159,7 +159,7 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
 @torch.no_grad()
 def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Tensor:
     """Brier-n [P, 4] of a token-by-token model on the token ids of one text, with exact conditional probabilities."""
-    backbone, head = lm.model.model, lm.model.lm_head
+    backbone, head = lm.llama.model, lm.llama.lm_head
     text = torch.tensor(ids, device=lm.device)
     targets = text.unfold(0, ORDERS, stride)
     places = torch.arange(len(targets), device=lm.device) * stride

@@ -14,7 +14,6 @@ from transformers import DynamicCache
 
 from .errors import CalmError
 from .loading import LanguageModel
-from .model import EnergyTransformer
 from .temperature import MAXIMUM, ExactRule, check_temperature, temper
 
 SAMPLERS = ("auto", "exact", "pooled")
@@ -92,7 +91,9 @@ def generate(
     ids, leftover = align(lm, lm.encode(prompt), alignment)
     steps = min(steps, lm.context - 1)
     ids = ids[-(lm.context - steps) * lm.chunk_size :]
-    draw = ChunkSampler(lm, temperature, pool_size, sampler, seed) if lm.is_calm else TokenSampler(lm, temperature, seed)
+    draw: ChunkSampler | TokenSampler = (
+        ChunkSampler(lm, temperature, pool_size, sampler, seed) if lm.is_calm else TokenSampler(lm, temperature, seed)
+    )
     return _steps(lm, ids, leftover, steps, draw)
 
 
@@ -144,9 +145,13 @@ def _steps(lm: LanguageModel, ids: list[int], leftover: list[int], steps: int, d
 def _forward(lm: LanguageModel, ids: list[int], cache: DynamicCache) -> Tensor:
     """Token ids of whole chunks -> the last hidden state [D]."""
     tensor = torch.tensor([ids], device=lm.device)
-    if isinstance(lm.model, EnergyTransformer):
-        return lm.model(tensor, past_key_values=cache, use_cache=True)[0, -1]
-    return lm.model.model(tensor, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
+    if lm.is_calm:
+        return lm.calm(tensor, past_key_values=cache, use_cache=True)[0, -1]
+    return lm.llama.model(tensor, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
+
+
+Draw = tuple[list[int], np.ndarray | None, list[Candidate], int]
+"""What a sampler returns: token ids of the chunk, its vector, the candidates, the number of draws."""
 
 
 class ChunkSampler:
@@ -161,16 +166,16 @@ class ChunkSampler:
 
     def draw(self, hidden: Tensor, count: int) -> tuple[list[tuple[int, ...]], Tensor]:
         """hidden [D] -> ``count`` chunks (tuples of K ids) and the vectors [count, L] that they were decoded from."""
-        model = self.lm.model
+        model = self.lm.calm
         noise = model.generative_head.noise((count,), hidden, self.generator)
         vectors = model.generative_head(hidden, noise)
         return [tuple(ids) for ids in model.ae_model.decode(vectors).tolist()], vectors
 
-    def __call__(self, hidden: Tensor, prefix: list[int]) -> tuple[list[int], np.ndarray, list[Candidate], int]:
+    def __call__(self, hidden: Tensor, prefix: list[int]) -> Draw:
         pool: list[tuple[int, ...]] = []
         vectors: list[Tensor] = []
         begin = tuple(prefix)
-        rule = ExactRule(self.temperature, self.random.random) if self.sampler != "pooled" else None
+        rule: ExactRule | None = ExactRule(self.temperature, self.random.random) if self.sampler != "pooled" else None
         chosen, place, drawn = None, 0, 0
         while chosen is None and drawn < (EXACT_LIMIT if self.sampler == "exact" else self.pool_size):
             count = self._batch(drawn)
@@ -189,7 +194,7 @@ class ChunkSampler:
             )
         if not pool:  # nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish
             chunk = begin + chunks[0][len(begin) :]
-            pool, vectors = [chunk], [self.lm.model.ae_model.encode(torch.tensor([chunk], device=hidden.device))[0]]
+            pool, vectors = [chunk], [self.lm.calm.ae_model.encode(torch.tensor([chunk], device=hidden.device))[0]]
         counts = Counter(pool)
         probabilities = temper(list(counts.values()), self.temperature)
         if chosen is None:
@@ -219,9 +224,11 @@ class TokenSampler:
         self.lm, self.temperature = lm, temperature
         self.generator = torch.Generator(lm.device).manual_seed(seed)
 
-    def __call__(self, hidden: Tensor, prefix: list[int]) -> tuple[list[int], None, list[Candidate], int]:
-        p = (self.lm.model.lm_head(hidden).float() / self.temperature).softmax(-1)
+    def __call__(self, hidden: Tensor, prefix: list[int]) -> Draw:
+        p = (self.lm.llama.lm_head(hidden).float() / self.temperature).softmax(-1)
         token = int(torch.multinomial(p, 1, generator=self.generator))
         top = p.topk(min(8, len(p)))
-        candidates = [Candidate([i], self.lm.decode([i]), 0, q) for i, q in zip(top.indices.tolist(), top.values.tolist())]
+        candidates = [
+            Candidate([i], self.lm.decode([i]), 0, q) for i, q in zip(top.indices.tolist(), top.values.tolist())
+        ]
         return [token], None, candidates, 1

@@ -31,9 +31,23 @@ class LanguageModel:
         return isinstance(self.model, EnergyTransformer)
 
     @property
+    def calm(self) -> EnergyTransformer:
+        """The model as a CALM; raises CalmError if it works token by token."""
+        if not isinstance(self.model, EnergyTransformer):
+            raise CalmError(f"{self.name} works token by token and has no vectors; choose a CALM model.")
+        return self.model
+
+    @property
+    def llama(self) -> LlamaForCausalLM:
+        """The model as a token-by-token Transformer; raises CalmError if it is a CALM."""
+        if not isinstance(self.model, LlamaForCausalLM):
+            raise CalmError(f"{self.name} is a CALM; choose a token-by-token model.")
+        return self.model
+
+    @property
     def chunk_size(self) -> int:
         """K, the number of tokens a step emits; 1 for a token-by-token model."""
-        return self.model.config.patch_size if isinstance(self.model, EnergyTransformer) else 1
+        return self.calm.config.patch_size if self.is_calm else 1
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +124,9 @@ def _download(name: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"])
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"]
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CalmError(f"The model {name!r} could not be fetched from the Hugging Face Hub.") from error
     return Path(found)
@@ -144,7 +160,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    """The class of a checkpoint, told by ``architectures``, else by its weights' names; ``model_type`` is unreliable."""
+    """The class of a checkpoint, by ``architectures``, else by its weights' names; ``model_type`` is unreliable."""
     kind = next(iter(config.get("architectures") or []), "")
     if kind not in ("EnergyTransformer", "LlamaForCausalLM"):
         if any(name.startswith("generative_head.noise_embd") for name in weights) and kind == "":
@@ -164,7 +180,9 @@ def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) ->
     path = config.get("ae_path") or OFFICIAL_AUTOENCODER
     places = [Path(path), folder / path, folder.parent / Path(path).name]
     found = next((place for place in places if (place / "config.json").is_file()), None)
-    found = found or _download(path if path.count("/") == 1 and not path.startswith((".", "/")) else OFFICIAL_AUTOENCODER)
+    found = found or _download(
+        path if path.count("/") == 1 and not path.startswith((".", "/")) else OFFICIAL_AUTOENCODER
+    )
     if not any(name.startswith("ae_model.") for name in weights):
         weights = weights | {f"ae_model.{name}": tensor for name, tensor in read_weights(found).items()}
     return _read_config(found), weights

@@ -87,8 +87,8 @@ def collect(lm: LanguageModel, sources: Sequence[str], points: int, texts: int =
     common = counts.most_common(points)
     if len(common) < 100:
         raise CalmError(f"A map needs at least 100 distinct chunks; the sources hold {len(common)}.")
-    ids = torch.tensor([chunk for chunk, _ in common], device=lm.device)
-    mean = lm.model.ae_model.encode(ids)[0].float().cpu().numpy()
+    chunks = torch.tensor([chunk for chunk, _ in common], device=lm.device)
+    mean = lm.calm.ae_model.encode(chunks)[0].float().cpu().numpy()
     return mean, [lm.decode(list(chunk)) for chunk, _ in common], [count for _, count in common]
 
 
@@ -97,8 +97,6 @@ def build(lm: LanguageModel, sources: Sequence[str], points: int, folder: str | 
 
     Raises CalmError for a token-by-token model, which has no vectors, or sources with too few chunks.
     """
-    if not lm.is_calm:
-        raise CalmError(f"{lm.name} works token by token and has no vectors to map; choose a CALM model.")
     import umap
 
     vectors, texts, counts = collect(lm, sources, points)

@@ -43,8 +43,7 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     is filled with padding tokens, which do not count. Raises CalmError for an empty text, a model without an
     autoencoder, or noise that is not a number of at least 0.
     """
-    if not lm.is_calm:
-        raise CalmError(f"{lm.name} works token by token and has no autoencoder; choose a CALM model.")
+    autoencoder = lm.calm.ae_model
     if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
         raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
     ids = lm.encode(text)
@@ -53,10 +52,10 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     k = lm.chunk_size
     fill = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else lm.tokenizer.eos_token_id
     padded = torch.tensor(ids + [fill] * (-len(ids) % k), device=lm.device).view(-1, k)
-    mean, std = lm.model.ae_model.encode(padded)
+    mean, std = autoencoder.encode(padded)
     generator = torch.Generator(lm.device).manual_seed(seed)
     disturbance = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
-    decoded = lm.model.ae_model.decode(mean + noise * disturbance)
+    decoded = autoencoder.decode(mean + noise * disturbance)
     right = (decoded == padded).flatten()[: len(ids)]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
     chunks = []

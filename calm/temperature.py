@@ -65,7 +65,8 @@ class ExactRule(Generic[T]):
         self._restart()
 
     def _restart(self) -> None:
-        self.run, self.trials, self.value = 0, 0, None
+        self.run, self.trials = 0, 0
+        self.value: T | None = None
 
     def feed(self, draw: T) -> bool:
         """Whether this draw completes an acceptance; the accepted value is then the draw itself."""

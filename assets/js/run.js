@@ -2,7 +2,6 @@
 window.CALM = window.CALM || {};
 CALM.mountRun = (element, props, watch) => {
   const C = window.CALM;
-  const mark = element.querySelector(".calm-mark");
   const text = element.querySelector(".calm-text");
   const detail = element.querySelector(".calm-detail");
 
@@ -44,8 +43,6 @@ CALM.mountRun = (element, props, watch) => {
   const draw = () => {
     const value = props.value;
     if (!value || !value.steps) return;
-    mark.textContent = value.mark || "";
-    mark.hidden = !value.mark;
     C.drawText(text, value);
     const chosen = C.selected.run === value.run ? C.selected.index : value.steps.length - 1;
     C.markText(text, value, { run: value.run, index: chosen });

@@ -66,7 +66,7 @@ def _index() -> dict[str, list[Form]]:
 
 
 def _capture(slot: str, plot: Plot) -> str:
-    """The group that catches a slot: as narrow as its type allows, so that neighbouring slots part where they should."""
+    """The group that catches a slot: as narrow as its type allows, so that neighbouring slots part rightly."""
     with_article, slot = strip_article(slot)
     role, name = split_slot(slot)
     if role:
@@ -196,7 +196,7 @@ def check(text: str) -> Check:
     total, bad, consistent, announced, kept = 0, [], 0, 0, 0
     stories = [story.strip() for story in re.split(r"\n\s*\n", text) if story.strip()]
     for story in stories:
-        head, newline, body = story.partition("\n")
+        head, _, body = story.partition("\n")
         told = sentences(head) + sentences(body)
         readings = [parse(sentence) for sentence in told]
         wrong = [sentence for sentence, reading in zip(told, readings) if not reading]

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 
 from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot
 
@@ -25,7 +25,7 @@ class Memory(dict):
             return article(self[slot[2:]])
         if slot.startswith(":"):
             return self.choose(self.grammar.words[slot[1:]])
-        role, name = split_slot(slot)
+        role, _ = split_slot(slot)
         if not role:
             self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]])
             return word
@@ -51,7 +51,7 @@ class Memory(dict):
                     self[key] = word
 
 
-@lru_cache(maxsize=None)
+@cache
 def _template(form: str) -> str:
     return SLOT.sub(r"%(\1)s", form.replace("%", "%%"))
 

@@ -1,7 +1,8 @@
 """Reads the grammar of Storyland from plain-text files.
 
-``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, ``grammar/plots/*.txt``
-the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text with slots:
+``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, and
+``grammar/plots/*.txt`` the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text
+with slots:
 
 =============  =====================================================================================================
 ``$A``         name of the hero (``$B`` the friend, ``$C`` the helper)
@@ -56,7 +57,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Grammar:
-    """All of Storyland: ``words[type]``, ``kinds[kind] = (home, food)``, the plots, and the number of sentence forms."""
+    """All of Storyland: ``words[type]``, ``kinds[kind] = (home, food)``, the plots, the number of forms."""
 
     words: dict[str, tuple[str, ...]]
     kinds: dict[str, tuple[str, str]]
@@ -163,7 +164,9 @@ def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:
             known = (
                 slot[1:] in words
                 if slot.startswith(":")
-                else (role in ROLES and name.lower() in attributes) if role else plot.types.get(name) in words
+                else (role in ROLES and name.lower() in attributes)
+                if role
+                else plot.types.get(name) in words
             )
             if not known:
                 raise GrammarError(f"plot {plot.name}: the slot ${slot} is not known in: {form}")

@@ -15,11 +15,14 @@ SCRIPTS = {
     "arabic": "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
     "devanagari": "अआइईउऊएऐओऔकखगघचछजझटठडढणतथदधनपफबभमयरलवशषसह",
     "thai": "กขคงจฉชซญดตถทธนบปผฝพฟภมยรลวศษสหอฮ",
-    "kana": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをんアイウエオカキクケコ",
+    "kana": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
+    "アイウエオカキクケコ",
 }
 RANGES = {"han": (0x4E00, 0x9FA5), "hangul": (0xAC00, 0xD7A3), "emoji": (0x1F300, 0x1F64F)}
 SYMBOLS = "€£¥§©®°±µ¶·×÷–—‘’“”„…†‡•←↑→↓∀∂∃∑√∞≈≠≤≥½¼¾²³★☆✓✗♥"
-KEYWORDS = "def class return if else for while import from try with lambda const let function var int void public".split()
+KEYWORDS = (
+    "def class return if else for while import from try with lambda const let function var int void public".split()
+)
 OPERATORS = "= == != < > <= >= + - * / % += -= && || -> => :: . ,".split()
 
 
@@ -64,7 +67,9 @@ def _code(rng: random.Random) -> str:
         for _ in range(rng.randint(1, 5)):
             atom = rng.choice((_identifier, _number, lambda r: f'"{_word(r, string.ascii_letters)}"'))(rng)
             call = rng.random()
-            tokens += [f"{atom}({_identifier(rng)})" if call < 0.2 else f"{atom}[{_number(rng)}]" if call < 0.3 else atom]
+            tokens += [
+                f"{atom}({_identifier(rng)})" if call < 0.2 else f"{atom}[{_number(rng)}]" if call < 0.3 else atom
+            ]
             tokens += [rng.choice(OPERATORS)]
         lines.append(" " * 4 * indent + " ".join(tokens[:-1]) + rng.choice([":", ";", " {", "", " }", ")"]))
         indent = max(0, min(4, indent + rng.choice((-1, 0, 0, 1))))

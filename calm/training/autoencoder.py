@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class AutoencoderSettings(LoopSettings):
     shares: dict[str, float] = field(default_factory=dict)
     """Name of a token file -> its share of a batch; equal shares where nothing is said."""
     valid: dict[str, list[str]] = field(default_factory=dict)
-    model: dict[str, object] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     """Fields of ``AutoencoderConfig``."""
     noise: float = 0.3
     """Standard deviation added to the mean in the noisy validation figure."""

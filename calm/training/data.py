@@ -41,7 +41,9 @@ def _read_file(path: Path, field: str) -> Iterator[str]:
                 try:
                     yield json.loads(line)[field]
                 except (json.JSONDecodeError, KeyError, TypeError) as error:
-                    raise CalmError(f"{path}, line {number}: expected a JSON object with the field {field!r}.") from error
+                    raise CalmError(
+                        f"{path}, line {number}: expected a JSON object with the field {field!r}."
+                    ) from error
 
 
 def read_documents(source: str, field: str = "text") -> Iterator[str]:
@@ -71,7 +73,9 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
     elif Path(source).is_file():
         yield from _read_file(Path(source), field)
     else:
-        raise CalmError(f"There is no text at {source!r}: name a folder, a file, hub:OWNER/NAME or storyland:SEED:COUNT.")
+        raise CalmError(
+            f"There is no text at {source!r}: name a folder, a file, hub:OWNER/NAME or storyland:SEED:COUNT."
+        )
 
 
 class TokenFile:

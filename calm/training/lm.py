@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class LanguageModelSettings(LoopSettings):
     valid: list[str] = field(default_factory=list)
     valid_texts: int = 40
     row_tokens: int = 8192
-    model: dict[str, object] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -40,9 +41,33 @@ class CalmSettings(LanguageModelSettings):
     autoencoder: str = "runs/autoencoder"
     targets: int = 100
     auxiliary: float = 0.0
-    """Weight of a cross-entropy on the next K tokens, read from the hidden state, while the run is young."""
+    """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
+    energy_from: float = 0.0
+    """Share of the run that trains the backbone by the auxiliary likelihood alone; the energy score joins there."""
     auxiliary_until: float = 0.7
-    """Share of the run at which that weight has fallen to 0, linearly. Its layers are thrown away."""
+    """Share of the run at which the auxiliary weight, falling linearly from ``energy_from`` on, has come to 0."""
+
+
+class TokenDecoder(nn.Module):
+    """p(token i | hidden state, tokens before i in the chunk): a training aid that is thrown away.
+
+    The product over i is the likelihood of the chunk, so the backbone learns what the energy head will need, long
+    before the energy score, which sees only distances, can tell it.
+    """
+
+    def __init__(self, width: int, k: int):
+        super().__init__()
+        self.k = k
+        self.state = nn.Linear(width, k * 2 * width)
+        self.seen = nn.ModuleList(nn.Linear(i * width, 2 * width, bias=False) for i in range(1, k))
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, hidden: Tensor, embedded: Tensor, embedding: Tensor) -> Tensor:
+        """hidden [..., D], embedded [..., K, D] (the chunk's own tokens), embedding [V, D] -> logits [..., K, V]."""
+        states = list(self.state(hidden).chunk(self.k, dim=-1))
+        for i, layer in enumerate(self.seen, 1):
+            states[i] = states[i] + layer(embedded[..., :i, :].flatten(-2))
+        return F.linear(self.out(F.silu(torch.stack(states, dim=-2))), embedding)
 
 
 class NextVectorObjective(nn.Module):
@@ -52,32 +77,44 @@ class NextVectorObjective(nn.Module):
         super().__init__()
         self.model, self.settings = model, settings
         width, k = model.config.hidden_size, model.config.patch_size
-        self.auxiliary = nn.Linear(width, k * width, bias=False) if settings.auxiliary else None
+        self.decoder = TokenDecoder(width, k) if settings.auxiliary else None
 
     def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        model, config, settings = self.model, self.model.config, self.settings
-        chunks = ids.unflatten(-1, (-1, config.patch_size))
-        hidden = model(ids[:, : -config.patch_size], use_cache=False)  # [B, T - 1, D]
-        following = chunks[:, 1:]
+        model, settings = self.model, self.settings
+        k = model.config.patch_size
+        hidden = model(ids[:, :-k], use_cache=False)  # [B, T - 1, D]
+        following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
+        found: dict[str, Tensor] = {}
+        # Every parameter takes part in the loss of every step, as distributed training requires.
+        loss = 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        if progress >= settings.energy_from:
+            found["energy"] = self._energy(hidden, following, generator)
+            loss = loss + found["energy"]
+        faded = (progress - settings.energy_from) / (settings.auxiliary_until - settings.energy_from)
+        weight = settings.auxiliary * min(1.0, max(0.0, 1 - faded))
+        if self.decoder is not None and weight:
+            found["cross_entropy"] = self._cross_entropy(hidden, following)
+            loss = loss + weight * found["cross_entropy"]
+        return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
+
+    def _energy(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
+        model, config = self.model, self.model.config
         with torch.no_grad():
             mean, std = model.ae_model.encode(following)
-            noise = torch.randn(
-                (settings.targets, *mean.shape), generator=generator, device=mean.device, dtype=mean.dtype
-            )
+            shape = (self.settings.targets, *mean.shape)
+            noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
             targets = mean + std * noise  # [M, B, T - 1, L]
         head = model.generative_head
         samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
-        score = energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
-        found = {"loss": score, "energy": score.detach()}
-        weight = settings.auxiliary * max(0.0, 1 - progress / settings.auxiliary_until)
-        if self.auxiliary is not None:
-            states = self.auxiliary(hidden).unflatten(-1, (config.patch_size, -1))
-            logits = F.linear(states, model.transformer.embed_tokens.weight)
-            cross_entropy = F.cross_entropy(logits.flatten(0, -2).float(), following.flatten())
-            # Multiplied even by 0, so that every process has a gradient for every parameter.
-            found["loss"] = score + weight * cross_entropy
-            found["cross_entropy"] = cross_entropy.detach()
-        return found
+        return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
+
+    def _cross_entropy(self, hidden: Tensor, following: Tensor) -> Tensor:
+        assert self.decoder is not None
+        embedding = self.model.transformer.embed_tokens
+        # Scaled, because embeddings of the usual initial size would say nothing beside the hidden state.
+        embedded = embedding(following) * hidden.shape[-1] ** 0.5
+        logits = self.decoder(hidden, embedded, embedding.weight)
+        return F.cross_entropy(logits.flatten(0, -2).float(), following.flatten())
 
 
 class NextTokenObjective(nn.Module):
@@ -95,7 +132,9 @@ class NextTokenObjective(nn.Module):
 class LanguageModelTask:
     """What both kinds share: rows of a token file, BrierLM as the validation figure."""
 
-    def __init__(self, settings: LanguageModelSettings, model: EnergyTransformer | LlamaForCausalLM, objective, tokenizer):
+    def __init__(
+        self, settings: LanguageModelSettings, model: EnergyTransformer | LlamaForCausalLM, objective, tokenizer
+    ):
         self.settings, self.objective = settings, objective
         self.lm = LanguageModel(Path(settings.out).name, model, tokenizer)
         self.tokens_per_row = settings.row_tokens
@@ -118,7 +157,7 @@ class LanguageModelTask:
         self.lm.tokenizer.save_pretrained(folder)
 
 
-def _token_fields(tokenizer) -> dict[str, int]:
+def _token_fields(tokenizer) -> dict[str, Any]:
     return {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,

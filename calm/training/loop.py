@@ -46,10 +46,15 @@ class LoopSettings:
 class Task(Protocol):
     """What the loop needs to know of a model."""
 
-    objective: nn.Module
-    """Called with one batch, ``progress`` in [0, 1] and ``generator``; returns a dictionary with ``loss``."""
     tokens_per_row: int
-    settings: LoopSettings
+
+    @property
+    def settings(self) -> LoopSettings: ...
+
+    @property
+    def objective(self) -> nn.Module:
+        """Called with one batch, ``progress`` in [0, 1] and ``generator``; returns a dictionary with ``loss``."""
+        ...
 
     def batch(self, step: int) -> np.ndarray: ...
 

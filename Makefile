@@ -1,0 +1,34 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint assets screenshots
+
+demo: .venv/installed ## install and start the page
+	$(BIN)/python app.py
+
+test: .venv/installed-dev lint ## install what is needed, Chromium included, and run everything
+	@sh tests/browser/install_chromium.sh
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+assets: .venv/installed ## rebuild the vector map and the example of the first screen
+	$(BIN)/python -m calm map
+	$(BIN)/python -m app.build
+
+screenshots: .venv/installed-dev ## retake the pictures of the README
+	@sh tests/browser/install_chromium.sh
+	$(BIN)/python -m tests.browser.screenshots
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,76 @@
+import pytest
+
+import calm
+from app import generate_tab, render
+from app.models import resident
+from calm import CalmError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return resident()
+
+
+def test_a_run_grows_step_by_step(model):
+    runs = list(generate_tab.stream(model, "Once upon a time", 0.5, 24, 0, "auto", 100))
+    assert len(runs) <= 6
+    value = runs[-1].value
+    assert "".join(step["text"] for step in value["steps"]) == "".join(
+        step.text for step in calm.generate(model.lm, "Once upon a time", 0.5, 24, 100)
+    )
+    for step in value["steps"]:
+        assert len(step["plane"]) == 2 and len(step["space"]) == 3
+        assert sum(candidate["chosen"] for candidate in step["candidates"]) == 1
+        assert len(step["candidates"]) <= render.SHOWN_CANDIDATES
+    assert len(value["prompt_chunks"]) == 2  # front-aligned: the first chunk holds end-of-text and the first words
+
+
+def test_the_summary_tells_steps_and_what_they_replace(model):
+    *_, run = generate_tab.stream(model, "Once", 1.0, 16, 0, "auto", 100)
+    line = run.summary()
+    steps = len(run.value["steps"])
+    assert f"<strong>{steps}</strong> steps" in line
+    assert f"would have taken <strong>{4 * steps}</strong> steps" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"prompt": "x" * 5000}, "5,000 characters"),
+        ({"temperature": None}, "temperature must be"),
+        ({"temperature": 0}, "temperature must be"),
+        ({"length": 0}, "Length must be"),
+        ({"length": None}, "Length must be a whole number"),
+        ({"seed": 1.5}, "Seed must be a whole number"),
+        ({"seed": None}, "Seed must be a whole number"),
+        ({"pool_size": 0}, "pool_size must be"),
+        ({"sampler": "exact", "temperature": 1.4}, "at most 1"),
+    ],
+)
+def test_bad_input_is_one_sentence(model, change, sentence):
+    good = {"prompt": "x", "temperature": 0.5, "length": 8, "seed": 0, "sampler": "auto", "pool_size": 10}
+    with pytest.raises(CalmError, match=sentence):
+        next(generate_tab.stream(model, **{**good, **change}))
+
+
+def test_errors_are_escaped():
+    assert "<script>" not in render.error("<script>alert(1)</script>")
+
+
+def test_the_reconstruction_marks_tokens_that_differ(model):
+    text = "Mia lost her kite near the old mill."
+    found = calm.reconstruct(model.lm, text, noise=2.5, seed=1)
+    value = render.reconstruction(model.lm, found)
+    assert "".join(chunk["text"] for chunk in value["chunks"]) == text
+    wrong = [token for chunk in value["chunks"] for token in chunk["tokens"] if not token[2]]
+    assert wrong and found.token_accuracy < 1
+    assert f"{found.token_accuracy:.2%}" in render.reconstruction_summary(found, 2.5)
+
+
+def test_the_example_of_the_first_screen_is_what_the_model_says_today():
+    from app.build import PROMPT, SETTINGS
+
+    value = generate_tab.example()
+    assert value["mark"].startswith("An example")
+    steps = list(calm.generate(calm.load("story-k4", device="cpu"), PROMPT, **SETTINGS))
+    assert [step["text"] for step in value["steps"]][:5] == [step.text for step in steps][:5]

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.brier import brier_n, geometric_mean
+
+
+def test_brier_n_of_a_categorical_sampler_has_its_closed_form():
+    """For draws of q and targets of p, Brier-1 is 2 sum p q - sum q^2, and independent tokens multiply."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.4, 0.2])
+    places = 200_000
+    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
+    samples = torch.multinomial(q, 3 * places * 4, True, generator=generator).view(3, places, 4)
+    measured = brier_n(samples, target).mean(0)
+    for n in range(1, 5):
+        expected = 2 * float(p @ q) ** n - float(q @ q) ** n
+        assert float(measured[n - 1]) == pytest.approx(expected, abs=0.005)
+
+
+def test_the_true_sampler_scores_best():
+    generator = torch.Generator().manual_seed(1)
+    p = torch.tensor([0.6, 0.3, 0.1])
+    places = 100_000
+    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
+
+    def score(q):
+        samples = torch.multinomial(torch.tensor(q), 2 * places * 4, True, generator=generator).view(2, places, 4)
+        return float(brier_n(samples, target).mean(0)[0])
+
+    assert score([0.6, 0.3, 0.1]) > max(score([0.98, 0.01, 0.01]), score([0.34, 0.33, 0.33]), score([0.3, 0.6, 0.1]))
+
+
+def test_a_negative_brier_counts_as_zero():
+    assert float(geometric_mean(torch.tensor([0.5, 0.2, -0.1, 0.1]).numpy())) == 0
+    assert float(geometric_mean(torch.full((4,), 0.25).numpy())) == pytest.approx(25)
+
+
+def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
+    """With all weights equal the model is uniform over V tokens, so Brier-n is V^-n whatever the text."""
+    lm = tiny_ar
+    with torch.no_grad():
+        lm.llama.model.embed_tokens.weight.zero_()
+    v = len(lm.tokenizer)
+    found = calm.brier_lm(lm, ["Once upon a time there was a fox."])
+    for n, value in enumerate(found.brier, 1):
+        assert value / 100 == pytest.approx(v**-n, rel=1e-3)
+
+
+def test_branches_see_the_text_before_their_place_only(tiny):
+    """The one-pass branches equal separate forward passes over text and branch."""
+    from calm.brier import _Branches
+
+    lm = tiny(2)
+    model, k = lm.calm, 2
+    ids = (torch.arange(12) * 31 % 500).view(1, 6, k)
+    places = torch.tensor([0, 2, 5])
+    branch = [(torch.arange(3 * k) * 17 % 500).view(3, k), (torch.arange(3 * k) * 11 % 500).view(3, k)]
+    with torch.no_grad():
+        trunk = model.embed(ids)
+        together = _Branches(places, 6).hidden(model.transformer, trunk, [model.embed(b) for b in branch])
+        for i, place in enumerate(places.tolist()):
+            alone = torch.cat([ids[0, : place + 1], branch[0][i : i + 1], branch[1][i : i + 1]])[None]
+            hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
+            assert torch.allclose(together[i], hidden, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
+def test_any_chunk_size_is_measured(tiny, k):
+    found = calm.brier_lm(tiny(k), ["Once upon a time there was a fox named Mia.", "The end of the story is here."])
+    assert 0 <= found.score <= 100 and len(found.brier) == 4
+    assert found.low <= found.high
+    assert found.positions > 2
+
+
+def test_both_kinds_are_asked_at_the_same_places(tiny, tiny_ar):
+    texts = ["Once upon a time there was a fox named Mia.", "The end of the story is here."]
+    assert calm.brier_lm(tiny(4), texts).positions == calm.brier_lm(tiny_ar, texts).positions
+
+
+def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
+    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT + 500))
+    found = calm.brier_lm(story, texts, seed=1)
+    assert found.low <= found.score <= found.high
+    assert found.score == calm.brier_lm(story, texts, seed=1).score
+    assert found.score > 20 and not math.isnan(found.low)
+
+
+def test_unusable_requests_are_refused(tiny):
+    with pytest.raises(CalmError, match="at least one text"):
+        calm.brier_lm(tiny(4), ["", "a"])
+    with pytest.raises(CalmError, match="at least 2 samples"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], samples=1)
+    with pytest.raises(CalmError, match="multiple of the chunk size"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], stride=3)

@@ -1,0 +1,195 @@
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.generation import ChunkSampler, align
+
+from .test_temperature import chi_square, tempered
+
+PROMPTS = ["", " ", "\n\n \t", "a", "Once upon a time", "Été, 日本 🎉 \u202eabc\x00", "word " * 500]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("alignment", ["front", "end", "condition"])
+def test_any_prompt_is_continued(tiny, prompt, alignment):
+    lm = tiny(4)
+    steps = list(calm.generate(lm, prompt, alignment=alignment, max_new_tokens=12, pool_size=20))
+    assert 1 <= len(steps) <= 3
+    for index, step in enumerate(steps):
+        assert step.index == index
+        assert len(step.token_ids) == 4
+        assert step.vector.shape == (16,) and step.vector.dtype == np.float32
+        assert step.seconds > 0
+        assert sum(c.probability for c in step.candidates) == pytest.approx(1)
+        assert any(c.token_ids == step.token_ids for c in step.candidates)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 8, 16])
+def test_any_chunk_size(tiny, k):
+    steps = list(calm.generate(tiny(k), "Once upon a time", max_new_tokens=20, pool_size=10))
+    assert len(steps) <= math.ceil(20 / k)
+    assert all(len(step.token_ids) == k for step in steps)
+
+
+def test_the_vector_of_a_step_decodes_to_its_chunk(story):
+    with torch.no_grad():
+        for step in calm.generate(story, "Once upon a time", temperature=0.6, max_new_tokens=60):
+            decoded = story.calm.ae_model.decode(torch.from_numpy(step.vector))
+            assert decoded.tolist() == step.token_ids
+
+
+def test_one_seed_gives_one_text(story):
+    def text(seed, **options):
+        return "".join(s.text for s in calm.generate(story, "A story", seed=seed, max_new_tokens=60, **options))
+
+    assert text(3, temperature=0.7) == text(3, temperature=0.7)
+    assert len({text(seed, temperature=1.0) for seed in range(4)}) > 1
+    torch.manual_seed(99)  # nobody else's generator matters
+    assert text(3, temperature=0.7) == text(3, temperature=0.7)
+
+
+def test_two_interleaved_runs_do_not_disturb_each_other(story):
+    alone = ["".join(s.text for s in calm.generate(story, "A", seed=s, max_new_tokens=40)) for s in (1, 2)]
+    runs = [calm.generate(story, "A", seed=s, max_new_tokens=40) for s in (1, 2)]
+    together = ["", ""]
+    for pair in zip(*runs):
+        for i, step in enumerate(pair):
+            together[i] += step.text
+    assert all(whole.startswith(part) for whole, part in zip(alone, together))
+
+
+def test_the_text_ends_at_end_of_text(story):
+    eos = story.tokenizer.eos_token_id
+    steps = list(calm.generate(story, "A story about a shy fox named Mia and a lost kite.\n", max_new_tokens=1000))
+    assert eos in steps[-1].token_ids
+    assert all(eos not in step.token_ids for step in steps[:-1])
+    assert "<|end_of_text|>" not in "".join(step.text for step in steps)
+
+
+def test_the_context_ends_without_error(tiny):
+    lm = tiny(4)  # 64 chunks of context
+    steps = list(calm.generate(lm, "x", max_new_tokens=4000, pool_size=2))
+    assert len(steps) <= 63
+    assert list(calm.generate(lm, "word " * 3000, max_new_tokens=8, pool_size=2))
+
+
+def test_text_of_steps_joins_to_the_decoded_tokens(story):
+    steps = list(calm.generate(story, "Once", temperature=1.5, max_new_tokens=200, seed=5))
+    ids = [i for step in steps for i in step.token_ids]
+    eos = story.tokenizer.eos_token_id
+    ids = ids[: ids.index(eos)] if eos in ids else ids
+    joined = "".join(step.text for step in steps)
+    assert story.decode(ids).startswith(joined) and len(story.decode(ids)) - len(joined) < 4
+
+
+def test_alignments_put_the_prompt_where_they_say(tiny):
+    lm = tiny(4)
+    eos, pad = lm.tokenizer.eos_token_id, lm.tokenizer.pad_token_id
+    ids = [5, 6, 7, 8, 9]
+    assert align(lm, ids, "front") == ([eos] * 3 + ids, [])
+    assert align(lm, ids, "end") == ([*ids, pad, pad, pad], [])
+    assert align(lm, ids, "condition") == ([eos] * 4 + ids[:4], [9])
+    assert align(lm, [], "end") == ([eos] * 4, [])
+
+
+def test_conditioned_first_chunk_begins_with_the_leftover(story):
+    prompt = "Once upon a time there was a brave"
+    leftover = align(story, story.encode(prompt), "condition")[1]
+    assert leftover
+    first = next(calm.generate(story, prompt, alignment="condition"))
+    assert first.token_ids[: len(leftover)] == leftover
+    assert not first.text.startswith(story.decode(leftover))
+
+
+@pytest.mark.parametrize("temperature", [0.35, 0.5, 1.0])
+@pytest.mark.parametrize("sampler", ["auto", "exact"])
+def test_samplers_follow_the_tempered_distribution_of_a_real_context(story, sampler, temperature):
+    """Chi-square of a thousand choices at one place of a real text against p^(1/T), p from 40,000 draws."""
+    context = "A story about a shy fox named Mia and a lost kite.\nOnce upon a time"
+    with torch.no_grad():
+        ids, _ = align(story, story.encode(context))
+        hidden = story.calm(torch.tensor([ids]))[0, -1]
+        many = ChunkSampler(story, 1.0, 10, "auto", seed=123)
+        reference = Counter(chunk for _ in range(40) for chunk in many.draw(hidden, 1000)[0])
+        chunks = list(reference)
+        target = tempered([reference[c] / 40_000 for c in chunks], temperature)
+        draw = ChunkSampler(story, temperature, 4000, sampler, seed=5)
+        counts = Counter(tuple(draw(hidden, [])[0]) for _ in range(1000))
+    assert abs(chi_square([counts[c] for c in chunks], target)) < 5
+
+
+def test_auto_is_the_exact_rule_where_it_accepts(story):
+    """Fed the same draws and the same uniform numbers, both choose the same chunk."""
+    from calm.temperature import ExactRule
+
+    with torch.no_grad():
+        ids, _ = align(story, story.encode("Once upon a time"))
+        hidden = story.calm(torch.tensor([ids]))[0, -1]
+        for seed in range(30):
+            auto = ChunkSampler(story, 0.5, 200, "auto", seed)
+            chosen, _, _, drawn = auto(hidden, [])
+            same = ChunkSampler(story, 0.5, 200, "auto", seed)
+            draws = []
+            while len(draws) < drawn:
+                draws += same.draw(hidden, same._batch(len(draws)))[0]
+            rule = ExactRule(0.5, random.Random(seed).random)
+            accepted = next((d for d in draws if rule.feed(d)), None)
+            assert accepted is None or list(accepted) == chosen
+
+
+def test_the_pool_is_drawn_only_as_far_as_needed(story):
+    def draws(temperature, sampler="auto"):
+        steps = list(calm.generate(story, "Once upon a time", temperature=temperature, sampler=sampler, pool_size=200))
+        return sum(s.draws for s in steps) / len(steps)
+
+    assert draws(1.0) == 1
+    assert draws(0.5) < 100
+    assert draws(0.5, "pooled") == 200
+    assert draws(1.4) == 200  # no rejection rule exists above 1
+
+
+def test_token_by_token_models_generate_the_same_way(tiny_ar):
+    steps = list(calm.generate(tiny_ar, "Once upon a time", temperature=0.7, max_new_tokens=10))
+    assert len(steps) <= 10
+    for step in steps:
+        assert len(step.token_ids) == 1 and step.vector is None and step.draws == 1
+        assert step.candidates[0].probability >= step.candidates[-1].probability > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"temperature": 0}, "above 0 and at most 2"),
+        ({"temperature": 2.5}, "above 0 and at most 2"),
+        ({"temperature": float("nan")}, "above 0"),
+        ({"temperature": 1.5, "sampler": "exact"}, "at most 1"),
+        ({"sampler": "greedy"}, "auto, exact, pooled"),
+        ({"alignment": "middle"}, "front, end, condition"),
+        ({"max_new_tokens": 0}, "at least 1"),
+        ({"max_new_tokens": 1.5}, "whole number"),
+        ({"pool_size": 0}, "from 1 to 10,000"),
+        ({"seed": -1}, "from 0"),
+        ({"seed": True}, "whole number"),
+        ({"prompt": None}, "must be text"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sentence):
+    with pytest.raises(CalmError, match=sentence):
+        calm.generate(tiny(4), **{"prompt": "x", **options})
+
+
+def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
+    import calm.generation
+
+    monkeypatch.setattr(calm.generation, "EXACT_LIMIT", 100)
+    lm = tiny(4)
+    torch.manual_seed(0)
+    lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk
+    with pytest.raises(CalmError, match="did not accept within 100 draws"):
+        list(calm.generate(lm, "x", temperature=0.1, sampler="exact", max_new_tokens=4))

@@ -1,0 +1,112 @@
+import json
+import pickle
+
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.loading import CHECKPOINTS, save
+
+
+def test_bundled_models_are_known_and_small():
+    assert "story-k4" in calm.bundled()
+    for name in calm.bundled():
+        files = list((CHECKPOINTS / name).rglob("*"))
+        assert max(f.stat().st_size for f in files) < 9_000_000
+        assert sum(f.stat().st_size for f in files) < 25_000_000
+        assert (CHECKPOINTS / name / "README.md").is_file()
+
+
+def test_the_bundled_model_is_within_its_limits(story):
+    assert story.parameters <= 12_000_000
+    assert story.chunk_size == 4 and story.is_calm
+    assert story.device.type == "cpu" and story.dtype == torch.float32
+
+
+def test_a_saved_model_loads_again(tiny, tiny_ar, tmp_path):
+    for lm in (tiny(4), tiny(1), tiny(16), tiny_ar):
+        save(lm, tmp_path / lm.name, torch.float32)
+        again = calm.load(tmp_path / lm.name, device="cpu")
+        assert again.chunk_size == lm.chunk_size and again.is_calm == lm.is_calm
+        for name, tensor in lm.model.state_dict().items():
+            assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def official(lm, folder, shards: bool):
+    """Writes a model as the official code does: a pickle, the autoencoder in a folder beside, head names twice."""
+    folder.mkdir()
+    beside = folder.parent / "the-autoencoder"
+    beside.mkdir()
+    config = lm.calm.config.to_dict()
+    (beside / "config.json").write_text(json.dumps(config.pop("autoencoder")))
+    config |= {"architectures": ["EnergyTransformer"], "ae_path": "runs/the-autoencoder", "rope_theta": 10000.0}
+    for ours in ("model_type", "rope_parameters"):
+        config.pop(ours)
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "energy", "rope_scaling": None}))
+    lm.tokenizer.save_pretrained(folder)
+    weights = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    if not shards:
+        torch.save(weights, folder / "pytorch_model.bin")
+        return weights
+    files = {}
+    for number, part in enumerate((dict(list(weights.items())[::2]), dict(list(weights.items())[1::2]))):
+        torch.save(part, folder / f"part-{number}.bin")
+        files |= dict.fromkeys(part, f"part-{number}.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+    return weights
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_official_folders_load_unchanged(tiny, tmp_path, shards):
+    weights = official(tiny(4), tmp_path / "official", shards)
+    lm = calm.load(tmp_path / "official", device="cpu")
+    for name, tensor in weights.items():
+        assert torch.equal(lm.model.state_dict()[name], tensor), name
+    assert list(calm.generate(lm, "Once", max_new_tokens=4, pool_size=5))
+
+
+def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path):
+    folder = tmp_path / "official"
+    official(tiny(4), folder, shards=False)
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    torch.save({"x": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError):
+        calm.load(folder, device="cpu")
+
+
+def test_names_that_lead_nowhere_are_one_sentence(tmp_path):
+    with pytest.raises(CalmError, match=r"There is no model 'story-k5'.*story-k4"):
+        calm.load("story-k5")
+    with pytest.raises(CalmError, match=r"holds no config\.json"):
+        calm.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CalmError, match="not valid JSON"):
+        calm.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CalmError, match="holds no weights"):
+        calm.load(tmp_path)
+
+
+def test_models_of_another_kind_are_named(tiny, tmp_path):
+    save(tiny(4), tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "architectures": ["DiffusionTransformer"]}))
+    with pytest.raises(CalmError, match=r"DiffusionTransformer.*cannot be run here"):
+        calm.load(tmp_path / "m")
+
+
+def test_weights_that_do_not_fit_are_named(tiny, tmp_path):
+    from safetensors.torch import save_file
+
+    lm = tiny(4)
+    save(lm, tmp_path / "m", torch.float32)
+    weights = {n: t.clone() for n, t in lm.model.state_dict().items() if n != "embed_proj.0.weight"}
+    weights.pop("ae_model.decoder.lm_head_weight")
+    save_file(weights, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(CalmError, match=r"do not fit its configuration \(embed_proj"):
+        calm.load(tmp_path / "m")

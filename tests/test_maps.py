@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.generation import align
+from calm.maps import VectorMap, build, path_of, read
+
+ASSETS = "assets"
+
+
+@pytest.fixture(scope="module")
+def bundled() -> VectorMap:
+    return read(path_of("story-k4", ASSETS))
+
+
+def test_the_bundled_map_is_whole(bundled):
+    n = len(bundled.texts)
+    assert n >= 2000
+    assert bundled.plane.shape == (n, 2) and bundled.space.shape == (n, 3)
+    assert bundled.vectors.shape[0] == n and len(bundled.counts) == n
+    assert np.isfinite(bundled.plane).all() and bundled.plane.std() > 0.5
+
+
+def test_the_map_belongs_to_the_bundled_model(bundled, story):
+    """The stored vectors are what the bundled autoencoder says of their texts."""
+    checked = 0
+    for i in range(0, 400):
+        ids = story.encode(bundled.texts[i])
+        if len(ids) != 4:
+            continue  # the text of a chunk may be tokenised differently on its own
+        with torch.no_grad():
+            mean = story.calm.ae_model.encode(torch.tensor([ids]))[0][0].numpy()
+        assert np.abs(mean - bundled.vectors[i]).max() < 0.02
+        checked += 1
+    assert checked > 100
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_chunks_of_the_map_land_on_themselves(bundled, dimensions):
+    places = bundled.place(bundled.vectors[:300], dimensions)
+    target = (bundled.plane if dimensions == 2 else bundled.space)[:300]
+    assert np.abs(places - target).max() < 0.2
+
+
+def test_near_vectors_land_near(bundled):
+    rng = np.random.default_rng(0)
+    near = bundled.vectors[:300] + 0.05 * rng.standard_normal(bundled.vectors[:300].shape)
+    moved = np.linalg.norm(bundled.place(near) - bundled.plane[:300], axis=1)
+    apart = np.linalg.norm(bundled.plane[rng.permutation(300)] - bundled.plane[:300], axis=1)
+    assert np.median(moved) < 0.2 * np.median(apart)
+
+
+def test_predicted_vectors_land_on_the_map(bundled, story):
+    steps = list(calm.generate(story, "Once upon a time", max_new_tokens=60))
+    places = bundled.place(np.stack([step.vector for step in steps]))
+    low, high = bundled.plane.min(0), bundled.plane.max(0)
+    assert places.shape == (len(steps), 2)
+    assert (places >= low).all() and (places <= high).all()
+
+
+def test_a_small_map_can_be_built(story, tmp_path):
+    """Fitting takes most of a minute, so that the map is small and this is the only test that fits."""
+    path = build(story, ["storyland:0:30"], 300, tmp_path)
+    built = read(path)
+    assert len(built.texts) == 300 and built.plane.shape == (300, 2)
+    assert align(story, story.encode(built.texts[0]))
+
+
+def test_unusable_requests_are_refused(bundled, tiny_ar, tmp_path):
+    with pytest.raises(CalmError, match="no vector map"):
+        read(tmp_path / "none.npz")
+    with pytest.raises(CalmError, match="2 or 3 dimensions"):
+        bundled.place(bundled.vectors[:1], 4)
+    with pytest.raises(CalmError, match="choose a CALM model"):
+        build(tiny_ar, ["storyland:0:30"], 300, tmp_path)

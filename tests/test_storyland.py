@@ -1,0 +1,168 @@
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+
+from calm import storyland
+from calm.storyland.check import sentences
+from calm.storyland.grammar import SLOT, load, split_slot, strip_article
+
+HELD_OUT = storyland.HELD_OUT
+
+
+def held_out(count: int) -> list[str]:
+    return list(storyland.corpus(count, HELD_OUT))
+
+
+def announced(count: int) -> list[str]:
+    return [story for story in held_out(4 * count) if "\n" in story][:count]
+
+
+def body_sentences(story: str) -> list[str]:
+    return sentences(story.partition("\n")[2] or story)
+
+
+def test_the_grammar_is_as_large_as_promised():
+    grammar = load()
+    assert len(grammar.plots) >= 60
+    assert grammar.form_count >= 2500
+    words = {word for entries in grammar.words.values() for word in entries}
+    words |= {word for row in grammar.kinds.values() for word in row}
+    assert len(words) >= 1500
+
+
+def test_every_word_type_is_used():
+    used = {"name.he", "name.she", "trait", "kind"}
+    for plot in load().plots:
+        for form in (form for beat in plot.beats for form in beat.forms):
+            for slot in (strip_article(found)[1] for found in SLOT.findall(form)):
+                used.add(slot[1:] if slot[0] == ":" else plot.types.get(split_slot(slot)[1], "trait"))
+    assert set(load().words) <= used
+
+
+def test_stories_are_deterministic_across_processes():
+    code = "from calm import storyland; print(storyland.story(12345))"
+    told = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)}
+    assert told == {storyland.story(12345) + "\n"}
+    assert list(storyland.corpus(3, 7)) == [storyland.story(seed) for seed in (7, 8, 9)]
+
+
+def test_stories_have_8_to_14_sentences():
+    lengths = [len(body_sentences(story)) for story in storyland.corpus(2000, 50)]
+    assert min(lengths) >= 8 and max(lengths) <= 14
+
+
+def test_documents_hardly_ever_repeat():
+    stories = list(storyland.corpus(30_000, 0))
+    assert len(stories) - len(set(stories)) < 3
+
+
+def test_half_of_the_documents_are_announced():
+    assert 0.47 < sum("\n" in story for story in storyland.corpus(4000, 0)) / 4000 < 0.53
+
+
+def test_held_out_stories_score_one():
+    found = storyland.check("\n\n".join(held_out(1500)))
+    assert found.well_formed == 1.0, found.ill_formed[:3]
+    assert found.consistent == 1.0
+    assert found.stories == 1500
+    assert 650 < found.announced < 850
+    assert found.kept > 0.98
+
+
+def test_a_replaced_word_is_found():
+    rng = random.Random(0)
+    caught = 0
+    for story in held_out(200):
+        words = story.split(" ")
+        place = rng.randrange(len(words))
+        bare = words[place].strip('.,!?"')
+        words[place] = words[place].replace(bare, "sideways") if bare else "sideways"
+        found = storyland.check(" ".join(words))
+        caught += found.well_formed < 1 or found.consistent < 1
+    assert caught == 200
+
+
+def test_swapped_names_are_found():
+    """Hero and friend change places in one sentence of each story."""
+    caught = tried = 0
+    for story in held_out(300):
+        told = body_sentences(story)
+        names = [n for n in dict.fromkeys(re.findall(r"[A-Z][a-z]+", story)) if n in load().gender][:2]
+        both = [i for i, sentence in enumerate(told) if i > 3 and all(name in sentence for name in names)]
+        if len(names) < 2 or not both:
+            continue
+        tried += 1
+        first, second = names
+        told[both[0]] = told[both[0]].replace(first, "\0").replace(second, first).replace("\0", second)
+        found = storyland.check(" ".join(told))
+        caught += found.consistent < 1 or found.well_formed < 1
+    assert tried > 100
+    assert caught / tried > 0.95
+
+
+def test_a_changed_pronoun_is_found():
+    caught = tried = 0
+    other = {"he": "she", "she": "he", "his": "her", "He": "She", "She": "He"}
+    for story in held_out(300):
+        told = body_sentences(story)
+        for i in range(1, len(told)):
+            match = re.search(r"\b(he|she|his|He|She)\b", told[i])
+            if match and '"' not in told[i] and any(n in " ".join(told[:i]) for n in load().gender):
+                told[i] = told[i][: match.start()] + other[match[0]] + told[i][match.end() :]
+                found = storyland.check(" ".join(told))
+                tried += 1
+                caught += found.consistent < 1 or found.well_formed < 1
+                break
+    assert tried > 200
+    assert caught / tried > 0.97
+
+
+def test_exchanged_sentences_are_found():
+    stories = held_out(300)
+    caught = 0
+    rng = random.Random(3)
+    for one, two in zip(stories[::2], stories[1::2]):
+        a, b = body_sentences(one), body_sentences(two)
+        i, j = rng.randrange(len(a)), rng.randrange(len(b))
+        a[i], b[j] = b[j], a[i]
+        caught += storyland.check(" ".join(a) + "\n\n" + " ".join(b)).consistent < 1
+    assert caught >= 147
+
+
+def test_a_broken_announcement_is_found():
+    for story in announced(40):
+        head, _, body = story.partition("\n")
+        hero = next(word for word in re.findall(r"[A-Z][a-z]+", head) if word in load().gender)
+        stranger = next(name for name in load().words["name.he"] if name not in story)
+        found = storyland.check(head.replace(hero, stranger) + "\n" + body)
+        assert found.consistent < 1 or found.well_formed < 1
+        assert found.announced == 0 or found.kept < 1
+
+
+def test_other_text_scores_low():
+    found = storyland.check("It was the best of times. Call me Ishmael. The rain in Spain stays mainly in the plain.")
+    assert (found.well_formed, found.consistent, found.sentences) == (0.0, 0.0, 3)
+    empty = storyland.check("")
+    assert (empty.well_formed, empty.consistent, empty.sentences, empty.stories) == (0.0, 0.0, 0, 0)
+
+
+def test_an_unfinished_sentence_is_not_counted():
+    story = held_out(1)[0]
+    cut = story[: story.rindex(".", 0, len(story) - 1) + 6]
+    found = storyland.check(cut)
+    assert found.well_formed == 1.0 and found.consistent == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"Oh no! Where is it?" cried Mia. She ran.', ['"Oh no! Where is it?" cried Mia.', "She ran."]),
+        ('Mia said, "Come." Tom came.', ['Mia said, "Come."', "Tom came."]),
+        ("No end", []),
+    ],
+)
+def test_sentences_are_split_with_quotation_marks_in_mind(text, expected):
+    assert sentences(text) == expected

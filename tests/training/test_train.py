@@ -1,0 +1,213 @@
+"""Training runs of a few steps, of every kind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.training import recipe, tasks
+from calm.training.autoencoder import AutoencoderSettings
+from calm.training.lm import CalmSettings
+from calm.training.loop import LoopSettings, learning_rate
+
+LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tokenizer_folder, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("autoencoder")
+    return tasks.train(
+        "autoencoder",
+        {
+            **LOOP,
+            "task": "autoencoder",
+            "batch_size": 64,
+            "steps": 60,
+            "out": str(folder / "run"),
+            "tokenizer": str(tokenizer_folder),
+            "data": str(folder / "data"),
+            "sources": {"stories": ["storyland:0:40"], "assorted": ["assorted:0:40"]},
+            "valid": {"stories": ["storyland:10000000:10"]},
+            "model": {"patch_size": 4, "latent_size": 16, "hidden_size": 32, "intermediate_size": 64},
+        },
+    )
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def lm_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **changes) -> dict:
+    return {
+        **LOOP,
+        "steps": 6,
+        "save_every": 1,
+        "out": str(folder / "run"),
+        "tokenizer": str(tokenizer_folder),
+        "data": str(folder / "data"),
+        "sources": ["storyland:0:40"],
+        "valid": ["storyland:10000000:2"],
+        "valid_texts": 2,
+        "row_tokens": 64,
+        "autoencoder": str(autoencoder),
+        "targets": 8,
+        "auxiliary": 1.0,
+        "model": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_mlp_layers": 1,
+            "noise_size": 8,
+            "num_samples": 3,
+            "max_position_embeddings": 64,
+        },
+        **changes,
+    }
+
+
+def test_the_autoencoder_learns_and_is_measured(autoencoder):
+    rows = log(autoencoder.parent)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0] - 1
+    figures = next(row["validation"] for row in rows if "validation" in row)
+    assert {"score", "stories clean", "stories noise 0.3"} <= set(figures)
+    assert (autoencoder / "config.json").is_file() and (autoencoder / "tokenizer.json").is_file()
+
+
+def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
+    best = tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder))
+    lm = calm.load(best, device="cpu")
+    assert lm.chunk_size == 4
+    assert not any("decoder.state" in name for name in lm.model.state_dict())  # the training aid is thrown away
+    assert list(calm.generate(lm, "Once", max_new_tokens=8, pool_size=5))
+    frozen = calm.load(best, device="cpu").calm.ae_model.state_dict()
+    from calm.autoencoder import Autoencoder
+
+    for name, tensor in Autoencoder.from_pretrained(autoencoder).state_dict().items():
+        assert torch.equal(frozen[name], tensor), name
+
+
+def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    for other in ("autoencoder", "targets", "auxiliary"):
+        settings.pop(other)
+    for other in ("num_mlp_layers", "noise_size", "num_samples"):
+        settings["model"].pop(other)
+    lm = calm.load(tasks.train("baseline", settings), device="cpu")
+    assert lm.chunk_size == 1
+    losses = [row["loss"] for row in log(tmp_path / "run") if "loss" in row]
+    assert losses[-1] < losses[0]
+
+
+def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder):
+    def losses(folder: Path, *stops: int) -> list[float]:
+        for steps in stops:
+            tasks.train("lm", lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant",
+                                          auxiliary=0.0))  # fmt: skip
+        return [row["loss"] for row in log(folder / "run") if "loss" in row]
+
+    whole, parts = losses(tmp_path / "whole", 6), losses(tmp_path / "parts", 2, 5, 6)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, autoencoder):
+    settings = tmp_path / "recipe.json"
+    script = "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
+    settings.write_text(json.dumps(lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=100_000)))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", script, str(settings)], env=environment, stderr=subprocess.PIPE)
+    path = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and len(path.read_text().splitlines()) > 3):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and b"Traceback" not in errors
+    step = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"]
+    assert step >= 3
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=step + 1))
+    assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == step + 1
+
+
+def test_two_processes_train_as_one(tmp_path, tokenizer_folder, autoencoder):
+    """Two CPU processes share each batch; their losses and weights follow those of one process on the same rows."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
+    )
+    weights, losses = [], []
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        settings = lm_settings(folder, tokenizer_folder, autoencoder, steps=3, auxiliary=0.0)
+        (folder / "settings.json").write_text(json.dumps(settings))
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
+        launch += [
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            "29511",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+        command = [*launch, str(script), str(folder / "settings.json")]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert found.returncode == 0, found.stderr[-2000:]
+        losses.append([row["loss"] for row in log(folder / "run") if "loss" in row])
+        weights.append(calm.load(folder / "run" / "last", device="cpu").model.state_dict())
+    assert len(losses[1]) == 3
+    # The noise of each process is its own, so that the losses agree as estimates of one expectation.
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], atol=0.01), name
+
+
+def test_bundled_recipes_can_be_read():
+    assert {"tokenizer", "autoencoder-k4", "story-k4", "story-ar"} <= set(recipe.names())
+    for name in recipe.names():
+        settings = recipe.read(name, corpus="/somewhere")
+        kind, _ = tasks.TASKS[settings.pop("task")]
+        assert "{corpus}" not in str(recipe.settings_of(kind, settings))
+
+
+def test_recipes_can_be_changed_and_are_checked():
+    settings = recipe.read("story-k4", changes=["steps=7", "model.hidden_size=64"])
+    assert settings["steps"] == 7 and settings["model"]["hidden_size"] == 64
+    assert settings["model"]["num_hidden_layers"] > 0
+    with pytest.raises(CalmError, match="There is no recipe 'nothing'"):
+        recipe.read("nothing")
+    with pytest.raises(CalmError, match="Unknown settings: stepz"):
+        recipe.settings_of(CalmSettings, {"out": "x", "stepz": 1})
+    with pytest.raises(CalmError, match="cannot be read as TOML"):
+        recipe.read("story-k4", changes=["steps=seven"])
+
+
+def test_defaults_are_the_papers():
+    settings = CalmSettings(out="x")
+    assert (settings.targets, settings.beta2, settings.weight_decay, settings.gradient_clip) == (100, 0.95, 0.1, 1.0)
+    assert calm.loading.CalmConfig().num_samples == 8
+    assert AutoencoderSettings(out="x").steps == 30_000
+
+
+def test_the_schedule_warms_up_and_falls():
+    cosine = LoopSettings(out="x", steps=1000, warmup_steps=10, schedule="cosine", learning_rate=1.0)
+    rates = [learning_rate(cosine, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1, rel=0.01) and max(rates) == pytest.approx(1, rel=0.01)
+    assert rates[-1] == pytest.approx(0.05, abs=0.001)
+    constant = LoopSettings(out="x", steps=1000, warmup_steps=10, learning_rate=1.0)
+    assert learning_rate(constant, 900) == 1.0
+    with pytest.raises(CalmError, match="schedule 'linear' is not known"):
+        learning_rate(LoopSettings(out="x", schedule="linear"), 1)
