@@ -11,8 +11,12 @@ PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 SCRIPTS = [ASSETS / "js" / name for name in ("core.js", "run.js", "plots.js")]
 
 
+def _url(path: Path) -> str:
+    return f"/gradio_api/file={path.as_posix()}"
+
+
 def _script(path: Path) -> str:
-    return f'<script src="/gradio_api/file={path.as_posix()}"></script>'
+    return f'<script src="{_url(path)}"></script>'
 
 
 def serve_files() -> None:
@@ -57,7 +61,7 @@ wait();
 
 
 class RunText(_Component):
-    """The text of a run as chunks, and the pool of the selected one. Value: ``render.run``."""
+    """The text of a run as chunks, and the pool of the selected one. Value: ``render.Run.value``."""
 
     template = """
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
@@ -67,7 +71,11 @@ class RunText(_Component):
 
 
 class VectorMapPlot(_Component):
-    """The map with the path of a run over it. Value: ``render.run``; ``base``: ``render.base_map``."""
+    """The map with the path of a run over it. Value: ``render.Run.value``; ``base``: the map's file.
+
+    The page fetches the map's file itself: a custom prop of a component in a tab that was never opened does not survive
+    an update of its value.
+    """
 
     template = """
 <div class="calm-tools" role="group" aria-label="dimensions of the map">
@@ -77,12 +85,17 @@ class VectorMapPlot(_Component):
   </span>
   <span class="calm-note">Scroll to zoom, drag to move. Point at a step, on the map or in the text.</span>
 </div>
-<div class="calm-plot map" role="img" aria-label="map of chunk vectors with the path of the run"></div>
+<div class="calm-plot map" data-base="BASE" role="img"
+  aria-label="map of chunk vectors with the path of the run"></div>
 <div class="calm-strip"><p class="calm-text" aria-label="text of the run"></p></div>
 """
     mount = "mountMap"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
+
+    def __init__(self, base: Path, value: Any = None, **props: Any):
+        self.template = self.template.replace("BASE", _url(base))
+        super().__init__(value, **props)
 
 
 class ReconstructionView(_Component):

@@ -5,6 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from calm.maps import path_of
+
 from . import api, generate_tab, reconstruct_tab, render, vectors_tab
 from .components import ASSETS, VectorMapPlot, serve_files
 from .models import resident
@@ -36,7 +38,7 @@ def build() -> gr.Blocks:
     model = resident()
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
         gr.HTML(render.header(model.lm))
-        plot = VectorMapPlot(value=generate_tab.example(), base=render.base_map(model.map), elem_id="map", render=False)
+        plot = VectorMapPlot(path_of(model.lm.name, ASSETS), generate_tab.example(), elem_id="map", render=False)
         with gr.Tabs():
             with gr.Tab("Generate", id="generate"):
                 generate_tab.build(model, plot)

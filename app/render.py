@@ -25,15 +25,6 @@ def _round(numbers: np.ndarray, digits: int = 3) -> list[float]:
     return np.round(numbers.astype(float), digits).tolist()
 
 
-def base_map(map_: VectorMap) -> dict[str, Any]:
-    """The training chunks of the map: texts and coordinates, sent to the page once."""
-    return {
-        "texts": map_.texts,
-        "plane": [_round(p, 2) for p in map_.plane],
-        "space": [_round(p, 2) for p in map_.space],
-    }
-
-
 class Run:
     """One run as the page sees it, growing step by step."""
 

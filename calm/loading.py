@@ -193,7 +193,9 @@ def _empty(kind: type, config: Any, dtype: torch.dtype) -> Any:
     from transformers.initialization import no_init_weights
 
     with no_init_weights():
-        return kind(config).to(dtype)
+        model = kind(config).to(dtype)
+    model.tie_weights()
+    return model
 
 
 def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> None:

@@ -54,22 +54,19 @@ class VectorMap:
 
 
 def path_of(lm_name: str, folder: str | Path) -> Path:
-    return Path(folder) / f"map-{lm_name}.npz"
+    """The map's file: texts, counts and places, which a page can read; the vectors lie beside it in a .npy."""
+    return Path(folder) / f"map-{lm_name}.json"
 
 
 def read(path: str | Path) -> VectorMap:
     """Reads a map. Raises CalmError if there is none; nothing in the file is pickled."""
-    if not Path(path).is_file():
+    path = Path(path)
+    if not (path.is_file() and path.with_suffix(".npy").is_file()):
         raise CalmError(f"There is no vector map at {path}; build one with: python -m calm map.")
-    with np.load(path, allow_pickle=False) as data:
-        told = json.loads(bytes(data["texts"]).decode())
-        return VectorMap(
-            data["vectors"].astype(np.float32),
-            told["texts"],
-            told["counts"],
-            data["plane"].astype(np.float32),
-            data["space"].astype(np.float32),
-        )
+    told = json.loads(path.read_text(encoding="utf-8"))
+    vectors = np.load(path.with_suffix(".npy"), allow_pickle=False).astype(np.float32)
+    places = (np.array(told[name], np.float32) for name in ("plane", "space"))
+    return VectorMap(vectors, told["texts"], told["counts"], *places)
 
 
 @torch.no_grad()
@@ -103,9 +100,10 @@ def build(lm: LanguageModel, sources: Sequence[str], points: int, folder: str | 
     places = {}
     for name, dimensions in (("plane", 2), ("space", 3)):
         fit = umap.UMAP(n_components=dimensions, n_neighbors=NEIGHBOURS, min_dist=0.15, random_state=seed, n_jobs=1)
-        places[name] = fit.fit_transform(vectors).astype(np.float32)
+        places[name] = np.round(fit.fit_transform(vectors).astype(float), 3).tolist()
     path = path_of(lm.name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = json.dumps({"texts": texts, "counts": counts}, ensure_ascii=False).encode()
-    np.savez_compressed(path, vectors=vectors.astype(np.float16), texts=np.frombuffer(told, np.uint8), **places)
+    np.save(path.with_suffix(".npy"), vectors.astype(np.float16))
+    told = {"texts": texts, "counts": counts, **places}
+    path.write_text(json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     return path

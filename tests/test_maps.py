@@ -70,7 +70,7 @@ def test_a_small_map_can_be_built(story, tmp_path):
 
 def test_unusable_requests_are_refused(bundled, tiny_ar, tmp_path):
     with pytest.raises(CalmError, match="no vector map"):
-        read(tmp_path / "none.npz")
+        read(tmp_path / "none.json")
     with pytest.raises(CalmError, match="2 or 3 dimensions"):
         bundled.place(bundled.vectors[:1], 4)
     with pytest.raises(CalmError, match="choose a CALM model"):

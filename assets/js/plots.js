@@ -32,9 +32,9 @@ window.CALM = window.CALM || {};
     const buttons = [...element.querySelectorAll("button[data-dimensions]")];
     let dimensions = 2;
     let drawn = false;
+    let base = null;
 
     const traces = (colours) => {
-      const base = props.base;
       const value = props.value || { steps: [], prompt_chunks: [], run: null };
       const flat = dimensions === 2;
       const type = flat ? "scattergl" : "scatter3d";
@@ -70,16 +70,17 @@ window.CALM = window.CALM || {};
     };
 
     const draw = () => {
-      if (!target.clientWidth || !props.base) return;
+      if (!target.clientWidth || !base) return;
       const colours = C.colours();
       const axis = { showgrid: true, gridcolor: colours.grid, zeroline: false, showticklabels: false, title: "" };
-      const scene = { xaxis: axis, yaxis: axis, zaxis: axis, uirevision: "keep", aspectmode: "cube" };
+      // Plotly writes into what it is given: each axis needs an object of its own.
+      const scene = { xaxis: { ...axis }, yaxis: { ...axis }, zaxis: { ...axis }, uirevision: "keep", aspectmode: "cube" };
       const figure = layout(colours, {
         showlegend: true,
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
         margin: { l: 8, r: 8, t: 34, b: 8 },
         uirevision: `keep-${dimensions}`,
-        xaxis: axis, yaxis: axis, scene, hovermode: "closest", dragmode: dimensions === 2 ? "pan" : "orbit",
+        xaxis: { ...axis }, yaxis: { ...axis }, scene, hovermode: "closest", dragmode: dimensions === 2 ? "pan" : "orbit",
       });
       Plotly.react(target, traces(colours), figure, { ...config, scrollZoom: true });
       if (!drawn) {
@@ -110,7 +111,12 @@ window.CALM = window.CALM || {};
     C.onSelect(element, draw);
     onTheme(element, draw);
     whenShown(target, () => (drawn ? Plotly.Plots.resize(target) : draw()));
-    draw();
+    fetch(target.dataset.base)
+      .then((response) => response.json())
+      .then((found) => {
+        base = found;
+        draw();
+      });
   };
 
   C.mountReconstruction = (element, props, watch) => {

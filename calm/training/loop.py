@@ -120,7 +120,7 @@ def run(task: Task, on_step: Callable[[int, float], None] | None = None) -> Path
             if lead and step % settings.log_every == 0:
                 elapsed, clock = now - clock, now
                 seconds += elapsed
-                row = {key: sum(entry[key] for entry in window) / len(window) for key in window[0]}
+                row = _mean(window)
                 rate = len(window) * settings.batch_size * task.tokens_per_row / elapsed
                 bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_per_second=f"{rate:.0f}")
                 tokens = step * settings.batch_size * task.tokens_per_row
@@ -165,6 +165,15 @@ def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {key: float(value) for key, value in accelerator.reduce(totals, "mean").items()}
+
+
+def _mean(window: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the steps that reported it; a loss term may begin or end with the run's progress."""
+    totals: dict[str, list[float]] = {}
+    for entry in window:
+        for key, value in entry.items():
+            totals.setdefault(key, []).append(value)
+    return {key: sum(values) / len(values) for key, values in totals.items()}
 
 
 def _write(log, row: dict) -> None:

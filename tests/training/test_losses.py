@@ -17,7 +17,7 @@ def test_the_energy_score_is_the_published_formula(beta):
     x = torch.randn(8, 16, generator=generator, requires_grad=True)
     y = torch.randn(20, 16, generator=generator)
     ours, theirs = energy_score(x, y, beta), naive(x, y, beta)
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(ours, x)
     (expected,) = torch.autograd.grad(theirs, x)
     assert torch.allclose(gradient, expected, atol=1e-5)

@@ -1,0 +1,123 @@
+"""A real app in a process of its own, and a real Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@contextmanager
+def running_app() -> Iterator[str]:
+    """Starts ``python app.py`` on a free port and yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, "the app ended before it answered"
+            assert time.monotonic() < deadline, "the app did not answer within three minutes"
+            try:
+                urllib.request.urlopen(address, timeout=2).read()
+                break
+            except OSError:
+                time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "the browser tests need Chromium; run: make test"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    with running_app() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with running_browser() as found:
+        yield found
+
+
+class Visitor:
+    """A page with what went wrong on it."""
+
+    def __init__(self, page: Page, address: str):
+        self.page, self.address = page, address
+        self.problems: list[str] = []
+        self.outside: list[str] = []
+        page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda r: self.outside.append(r.url) if self._is_outside(r.url) else None)
+
+    def _is_outside(self, url: str) -> bool:
+        return url.startswith(("http", "ws")) and not url.split("://", 1)[1].startswith(self.address.split("://")[1])
+
+    def open(self) -> "Visitor":
+        self.page.goto(self.address)
+        self.page.wait_for_selector("#run .calm-chunk", timeout=60_000)
+        return self
+
+    def text(self, part: str = "#run") -> str:
+        """What the model wrote, without the prompt."""
+        return "".join(self.page.locator(f"{part} .calm-chunk").all_text_contents())
+
+    def status(self) -> str:
+        return self.page.locator("#status").inner_text()
+
+    def set(self, element: str, value: object) -> None:
+        box = self.page.locator(f"{element} input[type=number]").first
+        box.fill(str(value))
+        box.press("Tab")
+
+    def generate(self, prompt: str | None = None) -> str:
+        if prompt is not None:
+            self.page.locator("#prompt textarea").fill(prompt)
+        before = self.page.locator("#run .calm-text").get_attribute("data-run")
+        self.page.locator("#generate").click()
+        self.page.wait_for_function(
+            """before => { const status = document.querySelector('#status').innerText;
+                 return document.querySelector('#run .calm-text').dataset.run !== before
+                   && status.includes('tokens a second') && !status.includes('Writing'); }""",
+            arg=before,
+            timeout=60_000,
+        )
+        return self.text()
+
+
+@pytest.fixture
+def visitor(browser, address, request) -> Iterator[Visitor]:
+    """An opened page; after the test it must have had no console error and no outside request."""
+    size = getattr(request, "param", {"width": 1440, "height": 900})
+    context = browser.new_context(viewport=size)
+    found = Visitor(context.new_page(), address).open()
+    yield found
+    assert found.problems == []
+    assert found.outside == []
+    context.close()

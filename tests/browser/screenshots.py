@@ -1,0 +1,27 @@
+"""Takes the pictures of the README: ``make screenshots``."""
+
+from pathlib import Path
+
+from .conftest import Visitor, running_app, running_browser
+
+OUT = Path(__file__).parents[2] / "docs" / "screenshots"
+SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+TABS = {"generate": "Generate", "reconstruct": "Reconstruct", "vectors": "Vector space"}
+
+
+def main() -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    with running_app() as address, running_browser() as browser:
+        for size, (width, height) in SIZES.items():
+            for scheme in ("light", "dark"):
+                context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+                visitor = Visitor(context.new_page(), address).open()
+                for name, tab in TABS.items():
+                    visitor.page.get_by_role("tab", name=tab).click()
+                    visitor.page.wait_for_timeout(1500)
+                    visitor.page.screenshot(path=OUT / f"{name}-{size}-{scheme}.png")
+                context.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The page, driven as a visitor would."""
+
+import re
+import threading
+
+import pytest
+from gradio_client import Client
+
+from calm import storyland
+
+PHONE = {"width": 390, "height": 844}
+ORDER = "A story about a shy fox named Mia and a lost kite.\n"
+
+
+def test_the_first_screen_shows_a_finished_example(visitor):
+    page = visitor.page
+    assert "An example, made when the page was built" in visitor.status()
+    box = page.locator("#run .calm-chunk").first.bounding_box()
+    assert box["y"] < 900  # above the fold
+    header = page.locator(".calm-header").inner_text()
+    for fact in ("story-k4", "parameters", "4 tokens a vector", "float32"):
+        assert fact in header
+
+
+def test_text_is_generated_chunk_by_chunk(visitor):
+    seen = set()
+    visitor.page.locator("#prompt textarea").fill(ORDER)
+    visitor.page.locator("#generate").click()
+    for _ in range(400):
+        seen.add(visitor.page.locator("#run .calm-chunk").count())
+        status = visitor.status()
+        if "tokens a second" in status and "Writing" not in status:
+            break
+        visitor.page.wait_for_timeout(20)
+    assert len(seen) > 3  # it grew on the page
+    status = visitor.status()
+    steps, tokens = (int(n) for n in re.search(r"(\d+) steps · (\d+) tokens", status).groups())
+    assert tokens == 4 * steps == 4 * visitor.page.locator("#run .calm-chunk").count()
+    assert f"would have taken {tokens} steps" in status
+    assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == ORDER.strip()
+
+
+def test_a_seed_repeats_and_another_one_does_not(visitor):
+    first = visitor.generate(ORDER)
+    assert visitor.generate(ORDER) == first
+    visitor.page.get_by_role("button", name="New seed").click()
+    visitor.page.wait_for_function("() => document.querySelector('#seed input').value != '0'")
+    assert visitor.generate(ORDER) != first
+
+
+def test_temperature_changes_the_text_and_says_what_it_does(visitor):
+    words = visitor.page.locator("#temperature-words")
+    texts = {}
+    for temperature, said in ((0.35, "to the power 2.86"), (1, "as the model draws them"), (1.37, "flattened")):
+        visitor.set("#temperature", temperature)
+        visitor.page.wait_for_function(
+            "said => document.querySelector('#temperature-words').innerText.includes(said)", arg=said
+        )
+        texts[temperature] = visitor.generate("")
+    assert words.inner_text().startswith("1.37")
+    assert len(set(texts.values())) == 3
+    formed = {t: storyland.check(text).well_formed for t, text in texts.items()}
+    assert formed[0.35] >= formed[1.37]
+
+
+def test_stop_works_at_once_and_keeps_what_was_written(visitor):
+    page = visitor.page
+    visitor.set("#temperature", 1.9)
+    page.locator("#prompt textarea").fill("")
+    page.locator("#generate").click()
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
+    page.locator("#stop").click()
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')", timeout=3000)
+    page.wait_for_timeout(500)
+    written = visitor.text()
+    page.wait_for_timeout(1500)
+    assert visitor.text() == written
+    assert page.locator("#generate").is_visible() and not page.locator("#stop").is_visible()
+    visitor.set("#temperature", 0.5)
+    assert visitor.generate(ORDER)  # and the next run works
+
+
+def test_a_chunk_shows_its_pool(visitor):
+    visitor.generate(ORDER)
+    visitor.page.locator("#run .calm-chunk").nth(2).hover()
+    detail = visitor.page.locator("#run .calm-detail")
+    assert "Step 3" in detail.inner_text()
+    assert detail.locator(".calm-token").count() == 4
+    assert detail.locator(".calm-bars li.chosen").count() == 1
+    assert re.search(r"\d+%, drawn \d+×", detail.inner_text())
+    visitor.page.locator("#run .calm-chunk").nth(4).focus()  # the keyboard's way
+    assert "Step 5" in detail.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda v: v.page.locator("#prompt textarea").fill("x" * 5000), "The prompt has 5,000 characters"),
+        (lambda v: v.set("#seed", ""), "Seed must be a whole number"),
+        (lambda v: v.set("#seed", -4), "seed must be a whole number from 0"),
+        (lambda v: (v.page.get_by_text("Advanced").click(), v.page.get_by_label("exact", exact=True).check(),
+                    v.set("#temperature", 1.5)), "at most 1"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_sentence_and_nothing_is_lost(visitor, prepare, sentence):
+    visitor.page.locator("#prompt textarea").fill("My words stay")
+    before = visitor.text()
+    prepare(visitor)
+    typed = visitor.page.locator("#prompt textarea").input_value()
+    visitor.page.locator("#generate").click()
+    visitor.page.wait_for_selector("#status [role=alert]")
+    assert sentence in visitor.status() and "Traceback" not in visitor.page.content()
+    assert visitor.page.locator("#prompt textarea").input_value() == typed
+    assert visitor.text() == before
+    assert visitor.page.locator("#generate").is_visible()
+
+
+def test_any_prompt_is_answered(visitor):
+    visitor.set("#temperature", 0.5)
+    for prompt in ("", "   ", "a", "日本語 🎉", "Once upon a time, in a very long prompt, " * 40):
+        assert visitor.generate(prompt)
+
+
+def test_reconstruction_with_and_without_noise(visitor):
+    page = visitor.page
+    page.get_by_role("tab", name="Reconstruct").click()
+    page.locator("#reconstruct-text textarea").fill("Mia lost her lantern near the old mill, été 1987.")
+    page.locator("#reconstruct").click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#reconstruction .before')].map(e => e.innerText).join('')"
+        ".includes('lantern near the old')"
+    )
+    assert "from the clean mean" in page.locator("#reconstruct-status").inner_text()
+    assert page.locator("#reconstruction .calm-wrong").count() == 0
+    page.wait_for_selector("#reconstruction .calm-plot .bars")
+    assert page.locator("#reconstruction .calm-plot .point").count() == 64
+    visitor.set("#noise", 2.6)
+    page.wait_for_selector("#reconstruction .calm-wrong")
+    status = page.locator("#reconstruct-status").inner_text()
+    assert "noise of 2.60" in status and not status.startswith("100.00%")
+    page.locator("#reconstruction .calm-pair").nth(2).click()
+    assert "chunk 3" in page.locator("#reconstruction h3").inner_text()
+    page.locator("#reconstruct-text textarea").fill("")
+    page.locator("#reconstruct").click()
+    page.wait_for_selector("#reconstruct-status [role=alert]")
+    assert "no text to reconstruct" in page.locator("#reconstruct-status").inner_text()
+    assert page.locator("#reconstruction .calm-pair").count() > 0  # the old result is still there
+
+
+TRACE = """(name) => { const plot = document.querySelector('#map .calm-plot');
+  const trace = plot.data.find(t => t.name === name); return [...trace.x].length; }"""
+
+
+def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
+    page = visitor.page
+    text = visitor.generate(ORDER)
+    steps = page.locator("#run .calm-chunk").count()
+    page.get_by_role("tab", name="Vector space").click()
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    assert page.evaluate(TRACE, "predicted path") == steps
+    assert page.evaluate(TRACE, "training chunks") >= 2000
+    assert page.evaluate(TRACE, "prompt, encoded") >= 3
+    assert visitor.text("#map") == text
+    page.locator("#map .calm-strip .calm-chunk").nth(3).hover()
+    assert page.evaluate(TRACE, "selected step") == 1
+    page.get_by_role("tab", name="Generate").click()
+    assert "Step 4" in page.locator("#run .calm-detail").inner_text()
+    assert page.locator("#run .calm-chunk.selected").get_attribute("data-index") == "3"
+    page.get_by_role("tab", name="Vector space").click()
+    page.get_by_role("button", name="3-D").click()
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data[0].type === 'scatter3d'")
+    assert page.evaluate(TRACE, "predicted path") == steps
+
+
+def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
+    page = visitor.page
+    page.get_by_role("tab", name="Vector space").click()
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    page.evaluate("() => Plotly.relayout(document.querySelector('#map .calm-plot'),"
+                  "{'xaxis.range': [1, 4], 'yaxis.range': [2, 5]})")  # fmt: skip
+    page.get_by_role("tab", name="Generate").click()
+    visitor.generate("Once upon a time")
+    page.get_by_role("tab", name="Vector space").click()
+    kept = page.evaluate("() => document.querySelector('#map .calm-plot').layout.xaxis.range.map(Math.round)")
+    assert kept == [1, 4]
+
+
+@pytest.mark.parametrize("visitor", [PHONE], indirect=True)
+def test_the_page_works_at_phone_width(visitor):
+    page = visitor.page
+    assert visitor.generate(ORDER)
+    for tab in ("Generate", "Reconstruct", "Vector space"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(400)
+        width = page.evaluate("() => document.documentElement.scrollWidth")
+        assert width <= PHONE["width"] + 1, tab
+
+
+def test_two_visitors_do_not_disturb_each_other(address):
+    alone = [Client(address, verbose=False).predict(ORDER, seed=s, api_name="/generate")["text"] for s in (1, 2)]
+    together: dict[int, str] = {}
+
+    def visit(seed: int) -> None:
+        together[seed] = Client(address, verbose=False).predict(ORDER, seed=seed, api_name="/generate")["text"]
+
+    threads = [threading.Thread(target=visit, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[1], together[2]] == alone
+
+
+def test_the_named_endpoints_answer(address):
+    client = Client(address, verbose=False)
+    found = client.predict("Once upon a time", 0.5, 32, 0, "auto", 200, api_name="/generate")
+    assert found["text"].startswith("Once upon a time") and found["steps"] <= 8
+    found = client.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")
+    assert found["token_accuracy"] == 1.0 and "".join(c["text"] for c in found["chunks"]) == "Mia lost her kite."
+    path = client.predict("Once upon a time", 0.5, 32, 0, api_name="/trajectory")
+    assert [step["index"] for step in path] == list(range(len(path)))
+    assert all(len(step["plane"]) == 2 and len(step["space"]) == 3 for step in path)
+    text = "\n\n".join(storyland.corpus(2, storyland.HELD_OUT))
+    found = client.predict(text, 0, api_name="/evaluate")
+    assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100 and len(found["brier"]) == 4
+
+
+def test_endpoints_answer_bad_input_with_one_sentence(address):
+    client = Client(address, verbose=False)
+    with pytest.raises(Exception, match="temperature must be above 0"):
+        client.predict("x", 9.0, 32, 0, "auto", 200, api_name="/generate")
+    with pytest.raises(Exception, match="no text to reconstruct"):
+        client.predict("", 0.0, 0, api_name="/reconstruct")
+
+
+def test_only_the_four_endpoints_are_public(address):
+    named = Client(address, verbose=False).view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/generate", "/reconstruct", "/trajectory", "/evaluate"}
