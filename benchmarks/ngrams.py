@@ -1,0 +1,77 @@
+"""BrierLM of n-gram models of the training stories: the floor that any neural model has to leave behind.
+
+    python -m benchmarks.ngrams [--stories 100000] [--texts 200] [--json]
+
+Counts come from training seeds; the score is taken on held-out stories at the places and with the estimator of
+``calm.brier_lm``. A context that was never seen backs off to the next shorter one.
+"""
+
+import argparse
+import json
+import random
+from collections import defaultdict
+
+import torch
+from transformers import AutoTokenizer
+
+from calm.brier import ORDERS, brier_n, geometric_mean
+from calm.loading import CHECKPOINTS
+from calm.storyland import HELD_OUT, corpus
+
+
+class NGrams:
+    """Continuations of contexts of up to ``order - 1`` tokens, as lists to draw from."""
+
+    def __init__(self, order: int, sequences: list[list[int]]):
+        self.order = order
+        self.following: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for ids in sequences:
+            for i, token in enumerate(ids):
+                for size in range(min(i, order - 1) + 1):
+                    self.following[tuple(ids[i - size : i])].append(token)
+
+    def continue_(self, ids: list[int], rng: random.Random) -> list[int]:
+        told = list(ids)
+        for _ in range(ORDERS):
+            for size in range(min(len(told), self.order - 1), -1, -1):
+                options = self.following.get(tuple(told[len(told) - size :]))
+                if options:
+                    told.append(rng.choice(options))
+                    break
+        return told[len(ids) :]
+
+
+def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "story-k4")
+    eos = tokenizer.eos_token_id
+    sequences = [[eos, *tokenizer(text)["input_ids"], eos] for text in corpus(stories, 100_000)]
+    held_out = [tokenizer(text)["input_ids"] for text in corpus(texts, HELD_OUT)]
+    found = {}
+    for order in (2, 4):
+        model, rng, rows = NGrams(order, sequences), random.Random(0), []
+        for ids in held_out:
+            targets = torch.tensor(ids).unfold(0, ORDERS, ORDERS)
+            drawn = [
+                [model.continue_([eos, *ids[: i * ORDERS]], rng) for i in range(len(targets))] for _ in range(samples)
+            ]
+            rows.append(brier_n(torch.tensor(drawn), targets))
+        found[f"{order}-gram"] = float(geometric_mean(torch.cat(rows).mean(0).double().numpy()))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stories", type=int, default=100_000)
+    parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.stories, arguments.texts)
+    print(
+        json.dumps(found)
+        if arguments.json
+        else "\n".join(f"{name}: BrierLM {score:.2f}" for name, score in found.items())
+    )
+
+
+if __name__ == "__main__":
+    main()
