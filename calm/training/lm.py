@@ -41,11 +41,9 @@ class CalmSettings(LanguageModelSettings):
     autoencoder: str = "runs/autoencoder"
     targets: int = 100
     embeddings: str = "new"
-    """``new`` token embeddings, those of the ``autoencoder`` to begin with, or the same kept ``frozen``."""
+    """Token embeddings to begin with: ``new`` ones, or those of the ``autoencoder`` (of the same width)."""
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
-    decoded: float = 0.0
-    """Weight of a cross-entropy on what the frozen autoencoder decodes from one draw of the head; fades likewise."""
     energy_from: float = 0.0
     """Share of the run that trains the backbone by the auxiliary likelihood alone; the energy score joins there."""
     auxiliary_until: float = 0.7
@@ -94,30 +92,22 @@ class NextVectorObjective(nn.Module):
         faded = (progress - settings.energy_from) / (settings.auxiliary_until - settings.energy_from)
         weight = min(1.0, max(0.0, 1 - faded))
         if progress >= settings.energy_from:
-            samples = self._draw(hidden, generator)
-            found["energy"] = self._energy(samples, following, generator)
+            found["energy"] = self._energy(hidden, following, generator)
             loss = loss + found["energy"]
-            if settings.decoded and weight:
-                logits = model.ae_model.decoder(samples[0]).flatten(0, -2).float()
-                found["decoded"] = F.cross_entropy(logits, following.flatten())
-                loss = loss + weight * settings.decoded * found["decoded"]
         if self.decoder is not None and weight:
             found["cross_entropy"] = self._cross_entropy(hidden, following)
             loss = loss + weight * settings.auxiliary * found["cross_entropy"]
         return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
 
-    def _draw(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [B, T, D] -> N draws of the head [N, B, T, L]."""
-        head = self.model.generative_head
-        return head(hidden, head.noise((self.model.config.num_samples, *hidden.shape[:2]), hidden, generator))
-
-    def _energy(self, samples: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _energy(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
         model, config = self.model, self.model.config
         with torch.no_grad():
             mean, std = model.ae_model.encode(following)
             shape = (self.settings.targets, *mean.shape)
             noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
             targets = mean + std * noise  # [M, B, T - 1, L]
+        head = model.generative_head
+        samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
         return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
 
     def _cross_entropy(self, hidden: Tensor, following: Tensor) -> Tensor:
@@ -190,10 +180,8 @@ def train_calm(settings: CalmSettings) -> Path:
     torch.manual_seed(settings.seed)
     model = EnergyTransformer(config).train()
     model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
-    if settings.embeddings != "new":
-        embedding = model.transformer.embed_tokens.weight
-        embedding.data.copy_(model.ae_model.encoder.embed_tokens.weight)
-        embedding.requires_grad_(settings.embeddings != "frozen")
+    if settings.embeddings == "autoencoder":
+        model.transformer.embed_tokens.weight.data.copy_(model.ae_model.encoder.embed_tokens.weight)
     return run(LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer))
 
 
