@@ -11,6 +11,7 @@ test: .venv/installed-dev lint ## install what is needed, Chromium included, and
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
+	@rm -f app/components.pyi # Gradio writes this stub at import; it does not type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

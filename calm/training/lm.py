@@ -88,7 +88,7 @@ class NextVectorObjective(nn.Module):
         following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
         found: dict[str, Tensor] = {}
         # Every parameter takes part in the loss of every step, as distributed training requires.
-        loss = 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        loss = 0.0 * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         faded = (progress - settings.energy_from) / (settings.auxiliary_until - settings.energy_from)
         weight = min(1.0, max(0.0, 1 - faded))
         if progress >= settings.energy_from:
