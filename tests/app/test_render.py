@@ -22,7 +22,7 @@ def test_a_run_grows_step_by_step(model):
         assert len(step["plane"]) == 2 and len(step["space"]) == 3
         assert sum(candidate["chosen"] for candidate in step["candidates"]) == 1
         assert len(step["candidates"]) <= render.SHOWN_CANDIDATES
-    assert len(value["prompt_chunks"]) == 2  # front-aligned: the first chunk holds end-of-text and the first words
+    assert [chunk["text"] for chunk in value["prompt_chunks"]] == ["Once upon a time"]
 
 
 def test_the_summary_tells_steps_and_what_they_replace(model):
