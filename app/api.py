@@ -1,6 +1,8 @@
 """The named endpoints, for ``gradio_client`` and as MCP tools."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -85,25 +87,17 @@ def endpoints(resident: Resident) -> None:
             if len(text) > MAX_EVALUATED:
                 raise calm.CalmError(f"The text has {len(text):,} characters; up to {MAX_EVALUATED:,} are measured.")
             found = calm.brier_lm(lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
-        return {
-            "score": found.score,
-            "brier": list(found.brier),
-            "low": found.low,
-            "high": found.high,
-            "positions": found.positions,
-        }
+        return asdict(found)
 
     register: list[Callable] = [generate, reconstruct, trajectory, evaluate]
     for function in register:
         gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=2)
 
 
-class _plain_errors:
+@contextmanager
+def _plain_errors() -> Iterator[None]:
     """Hands a CalmError to the caller as one sentence."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, value, traceback) -> None:
-        if isinstance(value, calm.CalmError):
-            raise gr.Error(str(value), print_exception=False) from value
+    try:
+        yield
+    except calm.CalmError as error:
+        raise gr.Error(str(error), print_exception=False) from error

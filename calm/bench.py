@@ -25,8 +25,8 @@ def peer(model: EnergyTransformer) -> LlamaForCausalLM:
 def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | None = None) -> dict[str, Any]:
     """Medians over interleaved rounds, one of each contestant a round, after one round of warm-up.
 
-    CALM's rates count the tokens that it emitted, with end-of-text unlikely to come first in the prompt used; the peer
-    is made to emit exactly ``tokens``. Raises CalmError for a token-by-token model.
+    CALM's rates count the tokens that it emitted, over as many texts as that takes; the peer is made to emit exactly
+    ``tokens``. Raises CalmError for a token-by-token model.
     """
     if threads:
         torch.set_num_threads(threads)
