@@ -21,19 +21,16 @@ from calm.storyland import HELD_OUT, corpus
 
 @torch.no_grad()
 def draws(lm: calm.LanguageModel, ids: list[int], alignment: str, samples: int, generator_seed: int) -> torch.Tensor:
-    """``samples`` draws of the first chunk behind the prompt [samples, new tokens]; conditioned draws that fail are
-    replaced by a chunk that never matches, since a visitor would see the fallback."""
+    """``samples`` draws of the first chunk behind the prompt [samples, new tokens]; where too few draws begin with the
+    leftover tokens, the others' ends follow behind the prompt, as in ``calm.generate``."""
     context, leftover = align(lm, ids, alignment)
     hidden = lm.calm(torch.tensor([context[-64 * lm.chunk_size :]], device=lm.device))[0, -1]
     sampler = ChunkSampler(lm, 1.0, 200, "auto", generator_seed)
     if not leftover:
         return torch.tensor(sampler.draw(hidden, samples)[0])
-    kept = [
-        chunk[len(leftover) :] for chunk in sampler.draw(hidden, 200)[0] if list(chunk[: len(leftover)]) == leftover
-    ]
-    width = lm.chunk_size - len(leftover)
-    kept = (kept + [(-1 - i,) * width for i in range(samples)])[:samples]
-    return torch.tensor(kept)
+    chunks = sampler.draw(hidden, 200)[0]
+    chunks.sort(key=lambda chunk: list(chunk[: len(leftover)]) != leftover)  # stable: those that fit come first
+    return torch.tensor([chunk[len(leftover) :] for chunk in chunks[:samples]])
 
 
 def measure(lm: calm.LanguageModel, texts: int, samples: int = 8, every: int = 13) -> dict:

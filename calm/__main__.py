@@ -24,6 +24,14 @@ def _print_json(value) -> None:
     print(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
+def _wrote(arguments, key: str, path: object) -> None:
+    """The one line of a command whose result is a file or folder."""
+    if arguments.json:
+        _print_json({key: str(path)})
+    else:
+        print(f"wrote {path}")
+
+
 def _text(arguments) -> str:
     if arguments.file:
         path = Path(arguments.file)
@@ -102,10 +110,7 @@ def build_map(arguments) -> None:
     from .maps import build
 
     path = build(load(arguments.model, device=arguments.device), arguments.texts, arguments.points, arguments.out)
-    if arguments.json:
-        _print_json({"map": str(path)})
-    else:
-        print(f"wrote {path}")
+    _wrote(arguments, "map", path)
 
 
 def train(arguments) -> None:
@@ -115,11 +120,7 @@ def train(arguments) -> None:
     settings = recipe.read(arguments.recipe, arguments.corpus, arguments.set)
     if settings.get("task", arguments.task) != arguments.task:
         raise CalmError(f"The recipe {arguments.recipe!r} is for {settings['task']!r}, not {arguments.task!r}.")
-    out = tasks.train(arguments.task, settings)
-    if arguments.json:
-        _print_json({"out": str(out)})
-    else:
-        print(f"wrote {out}")
+    _wrote(arguments, "out", tasks.train(arguments.task, settings))
 
 
 def export(arguments) -> None:
@@ -127,10 +128,7 @@ def export(arguments) -> None:
     from . import load, save
 
     save(load(arguments.model, device="cpu"), arguments.out)
-    if arguments.json:
-        _print_json({"out": arguments.out})
-    else:
-        print(f"wrote {arguments.out}")
+    _wrote(arguments, "out", arguments.out)
 
 
 def stories(arguments) -> None:

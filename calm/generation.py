@@ -101,12 +101,12 @@ def generate(
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
     """Token ids -> (context of whole chunks, leftover tokens with which the first generated chunk must begin)."""
     k = lm.chunk_size
-    eos, pad = lm.tokenizer.eos_token_id, lm.tokenizer.pad_token_id
+    eos = lm.tokenizer.eos_token_id
     whole = len(ids) // k * k
     if alignment == "front" or not ids:
         return [eos] * (k - len(ids) % k) + ids, []
     if alignment == "end":
-        return ids + [pad if pad is not None else eos] * (-len(ids) % k), []
+        return ids + [lm.fill_id] * (-len(ids) % k), []
     return [eos] * k + ids[:whole], ids[whole:]
 
 

@@ -67,6 +67,12 @@ class LanguageModel:
         """Number of parameters, shared ones counted once, the autoencoder included."""
         return sum(p.numel() for p in self.model.parameters())
 
+    @property
+    def fill_id(self) -> int:
+        """The token that fills up an unfinished chunk: the padding token, or end-of-text where there is none."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else self.tokenizer.eos_token_id
+
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 

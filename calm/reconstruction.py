@@ -50,8 +50,7 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     if not ids:
         raise CalmError("There is no text to reconstruct: type at least one character.")
     k = lm.chunk_size
-    fill = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else lm.tokenizer.eos_token_id
-    padded = torch.tensor(ids + [fill] * (-len(ids) % k), device=lm.device).view(-1, k)
+    padded = torch.tensor(ids + [lm.fill_id] * (-len(ids) % k), device=lm.device).view(-1, k)
     mean, std = autoencoder.encode(padded)
     generator = torch.Generator(lm.device).manual_seed(seed)
     disturbance = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)

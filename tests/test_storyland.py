@@ -2,6 +2,7 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -49,6 +50,20 @@ def test_stories_are_deterministic_across_processes():
     assert list(storyland.corpus(3, 7)) == [storyland.story(seed) for seed in (7, 8, 9)]
 
 
+def test_the_first_words_and_forms_are_the_common_ones():
+    opened = Counter()
+    for story in storyland.corpus(4000, 0):
+        form = re.match(r"Once upon a time there was an? ([\w-]+) [\w ]+? named (\w+)\.", story)
+        if form:
+            opened[form[1]] += 1
+    traits = load().words["trait"]
+    assert opened[traits[0]] > 1.5 * opened[traits[1]] > 2 * opened[traits[9]] > 0
+    expected = {trait: 1 / rank for rank, trait in enumerate(traits, 1)}
+    total = sum(opened.values()) / sum(expected.values())
+    chi2 = sum((opened[trait] - share * total) ** 2 / (share * total) for trait, share in expected.items())
+    assert chi2 < 2 * len(traits), "the traits do not follow 1 / rank"
+
+
 def test_stories_have_8_to_14_sentences():
     lengths = [len(body_sentences(story)) for story in storyland.corpus(2000, 50)]
     assert min(lengths) >= 8 and max(lengths) <= 14
@@ -69,7 +84,7 @@ def test_held_out_stories_score_one():
     assert found.consistent == 1.0
     assert found.stories == 1500
     assert 650 < found.announced < 850
-    assert found.kept > 0.98
+    assert found.kept > 0.95
 
 
 def test_a_replaced_word_is_found():

@@ -1,13 +1,25 @@
 """Tells stories: draws a plot, a cast and one sentence form a beat, and remembers every word it has drawn."""
 
 import random
+from bisect import bisect
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
 
 from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot
 
 HELD_OUT = 10_000_000
 """Seeds from here up are never trained on."""
+
+
+WORD_SKEW, FORM_SKEW = 1.0, 2.0
+"""The weight of the r-th word of a list, or form of a beat, is r to minus this power: some are common, some are rare,
+as in any language (Zipf), so that a lower temperature has something to prefer."""
+
+
+@cache
+def _cumulative(count: int, skew: float) -> list[float]:
+    return list(accumulate(rank**-skew for rank in range(1, count + 1)))
 
 
 class Memory(dict):
@@ -17,8 +29,9 @@ class Memory(dict):
         super().__init__()
         self.plot, self.draw, self.grammar = plot, draw, load()
 
-    def choose(self, options):
-        return options[int(self.draw() * len(options))]
+    def choose(self, options, skew: float = WORD_SKEW):
+        weights = _cumulative(len(options), skew)
+        return options[bisect(weights, self.draw() * weights[-1])]
 
     def __missing__(self, slot: str) -> str:
         if slot.startswith("a."):
@@ -69,9 +82,9 @@ def story(seed: int) -> str:
     draw = random.Random(seed).random
     plots = load().plots
     memory = Memory(plots[int(draw() * len(plots))], draw)
-    announcement = _sentence(memory.choose(memory.plot.announcements), memory) + "\n" if draw() < 0.5 else ""
+    announcement = _sentence(memory.choose(memory.plot.announcements, FORM_SKEW), memory) + "\n" if draw() < 0.5 else ""
     told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(memory.choose(beat.forms), memory) for beat in told)
+    return announcement + " ".join(_sentence(memory.choose(beat.forms, FORM_SKEW), memory) for beat in told)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -84,7 +84,9 @@ def run(task: Task, on_step: Callable[[int, float], None] | None = None) -> Path
     settings = task.settings
     out = Path(settings.out)
     out.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    # A part of a model may rest for a share of the run, as the energy head does while the backbone learns alone.
+    resting = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision, kwargs_handlers=[resting])
     set_seed(settings.seed)
     share, odd = divmod(settings.batch_size, settings.accumulate * accelerator.num_processes)
     if odd or not share:
