@@ -10,7 +10,7 @@ import gradio as gr
 import calm
 
 from .generate_tab import stream
-from .models import Resident
+from .models import VISITORS, Resident
 from .reconstruct_tab import check_text
 
 MAX_EVALUATED = 20_000  # characters of one call
@@ -91,7 +91,7 @@ def endpoints(resident: Resident) -> None:
 
     register: list[Callable] = [generate, reconstruct, trajectory, evaluate]
     for function in register:
-        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=2)
+        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=VISITORS)
 
 
 @contextmanager

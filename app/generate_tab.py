@@ -9,10 +9,11 @@ from typing import Any
 import gradio as gr
 
 import calm
+from calm.generation import Options, follow
 
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
-from .models import Resident
+from .models import VISITORS, Resident
 
 REFRESH = 0.06  # seconds between two updates of the page while text streams
 MAX_PROMPT = 4000  # characters
@@ -46,20 +47,19 @@ def check_prompt(prompt: str | None) -> str:
 
 
 def stream(resident: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
-    """The run after each step. Raises CalmError for bad input before the first step."""
+    """The run after each step, or change of its place in the queue. Raises CalmError for bad input before the first."""
     prompt = check_prompt(prompt)
-    steps = calm.generate(
-        resident.lm,
-        prompt,
+    options = Options(
         temperature=temperature,
         max_new_tokens=check_length(length),
         pool_size=whole(pool_size, "Pool size"),
         sampler=sampler,
         seed=whole(seed, "Seed"),
     )
+    events = follow(resident.lm, prompt, options)
     run = render.Run(resident.lm, resident.map, prompt)
-    for step in steps:
-        run.add(step)
+    for event in events:
+        run.add(event)
         yield run
 
 
@@ -130,7 +130,7 @@ def build(resident: Resident, plot: VectorMapPlot) -> None:
     outputs = [text, plot, status, go, stop]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     started = gr.on(
-        [go.click, prompt.submit], run, inputs, outputs, concurrency_id="model", concurrency_limit=2, **private
+        [go.click, prompt.submit], run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **private
     )
     stop.click(
         lambda: (gr.update(visible=True), gr.update(visible=False), render.note("Stopped; what was written stays.")),

@@ -9,6 +9,8 @@ from calm.maps import VectorMap, path_of, read
 from .components import ASSETS
 
 DEFAULT = "story-k4"
+VISITORS = 24
+"""Texts that are written or wait for a place in the engine at once; more wait in Gradio's own queue."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from calm import LanguageModel, Reconstruction, Step
-from calm.generation import align
+from calm.generation import Waiting, align
 from calm.maps import VectorMap
 
 SHOWN_CANDIDATES = 8
@@ -30,6 +30,7 @@ class Run:
 
     def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str):
         self.lm, self.map = lm, map_
+        self.waiting: Waiting | None = None
         self.value: dict[str, Any] = {
             "run": next(_run_numbers),
             "prompt": prompt,
@@ -53,7 +54,15 @@ class Run:
             mean = self.lm.calm.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
         return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, _places(self.map, list(mean)))]
 
-    def add(self, step: Step) -> None:
+    def add(self, event: Step | Waiting) -> None:
+        """Takes the next step, or the news that the run has to wait for one."""
+        if isinstance(event, Waiting):
+            self.waiting = event
+        else:
+            self.waiting = None
+            self._add_step(event)
+
+    def _add_step(self, step: Step) -> None:
         eos = self.lm.tokenizer.eos_token_id
         candidates = [
             {
@@ -86,6 +95,9 @@ class Run:
     def summary(self, running: bool = False) -> str:
         """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""
         steps = self.value["steps"]
+        if self.waiting:
+            ahead = self.waiting.ahead
+            return note(f"Waiting for a place: {ahead or 'no'} text{'s' * (ahead != 1)} before this one …")
         if not steps:
             return note("Reading the prompt …" if running else "")
         tokens = len(steps) * self.lm.chunk_size

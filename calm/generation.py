@@ -1,24 +1,18 @@
 """Text from a prompt, one vector (or one token) a step."""
 
 import math
-import random
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import DynamicCache
 
+from .engine import Writing
 from .errors import CalmError
 from .loading import LanguageModel
-from .temperature import MAXIMUM, ExactRule, check_temperature, temper
+from .sampling import SAMPLERS, ChunkSampler, TokenSampler
+from .temperature import MAXIMUM, check_temperature
 
-SAMPLERS = ("auto", "exact", "pooled")
 ALIGNMENTS = ("front", "end", "condition")
-EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,26 @@ class Step:
     """Wall time of this step."""
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A text that is not begun yet, because as many as fit are being written."""
+
+    ahead: int
+    """How many wait before it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``generate`` takes besides model and prompt."""
+
+    temperature: float = 0.5
+    max_new_tokens: int = 128
+    pool_size: int = 200
+    sampler: str = "auto"
+    seed: int = 0
+    alignment: str = "front"
+
+
 def generate(
     lm: LanguageModel,
     prompt: str = "",
@@ -80,22 +94,29 @@ def generate(
     Raises CalmError for arguments outside these ranges, and, while iterating, if the exact sampler does not accept
     within 20,000 draws of one step.
     """
-    check_temperature(temperature, 1.0 if sampler == "exact" and lm.is_calm else MAXIMUM)
-    _check_whole("max_new_tokens", max_new_tokens, 1)
-    _check_whole("pool_size", pool_size, 1, 10_000)
-    _check_whole("seed", seed, 0, 2**63 - 1)
-    _check_choice("sampler", sampler, SAMPLERS)
-    _check_choice("alignment", alignment, ALIGNMENTS)
+    events = follow(lm, prompt, Options(temperature, max_new_tokens, pool_size, sampler, seed, alignment))
+    return (event for event in events if isinstance(event, Step))
+
+
+def follow(lm: LanguageModel, prompt: str, options: Options) -> Iterator[Step | Waiting]:
+    """Like ``generate``, and tells when its place in the queue changes, as long as the text has to wait."""
+    check_temperature(options.temperature, 1.0 if options.sampler == "exact" and lm.is_calm else MAXIMUM)
+    _check_whole("max_new_tokens", options.max_new_tokens, 1)
+    _check_whole("pool_size", options.pool_size, 1, 10_000)
+    _check_whole("seed", options.seed, 0, 2**63 - 1)
+    _check_choice("sampler", options.sampler, SAMPLERS)
+    _check_choice("alignment", options.alignment, ALIGNMENTS)
     if not isinstance(prompt, str):
         raise CalmError("The prompt must be text.")
-    steps = math.ceil(max_new_tokens / lm.chunk_size)
-    ids, leftover = align(lm, lm.encode(prompt), alignment)
-    steps = min(steps, lm.context - 1)
+    ids, leftover = align(lm, lm.encode(prompt), options.alignment)
+    steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context - 1)
     ids = ids[-(lm.context - steps) * lm.chunk_size :]
-    draw: ChunkSampler | TokenSampler = (
-        ChunkSampler(lm, temperature, pool_size, sampler, seed) if lm.is_calm else TokenSampler(lm, temperature, seed)
+    sampler: ChunkSampler | TokenSampler = (
+        ChunkSampler(options.temperature, options.pool_size, options.sampler, options.seed, lm.device, tuple(leftover))
+        if lm.is_calm
+        else TokenSampler(options.temperature, options.seed, lm.device)
     )
-    return _steps(lm, ids, leftover, steps, draw)
+    return _steps(lm, Writing(ids, steps, sampler), leftover)
 
 
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
@@ -121,115 +142,38 @@ def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
 
 
-@torch.no_grad()
-def _steps(lm: LanguageModel, ids: list[int], leftover: list[int], steps: int, draw) -> Iterator[Step]:
-    cache = DynamicCache()
-    eos = lm.tokenizer.eos_token_id
-    generated: list[int] = list(leftover)
-    shown = lm.decode(leftover)
-    for index in range(steps):
-        start = time.perf_counter()
-        hidden = _forward(lm, ids, cache)
-        chunk, vector, candidates, draws = draw(hidden, leftover if index == 0 else [])
-        generated += chunk[len(leftover) :] if index == 0 else chunk
-        ended = eos in chunk
-        text = lm.decode(generated[: generated.index(eos)] if ended else generated)
-        if not ended:
-            text = text.rstrip("\ufffd")
-        yield Step(index, chunk, text[len(shown) :], vector, candidates, draws, time.perf_counter() - start)
-        shown = text if len(text) > len(shown) else shown
-        if ended:
-            return
-        ids = chunk
+class _Text:
+    """The text of a growing sequence of tokens. Bytes of an unfinished character wait for the rest of it."""
+
+    def __init__(self, lm: LanguageModel):
+        self.lm = lm
+        self.pending: list[int] = []
+        self.shown = ""  # of the pending tokens
+
+    def add(self, ids: Sequence[int], ended: bool = False) -> str:
+        """What these tokens add to the text."""
+        self.pending += ids
+        whole = self.lm.decode(self.pending)
+        text = whole if ended else whole.rstrip("\ufffd")
+        added = text[len(self.shown) :]
+        self.shown += added
+        if text == whole:
+            self.pending, self.shown = [], ""
+        return added
 
 
-def _forward(lm: LanguageModel, ids: list[int], cache: DynamicCache) -> Tensor:
-    """Token ids of whole chunks -> the last hidden state [D]."""
-    tensor = torch.tensor([ids], device=lm.device)
-    if lm.is_calm:
-        return lm.calm(tensor, past_key_values=cache, use_cache=True)[0, -1]
-    return lm.llama.model(tensor, past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
-
-
-Draw = tuple[list[int], np.ndarray | None, list[Candidate], int]
-"""What a sampler returns: token ids of the chunk, its vector, the candidates, the number of draws."""
-
-
-class ChunkSampler:
-    """Draws latent vectors from the energy head and chooses a chunk at a temperature."""
-
-    def __init__(self, lm: LanguageModel, temperature: float, pool_size: int, sampler: str, seed: int):
-        self.lm, self.temperature, self.pool_size = lm, temperature, pool_size
-        # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
-        self.sampler = "pooled" if temperature > 1 else sampler
-        self.generator = torch.Generator(lm.device).manual_seed(seed)
-        self.random = random.Random(seed)
-
-    def draw(self, hidden: Tensor, count: int) -> tuple[list[tuple[int, ...]], Tensor]:
-        """hidden [D] -> ``count`` chunks (tuples of K ids) and the vectors [count, L] that they were decoded from."""
-        model = self.lm.calm
-        noise = model.generative_head.noise((count,), hidden, self.generator)
-        vectors = model.generative_head(hidden, noise)
-        return [tuple(ids) for ids in model.ae_model.decode(vectors).tolist()], vectors
-
-    def __call__(self, hidden: Tensor, prefix: list[int]) -> Draw:
-        pool: list[tuple[int, ...]] = []
-        vectors: list[Tensor] = []
-        begin = tuple(prefix)
-        rule: ExactRule | None = ExactRule(self.temperature, self.random.random) if self.sampler != "pooled" else None
-        chosen, place, drawn = None, 0, 0
-        while chosen is None and drawn < (EXACT_LIMIT if self.sampler == "exact" else self.pool_size):
-            count = self._batch(drawn)
-            chunks, latents = self.draw(hidden, count)
-            drawn += count
-            kept = [i for i, chunk in enumerate(chunks) if chunk[: len(begin)] == begin]
-            for i in kept:
-                pool.append(chunks[i])
-                if chosen is None and rule is not None and rule.feed(chunks[i]):
-                    chosen, place = chunks[i], len(pool) - 1
-            vectors.append(latents[kept] if begin else latents)
-        if chosen is None and self.sampler == "exact":
-            raise CalmError(
-                f"The exact sampler did not accept within {EXACT_LIMIT:,} draws: this place in the text is too open "
-                f"for T = {self.temperature:g}. Use the auto sampler or a temperature nearer to 1."
-            )
-        if not pool:  # nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish
-            chunk = begin + chunks[0][len(begin) :]
-            pool, vectors = [chunk], [self.lm.calm.ae_model.encode(torch.tensor([chunk], device=hidden.device))[0]]
-        counts = Counter(pool)
-        probabilities = temper(list(counts.values()), self.temperature)
-        if chosen is None:
-            (chosen,) = self.random.choices(list(counts), probabilities)
-            place = pool.index(chosen)
-        candidates = [
-            Candidate(list(chunk), self.lm.decode(list(chunk)), count, probability)
-            for (chunk, count), probability in zip(counts.items(), probabilities)
-        ]
-        candidates.sort(key=lambda c: (-c.probability, -c.count))
-        return list(chosen), torch.cat(vectors)[place].float().cpu().numpy(), candidates, drawn
-
-    def _batch(self, drawn: int) -> int:
-        """Growing batches for the rules that can stop early; one batch where all draws are needed anyway."""
-        if self.sampler == "pooled":
-            return self.pool_size
-        if self.temperature == 1:
-            return 1  # the first draw is accepted
-        batch = max(8, drawn)
-        return min(batch, 512) if self.sampler == "exact" else min(batch, self.pool_size - drawn)
-
-
-class TokenSampler:
-    """The token-by-token counterpart: softmax at a temperature."""
-
-    def __init__(self, lm: LanguageModel, temperature: float, seed: int):
-        self.lm, self.temperature = lm, temperature
-        self.generator = torch.Generator(lm.device).manual_seed(seed)
-
-    def __call__(self, hidden: Tensor, prefix: list[int]) -> Draw:
-        p = (self.lm.llama.lm_head(hidden).float() / self.temperature).softmax(-1)
-        token = int(torch.multinomial(p, 1, generator=self.generator))
-        top = p.topk(min(8, len(p)))
-        candidates = [
-            Candidate([i], self.lm.decode([i]), 0, q) for i, q in zip(top.indices.tolist(), top.values.tolist())
-        ]
-        return [token], None, candidates, 1
+def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Iterator[Step | Waiting]:
+    text, eos, index = _Text(lm), lm.tokenizer.eos_token_id, 0
+    text.add(leftover)
+    for found in lm.engine.write(writing):
+        if isinstance(found, int):
+            yield Waiting(found)
+            continue
+        choice, seconds = found
+        ids = list(choice.chunk)
+        added = ids if index else ids[len(leftover) :]
+        ended = eos in ids
+        shown = text.add(added[: added.index(eos)] if ended else added, ended)
+        candidates = [Candidate(list(chunk), lm.text_of(chunk), n, p) for chunk, n, p in choice.candidates]
+        yield Step(index, ids, shown, choice.vector, candidates, choice.draws, seconds)
+        index += 1

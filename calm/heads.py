@@ -1,5 +1,7 @@
 """The energy head: hidden state and noise in, a sample of the next latent vector out (paper, section 3.2)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,8 +20,19 @@ class HeadBlock(nn.Module):
         )
         self.down_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        gate, up = self.linears(torch.cat((self.in_ln(x), condition), dim=-1)).chunk(2, dim=-1)
+    @property
+    def mix(self) -> nn.Linear:
+        return cast(nn.Linear, self.linears[0])
+
+    def project(self, condition: Tensor) -> Tensor:
+        """The share of the condition [..., D] in the first map, which reads noise path and condition side by side."""
+        return F.linear(condition, self.mix.weight[:, self.mix.out_features :], self.mix.bias)
+
+    def forward(self, x: Tensor, projected: Tensor) -> Tensor:
+        y = F.linear(self.in_ln(x), self.mix.weight[:, : self.mix.out_features]) + projected
+        for layer in list(self.linears)[1:]:
+            y = layer(y)
+        gate, up = y.chunk(2, dim=-1)
         return x + self.down_proj(F.silu(gate) * up)
 
 
@@ -47,17 +60,21 @@ class EnergyHead(nn.Module):
         self.mlp_blocks = nn.ModuleList(HeadBlock(width) for _ in range(config.num_mlp_layers))
         self.final_layer = FinalLayer(width, config.latent_size)
 
-    def forward(self, hidden: Tensor, noise: Tensor) -> Tensor:
-        """hidden [..., D], noise [N, ..., noise_size] (or without N) -> latent [N, ..., L].
-
-        The hidden state is projected once and shared by all N draws.
-        """
+    def project(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] -> what each block needs of it [blocks, ..., D], computed once for any number of draws."""
         condition = self.norm_hidden(self.hidden_embd(hidden))
+        return torch.stack([cast(HeadBlock, block).project(condition) for block in self.mlp_blocks])
+
+    def draw(self, projected: Tensor, noise: Tensor) -> Tensor:
+        """projected [blocks, ..., D], noise [N, ..., noise_size] (or without N) -> latent [N, ..., L]."""
         x = self.norm_noise(self.noise_embd(noise))
-        condition = condition.expand_as(x)
-        for block in self.mlp_blocks:
+        for block, condition in zip(self.mlp_blocks, projected):
             x = block(x, condition)
         return self.final_layer(x)
+
+    def forward(self, hidden: Tensor, noise: Tensor) -> Tensor:
+        """hidden [..., D], noise [N, ..., noise_size] (or without N) -> latent [N, ..., L]."""
+        return self.draw(self.project(hidden), noise)
 
     def noise(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Uniform noise on [-0.5, 0.5) of shape [*shape, noise_size], drawn in float32 on the device of ``like``."""

@@ -1,7 +1,8 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from .config import CalmConfig
+from .engine import Engine
 from .errors import CalmError
 from .model import EnergyTransformer
 
@@ -25,6 +27,7 @@ class LanguageModel:
     name: str
     model: EnergyTransformer | LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
+    _texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
 
     @property
     def is_calm(self) -> bool:
@@ -73,11 +76,24 @@ class LanguageModel:
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else self.tokenizer.eos_token_id
 
+    @cached_property
+    def engine(self) -> Engine:
+        """What writes texts with this model; all that are asked for share it."""
+        return Engine(self)
+
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def text_of(self, chunk: tuple[int, ...]) -> str:
+        """The text of one chunk, remembered, as the same chunks are drawn again and again."""
+        if chunk not in self._texts:
+            if len(self._texts) >= 100_000:
+                self._texts.clear()
+            self._texts[chunk] = self.decode(list(chunk))
+        return self._texts[chunk]
 
 
 def bundled() -> list[str]:

@@ -8,7 +8,8 @@ import torch
 
 import calm
 from calm import CalmError
-from calm.generation import ChunkSampler, align
+from calm.generation import align
+from calm.sampling import Choice, ChunkSampler, choose_chunks, draw_chunks
 
 from .test_temperature import chi_square, tempered
 
@@ -107,15 +108,40 @@ def test_conditioned_first_chunk_begins_with_the_leftover(story):
     assert not first.text.startswith(story.decode(leftover))
 
 
+def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int, ...]]:
+    """``count`` chunks drawn at a place, without any rule."""
+    head = story.calm.generative_head
+    noise = head.noise((count,), hidden, torch.Generator().manual_seed(seed))
+    return draw_chunks(story.calm, head.project(hidden), noise)[0]
+
+
+def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:
+    """One choice at a place; the sampler's generators go on with each."""
+    (found,) = choose_chunks(story.calm, hidden[None], [sampler])
+    assert isinstance(found, Choice)
+    return found
+
+
+def new_sampler(temperature: float, pool_size: int, sampler: str, seed: int) -> ChunkSampler:
+    return ChunkSampler(temperature, pool_size, sampler, seed, torch.device("cpu"))
+
+
+def record(sampler: ChunkSampler) -> list[tuple[int, ...]]:
+    """A list that grows by whatever the sampler is fed."""
+    fed: list = []
+    take = sampler.feed
+    sampler.feed = lambda chunks, vectors: (fed.extend(chunks), take(chunks, vectors))
+    return fed
+
+
 @pytest.fixture(scope="module")
 def open_place(story) -> torch.Tensor:
     """The hidden state [D] of a place in a held-out story where the model is torn between two chunks."""
-    draw = ChunkSampler(story, 1.0, 10, "auto", seed=7)
     with torch.no_grad():
         for text in calm.storyland.corpus(100, calm.storyland.HELD_OUT + 900):
             ids, _ = align(story, story.encode(text))
             for hidden in story.calm(torch.tensor([ids]))[0]:
-                counts = [n for _, n in Counter(draw.draw(hidden, 200)[0]).most_common(2)]
+                counts = [n for _, n in Counter(draws(story, hidden, 200, seed=7)).most_common(2)]
                 if len(counts) == 2 and counts[0] >= 50 and counts[1] >= 0.6 * counts[0]:
                     return hidden
     raise AssertionError("the bundled model is nowhere torn between two chunks")
@@ -127,12 +153,11 @@ def test_samplers_follow_the_tempered_distribution_of_a_real_context(story, open
     """Chi-square of a thousand choices at one place of a real text against p^(1/T), p from 40,000 draws."""
     hidden = open_place
     with torch.no_grad():
-        many = ChunkSampler(story, 1.0, 10, "auto", seed=123)
-        reference = Counter(chunk for _ in range(40) for chunk in many.draw(hidden, 1000)[0])
+        reference = Counter(chunk for seed in range(40) for chunk in draws(story, hidden, 1000, seed=100 + seed))
         chunks = list(reference)
         target = tempered([reference[c] / 40_000 for c in chunks], temperature)
-        draw = ChunkSampler(story, temperature, 4000, sampler, seed=5)
-        counts = Counter(tuple(draw(hidden, [])[0]) for _ in range(1000))
+        rule = new_sampler(temperature, 4000, sampler, seed=5)
+        counts = Counter(choose(story, hidden, rule).chunk for _ in range(1000))
     assert abs(chi_square([counts[c] for c in chunks], target)) < 5
 
 
@@ -143,27 +168,26 @@ def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
     decided = 0
     with torch.no_grad():
         for seed in range(30):
-            chosen, _, _, drawn = ChunkSampler(story, 0.5, 200, "auto", seed)(open_place, [])
-            same = ChunkSampler(story, 0.5, 200, "auto", seed)
-            draws: list = []
-            while len(draws) < drawn:
-                draws += same.draw(open_place, same._batch(len(draws)))[0]
+            sampler = new_sampler(0.5, 200, "auto", seed)
+            fed = record(sampler)
+            chosen = choose(story, open_place, sampler)
+            assert len(fed) == chosen.draws
             rule = ExactRule(0.5, random.Random(seed).random)
-            accepted = next((d for d in draws if rule.feed(d)), None)
-            assert accepted is None or list(accepted) == chosen
+            accepted = next((chunk for chunk in fed if rule.feed(chunk)), None)
+            assert accepted is None or accepted == chosen.chunk
             decided += accepted is not None
     assert decided > 20
 
 
 def test_the_pool_is_drawn_only_as_far_as_needed(story, open_place):
-    def draws(temperature, sampler="auto"):
+    def spent(temperature, sampler="auto"):
         with torch.no_grad():
-            return ChunkSampler(story, temperature, 200, sampler, seed=3)(open_place, [])[3]
+            return choose(story, open_place, new_sampler(temperature, 200, sampler, seed=3)).draws
 
-    assert draws(1.0) == 1
-    assert draws(0.5) < 100
-    assert draws(0.5, "pooled") == 200
-    assert draws(1.4) == 200  # no rejection rule exists above 1
+    assert spent(1.0) == 1
+    assert spent(0.5) < 100
+    assert spent(0.5, "pooled") == 200
+    assert spent(1.4) == 200  # no rejection rule exists above 1
 
 
 def test_token_by_token_models_generate_the_same_way(tiny_ar):
@@ -197,9 +221,9 @@ def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sen
 
 
 def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
-    import calm.generation
+    import calm.sampling
 
-    monkeypatch.setattr(calm.generation, "EXACT_LIMIT", 100)
+    monkeypatch.setattr(calm.sampling, "EXACT_LIMIT", 100)
     lm = tiny(4)
     torch.manual_seed(0)
     lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk

@@ -64,6 +64,15 @@ def test_the_first_words_and_forms_are_the_common_ones():
     assert chi2 < 2 * len(traits), "the traits do not follow 1 / rank"
 
 
+def test_the_primer_tells_true_stories_of_few_plots():
+    stories = list(storyland.primer(300, 0))
+    found = storyland.check("\n\n".join(stories))
+    assert (found.well_formed, found.consistent, found.stories) == (1.0, 1.0, 300)
+    distinct = {re.sub(r"[A-Z]\w+", "", sentence) for story in stories for sentence in body_sentences(story)}
+    usual = {re.sub(r"[A-Z]\w+", "", s) for story in storyland.corpus(300, 0) for s in body_sentences(story)}
+    assert len(distinct) < 0.6 * len(usual)
+
+
 def test_stories_have_8_to_14_sentences():
     lengths = [len(body_sentences(story)) for story in storyland.corpus(2000, 50)]
     assert min(lengths) >= 8 and max(lengths) <= 14

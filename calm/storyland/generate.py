@@ -2,7 +2,7 @@
 
 import random
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 
@@ -20,6 +20,10 @@ as in any language (Zipf), so that a lower temperature has something to prefer."
 @cache
 def _cumulative(count: int, skew: float) -> list[float]:
     return list(accumulate(rank**-skew for rank in range(1, count + 1)))
+
+
+PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
+"""The primer tells few plots, nearly always in their first forms."""
 
 
 class Memory(dict):
@@ -79,14 +83,22 @@ def story(seed: int) -> str:
 
     Seeds from ``HELD_OUT`` (10,000,000) up are kept out of all training.
     """
-    draw = random.Random(seed).random
-    plots = load().plots
+    return _tell(random.Random(seed).random, load().plots, FORM_SKEW)
+
+
+def _tell(draw, plots: Sequence[Plot], skew: float) -> str:
     memory = Memory(plots[int(draw() * len(plots))], draw)
-    announcement = _sentence(memory.choose(memory.plot.announcements, FORM_SKEW), memory) + "\n" if draw() < 0.5 else ""
+    announcement = _sentence(memory.choose(memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
     told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(memory.choose(beat.forms, FORM_SKEW), memory) for beat in told)
+    return announcement + " ".join(_sentence(memory.choose(beat.forms, skew), memory) for beat in told)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
     """``n`` stories, of the seeds ``seed``, ``seed + 1``, and so on."""
     return (story(s) for s in range(seed, seed + n))
+
+
+def primer(n: int, seed: int = 0) -> Iterator[str]:
+    """``n`` stories for a model's first lessons: their sentences are soon known, and who is who is left to learn."""
+    plots = load().plots[:PRIMER_PLOTS]
+    return (_tell(random.Random(s).random, plots, PRIMER_SKEW) for s in range(seed, seed + n))

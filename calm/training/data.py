@@ -50,17 +50,18 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
     """The documents of a source, one string each.
 
     A source is a folder of text, a text file, a JSON Lines file (plain, .gz, .xz or .zst; ``field`` names the text),
-    ``hub:OWNER/NAME`` (optionally ``hub:OWNER/NAME:SPLIT``, a Hub dataset, streamed), ``storyland:SEED:COUNT``, or
-    ``assorted:SEED:COUNT`` (names, numbers, code-like and other-script text). Raises CalmError if there is no such
-    source or a line cannot be read.
+    ``hub:OWNER/NAME`` (optionally ``hub:OWNER/NAME:SPLIT``, a Hub dataset, streamed), ``storyland:SEED:COUNT``,
+    ``primer:SEED:COUNT`` (few plots of Storyland), or ``assorted:SEED:COUNT`` (names, numbers, code-like and
+    other-script text). Raises CalmError if there is no such source or a line cannot be read.
     """
     kind, _, rest = source.partition(":")
-    if kind in ("storyland", "assorted"):
+    makers = {"storyland": storyland.corpus, "primer": storyland.primer, "assorted": assorted.corpus}
+    if kind in makers:
         try:
             seed, count = (int(part) for part in rest.split(":"))
         except ValueError as error:
             raise CalmError(f"{source!r} is not a source; write {kind}:SEED:COUNT with two whole numbers.") from error
-        yield from (storyland.corpus if kind == "storyland" else assorted.corpus)(count, seed)
+        yield from makers[kind](count, seed)
     elif kind == "hub":
         from datasets import load_dataset
 

@@ -14,6 +14,7 @@ from ..brier import brier_lm
 from ..config import CalmConfig
 from ..loading import LanguageModel, read_weights
 from ..model import EnergyTransformer
+from .aligned import COPY, align, align_attention
 from .data import TokenFile, read_documents
 from .loop import LoopSettings, run
 from .losses import energy_score
@@ -28,10 +29,15 @@ class LanguageModelSettings(LoopSettings):
     name: str = "text"
     """Name of the token file in ``data``."""
     sources: list[str] = field(default_factory=list)
+    primer: list[str] = field(default_factory=list)
+    """Sources of the first ``primer_steps`` steps, kept beside ``name`` as ``name-primer``."""
+    primer_steps: int = 0
     valid: list[str] = field(default_factory=list)
     valid_texts: int = 40
     row_tokens: int = 8192
     model: dict[str, Any] = field(default_factory=dict)
+    aligned: bool = False
+    """Whether to begin with weights that copy (``calm.training.aligned``) instead of random ones."""
 
 
 @dataclass
@@ -40,8 +46,6 @@ class CalmSettings(LanguageModelSettings):
 
     autoencoder: str = "runs/autoencoder"
     targets: int = 100
-    embeddings: str = "new"
-    """Token embeddings to begin with: ``new`` ones, or those of the ``autoencoder`` (of the same width)."""
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
     energy_from: float = 0.0
@@ -63,13 +67,17 @@ class TokenDecoder(nn.Module):
         self.state = nn.Linear(width, k * 2 * width)
         self.seen = nn.ModuleList(nn.Linear(i * width, 2 * width, bias=False) for i in range(1, k))
         self.out = nn.Linear(2 * width, width)
+        # A straight way for what the hidden state holds: tokens that it names begin likelier (see aligned.py).
+        self.copy = nn.Linear(width, k * width, bias=False)
+        self.copy.weight.data = COPY * torch.eye(width).repeat(k, 1)
 
     def forward(self, hidden: Tensor, embedded: Tensor, embedding: Tensor) -> Tensor:
         """hidden [..., D], embedded [..., K, D] (the chunk's own tokens), embedding [V, D] -> logits [..., K, V]."""
         states = list(self.state(hidden).chunk(self.k, dim=-1))
         for i, layer in enumerate(self.seen, 1):
             states[i] = states[i] + layer(embedded[..., :i, :].flatten(-2))
-        return F.linear(self.out(F.silu(torch.stack(states, dim=-2))), embedding)
+        said = self.out(F.silu(torch.stack(states, dim=-2))) + self.copy(hidden).unflatten(-1, (self.k, -1))
+        return F.linear(said, embedding)
 
 
 class NextVectorObjective(nn.Module):
@@ -139,13 +147,17 @@ class LanguageModelTask:
         self.settings, self.objective = settings, objective
         self.lm = LanguageModel(Path(settings.out).name, model, tokenizer)
         self.tokens_per_row = settings.row_tokens
-        self.tokens = TokenFile.build(Path(settings.data) / settings.name, settings.sources, tokenizer)
+        data = Path(settings.data)
+        self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer)
+        if settings.primer_steps:
+            self.primer = TokenFile.build(data / f"{settings.name}-primer", settings.primer, tokenizer)
         documents = (text for source in settings.valid for text in read_documents(source))
         self.texts = [text for _, text in zip(range(settings.valid_texts), documents)]
 
     def batch(self, step: int) -> np.ndarray:
         settings = self.settings
-        return self.tokens.rows(step, settings.batch_size, settings.row_tokens, self.lm.chunk_size, settings.seed)
+        tokens = self.primer if step < settings.primer_steps else self.tokens
+        return tokens.rows(step, settings.batch_size, settings.row_tokens, self.lm.chunk_size, settings.seed)
 
     def validate(self) -> dict[str, float]:
         self.lm.model.eval()
@@ -179,8 +191,8 @@ def train_calm(settings: CalmSettings) -> Path:
     torch.manual_seed(settings.seed)
     model = EnergyTransformer(config).train()
     model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
-    if settings.embeddings == "autoencoder":
-        model.transformer.embed_tokens.weight.data.copy_(model.ae_model.encoder.embed_tokens.weight)
+    if settings.aligned:
+        align(model)
     return run(LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer))
 
 
@@ -189,4 +201,6 @@ def train_baseline(settings: LanguageModelSettings) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
+    if settings.aligned:
+        align_attention(model.model)
     return run(LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer))

@@ -96,8 +96,17 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
         assert torch.equal(frozen[name], tensor), name
 
 
+def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tokenizer_folder, autoencoder):
+    changes = {"aligned": True, "primer": ["primer:0:20"], "primer_steps": 3, "energy_from": 0.5}
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes)
+    tasks.train("lm", settings)
+    rows = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert ["energy" in row for row in rows] == [False] * 3 + [True] * 3
+    assert (tmp_path / "data" / "text-primer" / "ids.bin").is_file()
+
+
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
-    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, aligned=True)
     for other in ("autoencoder", "targets", "auxiliary"):
         settings.pop(other)
     for other in ("num_mlp_layers", "noise_size", "num_samples"):

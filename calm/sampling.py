@@ -1,0 +1,166 @@
+"""Chooses the next chunk of a text from draws of the energy head, or the next token from its probabilities.
+
+A sampler asks for draws in growing batches until its rule decides; ``choose_chunks`` draws for several texts at once.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from .errors import CalmError
+from .model import EnergyTransformer
+from .temperature import ExactRule, temper
+
+SAMPLERS = ("auto", "exact", "pooled")
+EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
+FIRST_BATCH, LARGEST_BATCH = 8, 512
+
+Chunk = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen at one place, and what it was chosen from."""
+
+    chunk: Chunk
+    vector: np.ndarray | None
+    """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
+    candidates: list[tuple[Chunk, int, float]]
+    """Distinct chunks drawn, how often, and their tempered probabilities; likeliest first."""
+    draws: int
+
+
+class ChunkSampler:
+    """Decides at a temperature among chunks that are drawn for it, place after place of one text.
+
+    At the first place only draws that begin with ``prefix`` are kept.
+    """
+
+    def __init__(
+        self, temperature: float, pool_size: int, sampler: str, seed: int, device: torch.device, prefix: Chunk = ()
+    ):
+        self.temperature, self.pool_size = temperature, pool_size
+        # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
+        self.sampler = "pooled" if temperature > 1 else sampler
+        self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.random = random.Random(seed)
+        self._begin(prefix)
+
+    def _begin(self, prefix: Chunk = ()) -> None:
+        self.prefix = prefix
+        self.rule: ExactRule[Chunk] | None = (
+            None if self.sampler == "pooled" else ExactRule(self.temperature, self.random.random)
+        )
+        self.pool: list[Chunk] = []
+        self.vectors: list[Tensor] = []
+        self.chosen: int | None = None
+        self.drawn = 0
+
+    def wanted(self) -> int:
+        """How many draws to feed next; 0 when the place is decided or the limit reached."""
+        if self.chosen is not None:
+            return 0
+        if self.sampler == "pooled":
+            return self.limit - self.drawn  # all of them are needed
+        if self.temperature == 1 and not self.prefix:
+            return 1  # the first draw is accepted
+        return min(max(FIRST_BATCH, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
+
+    def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
+        """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
+        self.drawn += len(chunks)
+        start = len(self.prefix)
+        if self.drawn == self.limit and not self.pool and all(chunk[:start] != self.prefix for chunk in chunks):
+            # Nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish.
+            chunks = [self.prefix + chunks[0][start:]]
+        for chunk, vector in zip(chunks, vectors):
+            if chunk[:start] != self.prefix:
+                continue
+            self.pool.append(chunk)
+            self.vectors.append(vector)
+            if self.chosen is None and self.rule is not None and self.rule.feed(chunk):
+                self.chosen = len(self.pool) - 1
+
+    def choice(self) -> Choice:
+        """The decision, once nothing more is wanted; the next draws are of the next place.
+
+        Raises CalmError if the exact rule did not accept.
+        """
+        if self.chosen is None and self.sampler == "exact":
+            raise CalmError(
+                f"The exact sampler did not accept within {EXACT_LIMIT:,} draws: this place in the text is too open "
+                f"for T = {self.temperature:g}. Use the auto sampler or a temperature nearer to 1."
+            )
+        counts = Counter(self.pool)
+        probabilities = temper(list(counts.values()), self.temperature)
+        if self.chosen is None:
+            (chunk,) = self.random.choices(list(counts), probabilities)
+            self.chosen = self.pool.index(chunk)
+        candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
+        candidates.sort(key=lambda candidate: (-candidate[2], -candidate[1]))
+        vector = self.vectors[self.chosen].float().cpu().numpy()
+        choice = Choice(self.pool[self.chosen], vector, candidates, self.drawn)
+        self._begin()
+        return choice
+
+
+def draw_chunks(model: EnergyTransformer, projected: Tensor, noise: Tensor) -> tuple[list[Chunk], Tensor]:
+    """One draw for each noise vector [n, noise_size]: chunks of K token ids, and their vectors [n, L].
+
+    ``projected`` is what ``EnergyHead.project`` made of one hidden state, or of the hidden state of each draw.
+    """
+    vectors = model.generative_head.draw(projected, noise)
+    return [tuple(ids) for ids in model.ae_model.decode(vectors).tolist()], vectors
+
+
+def choose_chunks(
+    model: EnergyTransformer, hidden: Tensor, samplers: Sequence[ChunkSampler]
+) -> list[Choice | CalmError]:
+    """hidden [R, D], the states of R places, and the sampler of each -> the choice of each, or why there is none.
+
+    The hidden states are projected once; each round draws and decodes what all undecided places want.
+    """
+    head = model.generative_head
+    projected = head.project(hidden)  # [blocks, R, D]
+    while wants := [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]:
+        noise = torch.cat([head.noise((count,), hidden, samplers[row].generator) for row, count in wants])
+        places = torch.tensor([row for row, count in wants for _ in range(count)], device=hidden.device)
+        chunks, vectors = draw_chunks(model, projected[:, places], noise)
+        start = 0
+        for row, count in wants:
+            samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
+            start += count
+    found: list[Choice | CalmError] = []
+    for sampler in samplers:
+        try:
+            found.append(sampler.choice())
+        except CalmError as error:
+            found.append(error)
+    return found
+
+
+class TokenSampler:
+    """The token-by-token counterpart: softmax at a temperature."""
+
+    def __init__(self, temperature: float, seed: int, device: torch.device):
+        self.temperature = temperature
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+
+def choose_tokens(model: LlamaForCausalLM, hidden: Tensor, samplers: Sequence[TokenSampler]) -> list[Choice]:
+    """hidden [R, D], the states of R places -> a token for each, with the eight likeliest as candidates."""
+    temperature = torch.tensor([[sampler.temperature] for sampler in samplers], device=hidden.device)
+    p = (model.lm_head(hidden).float() / temperature).softmax(-1)
+    top, best = p.topk(min(8, p.shape[-1]))
+    found = []
+    for row, sampler, chances, ids in zip(p, samplers, top.tolist(), best.tolist()):
+        token = int(torch.multinomial(row, 1, generator=sampler.generator))
+        found.append(Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1))
+    return found

@@ -1,0 +1,181 @@
+import threading
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaModel
+
+import calm
+from calm.backbone import CachedBackbone
+from calm.engine import AHEAD, SLOTS, Engine
+from calm.generation import Options, Step, Waiting, follow
+
+from .conftest import fixed_weights
+
+PROMPTS = ["", "Once upon a time", "A story about a shy fox named Mia and a lost kite.\n", "word " * 40]
+
+
+def backbone(**changes) -> LlamaModel:
+    fields = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    fields |= {"num_attention_heads": 4, "max_position_embeddings": 512}
+    model = LlamaModel(LlamaConfig(**{**fields, **changes})).eval()
+    fixed_weights(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_key_value_heads": 2},
+        {"head_dim": 16},
+        {"attention_bias": True, "mlp_bias": True},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
+        {
+            "rope_parameters": {
+                "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+            }
+        },
+    ],
+)  # fmt: skip
+@torch.inference_mode()
+def test_the_cached_backbone_computes_what_transformers_computes(changes):
+    model = backbone(**changes)
+    rows = [torch.sin(torch.arange(n * 32.0)).view(n, 32) * (1 + n % 3) for n in (300, 3, 70)]
+    expected = [model(inputs_embeds=row[None], use_cache=False).last_hidden_state[0] for row in rows]
+    cached = CachedBackbone(model, slots=4)
+    starts = [290, 1, 5]  # sequences of different lengths, beyond one reservation of the cache
+    for slot, (row, start) in enumerate(zip(rows, starts)):
+        assert torch.allclose(cached.prefill(slot, row[:start]), expected[slot][start - 1], atol=1e-5)
+    for step in range(10):
+        live = [slot for slot in range(3) if starts[slot] + step < len(rows[slot])]
+        inputs, positions = torch.zeros(4, 32), torch.zeros(4, dtype=torch.long)
+        for slot in range(3):
+            positions[slot] = starts[slot] + step
+        for slot in live:
+            inputs[slot] = rows[slot][starts[slot] + step]
+        hidden = cached.step(inputs, positions, used=1 + max(live), longest=1 + int(positions.max()))
+        for slot in live:
+            assert torch.allclose(hidden[slot], expected[slot][starts[slot] + step], atol=1e-5)
+
+
+def test_fused_weights_are_the_models_own():
+    model = backbone(num_key_value_heads=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cached = CachedBackbone(model, slots=2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model.layers[0].self_attn.k_proj.weight.data.zero_()
+    assert not cached.layers[0][1][0][32:48].any()  # one memory: what changes the model changes its steps
+
+
+def write(lm, seed: int, **options):
+    return calm.generate(lm, PROMPTS[seed % 4], **{"temperature": 0.8, "max_new_tokens": 48, "seed": seed, **options})
+
+
+def told(steps) -> list[list[int]]:
+    return [step.token_ids for step in steps]
+
+
+def test_a_text_is_the_same_alone_and_among_others(story):
+    options = [{"temperature": 0.3 + 0.15 * i, "sampler": ("auto", "pooled")[i % 2]} for i in range(SLOTS)]
+    alone = [told(write(story, i, **options[i])) for i in range(SLOTS)]
+    runs = [write(story, i, **options[i]) for i in range(SLOTS)]
+    together: list[list] = [[] for _ in runs]
+    while runs_left := [i for i, run in enumerate(runs) if run is not None]:
+        for i in runs_left:
+            step = next(runs[i], None)
+            if step is None:
+                runs[i] = None
+            else:
+                together[i].append(step.token_ids)
+    assert together == alone
+
+
+def test_visitors_in_threads_get_their_own_texts(story):
+    alone = [told(write(story, i)) for i in range(2 * SLOTS)]
+    found: list = [None] * len(alone)
+
+    def visit(i: int) -> None:
+        found[i] = told(write(story, i))
+
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(len(alone))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert found == alone
+
+
+def test_texts_are_written_together(story):
+    engine = story.engine = Engine(story)
+    forwards = []
+    step = engine.backbone.step
+    engine.backbone.step = lambda *args, **kwargs: (forwards.append(kwargs["used"]), step(*args, **kwargs))[1]
+    try:
+        runs = [write(story, 1, temperature=1.0) for _ in range(4)]
+        steps = list(zip(*runs))
+    finally:
+        del story.engine
+    assert len(forwards) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
+    assert max(forwards) == 4
+
+
+def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
+    lm = tiny(4)
+    runs = [calm.generate(lm, "x", max_new_tokens=40, pool_size=4, seed=i) for i in range(SLOTS + 3)]
+    for run in runs[:SLOTS]:
+        next(run)
+    assert lm.engine.queue == type(lm.engine.queue)()
+    firsts = [next(run) for run in runs[SLOTS:]]  # one thread alone: those that wait write the others to their end
+    assert [step.index for step in firsts] == [0, 0, 0]
+    for i, run in enumerate(runs):
+        assert len(list(run)) == 9, i
+
+
+def test_waiting_texts_know_their_place(tiny):
+    lm = tiny(4)
+    running = [calm.generate(lm, "x", max_new_tokens=40, pool_size=4, seed=i) for i in range(SLOTS)]
+    for run in running:
+        next(run)
+    events = [follow(lm, "x", Options(max_new_tokens=8, pool_size=4)) for _ in range(3)]
+    assert [next(run) for run in events] == [Waiting(0), Waiting(1), Waiting(2)]
+    events[0].close()
+    assert next(events[2]) == Waiting(1)
+    for run in running:
+        run.close()
+    assert [type(event) for event in events[2]] == [Step, Step]
+
+
+def test_a_closed_text_frees_its_slot_and_disturbs_nobody(story):
+    alone = told(write(story, 3))
+    closed, kept = write(story, 1), write(story, 3)
+    first = next(kept)
+    next(closed)
+    closed.close()
+    assert [first.token_ids, *told(kept)] == alone
+    list(write(story, 0))
+    assert len(story.engine.running) <= 1
+
+
+def test_nobody_runs_far_ahead_of_a_slow_reader(tiny):
+    lm = tiny(4)
+    slow, quick = (calm.generate(lm, "x", max_new_tokens=120, pool_size=4, seed=i) for i in (0, 1))
+    next(slow)
+    list(quick)
+    assert max(len(w.outbox) for w in lm.engine.running) <= AHEAD
+    assert len(list(slow)) == 29
+
+
+def test_an_error_reaches_its_own_reader_only(tiny, monkeypatch):
+    import calm.sampling
+
+    monkeypatch.setattr(calm.sampling, "EXACT_LIMIT", 50)
+    lm = tiny(4)
+    torch.manual_seed(0)
+    lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk
+    good = calm.generate(lm, "x", max_new_tokens=40, pool_size=8)
+    bad = calm.generate(lm, "x", temperature=0.1, sampler="exact", max_new_tokens=40)
+    next(good)
+    with pytest.raises(calm.CalmError, match="did not accept"):
+        next(bad)
+    assert len(list(good)) == 9
