@@ -4,7 +4,11 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from app.models import loading
 from app.page import build, launch_options
 
 if __name__ == "__main__":
-    build().launch(**launch_options())
+    page = build()
+    page.launch(prevent_thread_lock=True, **launch_options())
+    loading()  # only now, as importing torch would keep the first page waiting
+    page.block_thread()

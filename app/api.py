@@ -10,15 +10,14 @@ import gradio as gr
 import calm
 
 from .generate_tab import stream
-from .models import VISITORS, Resident
+from .models import VISITORS, resident
 from .reconstruct_tab import check_text
 
 MAX_EVALUATED = 20_000  # characters of one call
 
 
-def endpoints(resident: Resident) -> None:
+def endpoints() -> None:
     """Registers ``/generate``, ``/reconstruct``, ``/trajectory`` and ``/evaluate`` in the current Blocks."""
-    lm = resident.lm
 
     def generate(
         prompt: str = "",
@@ -40,7 +39,7 @@ def endpoints(resident: Resident) -> None:
             pool_size: Vectors drawn a step at most, 1 to 10,000.
         """
         with _plain_errors():
-            for run in stream(resident, prompt, temperature, max_new_tokens, seed, sampler, pool_size):
+            for run in stream(resident(), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
                 yield {
                     "text": prompt + "".join(step["text"] for step in run.value["steps"]),
                     "steps": len(run.value["steps"]),
@@ -56,7 +55,7 @@ def endpoints(resident: Resident) -> None:
             seed: Seed of the noise.
         """
         with _plain_errors():
-            found = calm.reconstruct(lm, check_text(text), noise, seed)
+            found = calm.reconstruct(resident().lm, check_text(text), noise, seed)
         return {
             "token_accuracy": found.token_accuracy,
             "chunk_accuracy": found.chunk_accuracy,
@@ -73,7 +72,7 @@ def endpoints(resident: Resident) -> None:
             seed: A whole number; the same seed gives the same path.
         """
         with _plain_errors():
-            *_, run = stream(resident, prompt, temperature, max_new_tokens, seed, "auto", 200)
+            *_, run = stream(resident(), prompt, temperature, max_new_tokens, seed, "auto", 200)
         return [{key: step[key] for key in ("index", "text", "plane", "space")} for step in run.value["steps"]]
 
     def evaluate(text: str, seed: int = 0) -> dict[str, Any]:
@@ -86,7 +85,7 @@ def endpoints(resident: Resident) -> None:
         with _plain_errors():
             if len(text) > MAX_EVALUATED:
                 raise calm.CalmError(f"The text has {len(text):,} characters; up to {MAX_EVALUATED:,} are measured.")
-            found = calm.brier_lm(lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
+            found = calm.brier_lm(resident().lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
         return asdict(found)
 
     register: list[Callable] = [generate, reconstruct, trajectory, evaluate]

@@ -1,4 +1,4 @@
-"""Makes what the page shows before the first click: ``python -m app.build`` writes assets/example.json."""
+"""Makes what the page shows before the first click: ``python -m app.build`` writes two files in assets."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import calm
 from calm.maps import path_of, read
 
-from . import render
+from . import reconstruct_tab, render
 from .components import ASSETS
 from .models import DEFAULT
 
@@ -21,7 +21,10 @@ def main() -> None:
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
     value = {**run.value, "run": "example", "mark": mark}
-    (ASSETS / "example.json").write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+    found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
+    view = {"view": render.reconstruction(lm, found), "summary": render.reconstruction_summary(found, 0)}
+    for name, shown in (("example", value), ("reconstruction", view)):
+        (ASSETS / f"{name}.json").write_text(json.dumps(shown, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ from typing import Any
 import gradio as gr
 
 import calm
-from calm.generation import Options, follow
 
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
-from .models import VISITORS, Resident
+from .models import VISITORS, Resident, loading, resident
 
 REFRESH = 0.06  # seconds between two updates of the page while text streams
 MAX_PROMPT = 4000  # characters
@@ -46,24 +45,24 @@ def check_prompt(prompt: str | None) -> str:
     return prompt
 
 
-def stream(resident: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
+def stream(model: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
     """The run after each step, or change of its place in the queue. Raises CalmError for bad input before the first."""
     prompt = check_prompt(prompt)
-    options = Options(
+    options = calm.Options(
         temperature=temperature,
         max_new_tokens=check_length(length),
         pool_size=whole(pool_size, "Pool size"),
         sampler=sampler,
         seed=whole(seed, "Seed"),
     )
-    events = follow(resident.lm, prompt, options)
-    run = render.Run(resident.lm, resident.map, prompt)
+    events = calm.follow(model.lm, prompt, options)
+    run = render.Run(model.lm, model.map, prompt)
     for event in events:
         run.add(event)
         yield run
 
 
-def build(resident: Resident, plot: VectorMapPlot) -> None:
+def build(plot: VectorMapPlot) -> None:
     """Draws the tab; each run is shown here and on the map ``plot`` at once."""
     gr.HTML(
         '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy '
@@ -111,11 +110,12 @@ def build(resident: Resident, plot: VectorMapPlot) -> None:
     def run(prompt, temperature, length, seed, sampler, pool_size):
         busy = gr.update(visible=False), gr.update(visible=True)
         idle = gr.update(visible=True), gr.update(visible=False)
-        yield gr.skip(), gr.skip(), render.note("Reading the prompt …"), *busy
+        doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"
+        yield gr.skip(), gr.skip(), render.note(doing), *busy
         found: render.Run | None = None
         shown = 0.0
         try:
-            for found in stream(resident, prompt, temperature, length, seed, sampler, pool_size):
+            for found in stream(resident(), prompt, temperature, length, seed, sampler, pool_size):
                 if time.monotonic() - shown >= REFRESH:
                     shown = time.monotonic()
                     yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()

@@ -5,11 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from calm.maps import path_of
-
 from . import api, generate_tab, reconstruct_tab, render, vectors_tab
 from .components import ASSETS, VectorMapPlot, serve_files
-from .models import resident
+from .models import MAP, facts, resident
 
 
 def theme() -> gr.themes.Base:
@@ -33,20 +31,23 @@ def theme() -> gr.themes.Base:
 
 
 def build() -> gr.Blocks:
-    """The Gradio app on the bundled model."""
+    """The Gradio app on the bundled model, which need not be loaded yet."""
     serve_files()
-    model = resident()
+    model = facts()
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
-        gr.HTML(render.header(model.lm))
-        plot = VectorMapPlot(path_of(model.lm.name, ASSETS), generate_tab.example(), elem_id="map", render=False)
+        header = gr.HTML(render.header(model), elem_id="header")
+        plot = VectorMapPlot(MAP, generate_tab.example(), elem_id="map", render=False)
         with gr.Tabs():
             with gr.Tab("Generate", id="generate"):
-                generate_tab.build(model, plot)
+                generate_tab.build(plot)
             with gr.Tab("Reconstruct", id="reconstruct"):
                 reconstruct_tab.build(model)
             with gr.Tab("Vector space", id="vectors"):
-                vectors_tab.build(model, plot)
-        api.endpoints(model)
+                vectors_tab.build(plot)
+        api.endpoints()
+        page.load(
+            lambda: render.header(model, resident().lm), None, header, show_progress="hidden", api_visibility="private"
+        )
     return page.queue(max_size=64)
 
 

@@ -1,16 +1,24 @@
 """Tab "Reconstruct": what the autoencoder makes of any text, and how much disturbance the code survives."""
 
+import json
+from typing import Any
+
 import gradio as gr
 
 import calm
 
 from . import render
-from .components import ReconstructionView
+from .components import ASSETS, ReconstructionView
 from .generate_tab import whole
-from .models import Resident
+from .models import Facts, resident
 
 MAX_TEXT = 4000  # characters
 SAMPLE = 'Mia lost her lantern in 1987 - "Où est-elle?" she asked. print(f"{x:.3f}") 🙂'
+
+
+def example() -> dict[str, Any]:
+    """What the tab shows before the first click, made by ``python -m app.build``: ``view`` and ``summary``."""
+    return json.loads((ASSETS / "reconstruction.json").read_text(encoding="utf-8"))
 
 
 def check_text(text: str | None) -> str:
@@ -20,11 +28,10 @@ def check_text(text: str | None) -> str:
     return text
 
 
-def build(resident: Resident) -> None:
-    lm = resident.lm
+def build(model: Facts) -> None:
     gr.HTML(
-        f'<p class="calm-intro">The <em>autoencoder</em> squeezes each chunk of {lm.chunk_size} tokens into one vector '
-        f"of {lm.calm.config.latent_size} numbers and restores it. Its posterior is a cloud, not a point, so that a "
+        f'<p class="calm-intro">The <em>autoencoder</em> squeezes each chunk of {model.chunk_size} tokens into one '
+        f"vector of {model.latent_size} numbers and restores it. Its posterior is a cloud, not a point, so that a "
         "slightly wrong vector still decodes to the right chunk: disturb it and see.</p>"
     )
     with gr.Row():
@@ -37,11 +44,11 @@ def build(resident: Resident) -> None:
             )  # fmt: skip
             seed = gr.Number(0, label="Seed of the noise", precision=0)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-    first = calm.reconstruct(lm, SAMPLE)
-    status = gr.HTML(render.reconstruction_summary(first, 0), elem_id="reconstruct-status")
-    view = ReconstructionView(value=render.reconstruction(lm, first), elem_id="reconstruction")
+    status = gr.HTML(example()["summary"], elem_id="reconstruct-status")
+    view = ReconstructionView(value=example()["view"], elem_id="reconstruction")
 
     def run(text, noise, seed):
+        lm = resident().lm
         try:
             found = calm.reconstruct(lm, check_text(text), noise, whole(seed, "Seed"))
         except calm.CalmError as error:

@@ -1,15 +1,21 @@
 """Turns results of ``calm`` into what the page's components draw: plain dictionaries and short HTML."""
 
+from __future__ import annotations
+
 import html
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calm import LanguageModel, Reconstruction, Step
-from calm.generation import Waiting, align
+import calm
 from calm.maps import VectorMap
+
+from .models import Facts
+
+if TYPE_CHECKING:
+    from calm import LanguageModel, Reconstruction, Step, Waiting
 
 SHOWN_CANDIDATES = 8
 _run_numbers = itertools.count(1)
@@ -42,21 +48,23 @@ class Run:
 
     def _prompt_chunks(self, prompt: str) -> list[dict[str, Any]]:
         """The latent of each chunk of the prompt, aligned as generation aligns it."""
+        import torch
+
+        from calm.generation import align
+
         ids, _ = align(self.lm, self.lm.encode(prompt))
         k = self.lm.chunk_size
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
         if not chunks:
             return []
-        import torch
-
         with torch.no_grad():
             mean = self.lm.calm.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
         return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, _places(self.map, list(mean)))]
 
     def add(self, event: Step | Waiting) -> None:
         """Takes the next step, or the news that the run has to wait for one."""
-        if isinstance(event, Waiting):
+        if isinstance(event, calm.Waiting):
             self.waiting = event
         else:
             self.waiting = None
@@ -123,22 +131,22 @@ def error(message: object) -> str:
     return f'<p class="calm-note calm-error" role="alert">{html.escape(str(message))}</p>'
 
 
-def header(lm: LanguageModel) -> str:
-    """What CALM is in one sentence, and which model is resident."""
-    facts = {
-        "model": lm.name,
-        "parameters": f"{lm.parameters / 1e6:.1f} M",
-        "K": f"{lm.chunk_size} tokens a vector",
-        "device": str(lm.device),
-        "dtype": str(lm.dtype).removeprefix("torch."),
+def header(model: Facts, lm: LanguageModel | None = None) -> str:
+    """What CALM is in one sentence, and which model is resident: where it runs is known once it is loaded."""
+    rows = {
+        "model": model.name,
+        "parameters": f"{model.parameters / 1e6:.1f} M",
+        "K": f"{model.chunk_size} tokens a vector",
+        "device": str(lm.device) if lm else "loading …",
+        "dtype": str(lm.dtype).removeprefix("torch.") if lm else "loading …",
     }
-    rows = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in facts.items())
+    facts = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
     return f"""<header class="calm-header">
 <h1>CALM Playground</h1>
 <p>A Continuous Autoregressive Language Model writes one <em>vector</em> at a time instead of one token: each vector
-stands for a chunk of {lm.chunk_size} tokens, so a text takes {lm.chunk_size} times fewer steps.
+stands for a chunk of {model.chunk_size} tokens, so a text takes {model.chunk_size} times fewer steps.
 This one speaks Storyland, a small language of simple stories, and nothing else.</p>
-<dl class="calm-facts">{rows}</dl>
+<dl class="calm-facts">{facts}</dl>
 </header>"""
 
 

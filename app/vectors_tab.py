@@ -3,14 +3,12 @@
 import gradio as gr
 
 from .components import VectorMapPlot
-from .models import Resident
 
 
-def build(resident: Resident, plot: VectorMapPlot) -> None:
+def build(plot: VectorMapPlot) -> None:
     gr.HTML(
-        f'<p class="calm-intro">Each grey point is a chunk of the training stories, placed by UMAP so that chunks with '
-        f"near vectors lie near each other. The line is the last run of the Generate tab: the vectors that the model "
-        f"predicted, in order, with {len(resident.map.texts):,} training chunks behind it; the prompt's own chunks are "
-        "dotted.</p>"
+        '<p class="calm-intro">Each grey point is one of the commonest chunks of the training stories, placed by UMAP '
+        "so that chunks with near vectors lie near each other. The line is the last run of the Generate tab: the "
+        "vectors that the model predicted, in order; the prompt's own chunks are dotted.</p>"
     )
     plot.render()

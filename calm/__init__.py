@@ -5,13 +5,26 @@ for step in calm.generate(lm, "Once upon a time", temperature=0.5):
     print(step.text, end="")
 """
 
-from . import storyland
-from .brier import BrierLM, brier_lm
-from .errors import CalmError
-from .generation import Candidate, Step, generate
-from .loading import LanguageModel, bundled, load, save
-from .reconstruction import Chunk, Reconstruction, reconstruct
-from .temperature import temper
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .brier import BrierLM, brier_lm
+    from .errors import CalmError
+    from .generation import Candidate, Options, Step, Waiting, follow, generate
+    from .loading import LanguageModel, bundled, load, save
+    from .reconstruction import Chunk, Reconstruction, reconstruct
+    from .temperature import temper
+
+_HOMES = {
+    "brier": ["BrierLM", "brier_lm"],
+    "errors": ["CalmError"],
+    "generation": ["Candidate", "Options", "Step", "Waiting", "follow", "generate"],
+    "loading": ["LanguageModel", "bundled", "load", "save"],
+    "reconstruction": ["Chunk", "Reconstruction", "reconstruct"],
+    "temperature": ["temper"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BrierLM",
@@ -19,10 +32,13 @@ __all__ = [
     "Candidate",
     "Chunk",
     "LanguageModel",
+    "Options",
     "Reconstruction",
     "Step",
+    "Waiting",
     "brier_lm",
     "bundled",
+    "follow",
     "generate",
     "load",
     "reconstruct",
@@ -30,3 +46,18 @@ __all__ = [
     "storyland",
     "temper",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports what a name needs when it is first used, so that a page can be drawn before torch is there."""
+    if name == "storyland":
+        return import_module(".storyland", __name__)
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,18 +4,22 @@ UMAP's own transform needs its pickled model and ten seconds of compiling, so th
 a new vector is placed among its nearest neighbours in latent space, weighted as UMAP initialises new points.
 """
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .errors import CalmError
-from .loading import LanguageModel
+
+if TYPE_CHECKING:
+    from .loading import LanguageModel
 
 NEIGHBOURS = 15
 
@@ -69,9 +73,10 @@ def read(path: str | Path) -> VectorMap:
     return VectorMap(vectors, told["texts"], told["counts"], *places)
 
 
-@torch.no_grad()
 def collect(lm: LanguageModel, sources: Sequence[str], points: int, texts: int = 2000) -> tuple[np.ndarray, list, list]:
     """The most frequent distinct chunks of the sources: mean vectors [n, L], texts, counts."""
+    import torch
+
     from .training.data import read_documents
 
     k = lm.chunk_size
@@ -85,7 +90,8 @@ def collect(lm: LanguageModel, sources: Sequence[str], points: int, texts: int =
     if len(common) < 100:
         raise CalmError(f"A map needs at least 100 distinct chunks; the sources hold {len(common)}.")
     chunks = torch.tensor([chunk for chunk, _ in common], device=lm.device)
-    mean = lm.calm.ae_model.encode(chunks)[0].float().cpu().numpy()
+    with torch.no_grad():
+        mean = lm.calm.ae_model.encode(chunks)[0].float().cpu().numpy()
     return mean, [lm.decode(list(chunk)) for chunk, _ in common], [count for _, count in common]
 
 
