@@ -3,18 +3,35 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaModel
 from transformers.activations import ACT2FN
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 BLOCK = 64  # cached positions that attention reads are rounded up to this
 
 
-def _fuse(*linears: nn.Linear) -> tuple[Tensor, Tensor | None]:
+class Linear(NamedTuple):
+    weight: Tensor
+    bias: Tensor | None
+
+
+class Layer(NamedTuple):
+    """The weights of one layer, within reach: finding them through modules costs as much as an addition of few rows."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    out: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+def _fuse(*linears: nn.Linear) -> Linear:
     """Weights of several maps of one input, stacked, so that one product computes all; the maps become views of it."""
     weight = torch.cat([linear.weight.data for linear in linears])
     bias = None if linears[0].bias is None else torch.cat([linear.bias.data for linear in linears])
@@ -25,7 +42,19 @@ def _fuse(*linears: nn.Linear) -> tuple[Tensor, Tensor | None]:
         if bias is not None:
             linear.bias.data = bias[start:end]
         start = end
-    return weight, bias
+    return Linear(weight, bias)
+
+
+def _layer(layer: LlamaDecoderLayer) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    return Layer(
+        layer.input_layernorm.weight,
+        _fuse(attention.q_proj, attention.k_proj, attention.v_proj),
+        Linear(attention.o_proj.weight, attention.o_proj.bias),
+        layer.post_attention_layernorm.weight,
+        _fuse(mlp.gate_proj, mlp.up_proj),
+        Linear(mlp.down_proj.weight, mlp.down_proj.bias),
+    )
 
 
 class CachedBackbone:
@@ -37,25 +66,20 @@ class CachedBackbone:
 
     def __init__(self, model: LlamaModel, slots: int):
         config = model.config
-        self.model, self.slots = model, slots
+        self.slots, self.length, self.capacity = slots, config.max_position_embeddings, 0
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim or config.hidden_size // config.num_attention_heads
-        self.length, self.capacity = config.max_position_embeddings, 0
-        self.activation = ACT2FN[config.hidden_act]
-        self.layers: list[tuple[Any, tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]] = []
-        for layer in model.layers:
-            attention, mlp = layer.self_attn, layer.mlp
-            qkv = _fuse(attention.q_proj, attention.k_proj, attention.v_proj)
-            self.layers.append((layer, qkv, _fuse(mlp.gate_proj, mlp.up_proj)))
-        weight = model.norm.weight
-        self.cache = [weight.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
-        self.every = torch.arange(slots, device=weight.device)
-        self.cos, self.sin = self._rotations(weight)
+        self.eps, self.activation = config.rms_norm_eps, ACT2FN[config.hidden_act]
+        self.layers = [_layer(layer) for layer in model.layers]
+        self.norm = model.norm.weight
+        self.cache = [self.norm.new_empty(slots, 0, 2 * self.kv_heads, self.width) for _ in self.layers]
+        self.slot_numbers = torch.arange(slots, device=self.norm.device)
+        self.cos, self.sin = self._rotations(model)
 
-    def _rotations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
-        positions = torch.arange(self.length, device=like.device)[None]
-        cos, sin = (x[0, :, None] for x in self.model.rotary_emb(like, positions))
+        positions = torch.arange(self.length, device=self.norm.device)[None]
+        cos, sin = (x[0, :, None] for x in model.rotary_emb(self.norm, positions))
         turned, unturned = self.heads + self.kv_heads, self.kv_heads
         cos = torch.cat((cos.repeat(1, turned, 1), torch.ones_like(cos).repeat(1, unturned, 1)), 1)
         sin = torch.cat((sin.repeat(1, turned, 1), torch.zeros_like(sin).repeat(1, unturned, 1)), 1)
@@ -68,61 +92,57 @@ class CachedBackbone:
             return
         before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
         for i, old in enumerate(self.cache):
-            self.cache[i] = old.new_empty(self.slots, 2 * self.kv_heads, self.capacity, self.width)
-            self.cache[i][:, :, :before] = old
+            self.cache[i] = old.new_empty(self.slots, self.capacity, 2 * self.kv_heads, self.width)
+            self.cache[i][:, :before] = old
 
-    def _qkv(self, x: Tensor, weights: tuple[Tensor, Tensor | None], cos: Tensor, sin: Tensor) -> Tensor:
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.eps)
+
+    def _qkv(self, x: Tensor, layer: Layer, cos: Tensor, sin: Tensor) -> Tensor:
         """x [S, D], the rotations of its positions -> queries, keys, values [S, heads + 2 kv_heads, width]."""
-        y = F.linear(x, *weights).unflatten(-1, (-1, self.width))
+        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).unflatten(-1, (-1, self.width))
         return torch.addcmul(y * cos, y.roll(self.width // 2, -1), sin)
 
-    def _finish(self, x: Tensor, attended: Tensor, layer: Any, gate_up: tuple[Tensor, Tensor | None]) -> Tensor:
+    def _finish(self, x: Tensor, attended: Tensor, layer: Layer) -> Tensor:
         """What follows attention in a layer; x and attended [S, D]."""
-        x = x + layer.self_attn.o_proj(attended)
-        gate, up = F.linear(self._norm(x, layer.post_attention_layernorm), *gate_up).chunk(2, -1)
-        return x + layer.mlp.down_proj(self.activation(gate) * up)
-
-    def _norm(self, x: Tensor, norm: Any) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+        x = x + F.linear(attended, *layer.out)
+        gate, up = F.linear(self._norm(x, layer.mlp_norm), *layer.gate_up).chunk(2, -1)
+        return x + F.linear(self.activation(gate) * up, *layer.down)
 
     def prefill(self, slot: int, inputs: Tensor) -> Tensor:
         """Begins a sequence in a slot: inputs [T, D] -> the last hidden state [D]."""
-        count, h = len(inputs), self.heads
+        count, h, kv = len(inputs), self.heads, self.kv_heads
         self._reserve(count)
         cos, sin = self.cos[:count], self.sin[:count]
         x = inputs
-        for (layer, qkv, gate_up), cache in zip(self.layers, self.cache):
-            y = self._qkv(self._norm(x, layer.input_layernorm), qkv, cos, sin).transpose(0, 1)  # [heads, T, width]
-            cache[slot, :, :count] = y[h:]
-            key, value = y[h : h + self.kv_heads], y[h + self.kv_heads :]
-            attended = F.scaled_dot_product_attention(
-                y[None, :h], key[None], value[None], is_causal=True, enable_gqa=self.heads != self.kv_heads
-            )
-            x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer, gate_up)
-        return self._norm(x[-1], self.model.norm)
+        for layer, cache in zip(self.layers, self.cache):
+            y = self._qkv(x, layer, cos, sin)
+            cache[slot, :count] = y[:, h:]
+            query, key, value = y.transpose(0, 1)[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=h != kv)
+            x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
+        return self._norm(x[-1], self.norm)
 
     def step(self, inputs: Tensor, positions: Tensor, used: int, longest: int) -> Tensor:
         """One position of every slot: inputs [slots, D], positions [slots] -> hidden states [slots, D].
 
-        Only the first ``used`` slots attend; ``longest`` is the highest position among them plus one. What is written
-        for the others lies behind their end and is overwritten by their next true step.
+        Only the first ``used`` slots attend; ``longest`` is the highest position of any slot plus one. What is written
+        for slots that are not used lies behind their end and is overwritten by their next true step.
         """
         self._reserve(longest)
-        seen = min(self.capacity, -(-longest // BLOCK) * BLOCK)
-        mask = (torch.arange(seen, device=inputs.device) <= positions[:used, None])[:, None, None]
-        h, kv = self.heads, self.kv_heads
+        seen, h, kv = min(self.capacity, -(-longest // BLOCK) * BLOCK), self.heads, self.kv_heads
+        behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
+        mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
+        rows = self.slot_numbers * self.capacity + positions
         cos, sin = self.cos[positions], self.sin[positions]
-        x = inputs
         attended = inputs.new_zeros(self.slots, h, 1, self.width)
-        for (layer, qkv, gate_up), cache in zip(self.layers, self.cache):
-            y = self._qkv(self._norm(x, layer.input_layernorm), qkv, cos, sin)
-            cache[self.every, :, positions] = y[:, h:]
+        x = inputs
+        for layer, cache in zip(self.layers, self.cache):
+            y = self._qkv(x, layer, cos, sin)
+            cache.view(-1, 2 * kv, self.width).index_copy_(0, rows, y[:, h:])
+            key, value = cache[:used, :seen].transpose(1, 2).split(kv, dim=1)
             attended[:used] = F.scaled_dot_product_attention(
-                y[:used, :h, None],
-                cache[:used, :kv, :seen],
-                cache[:used, kv:, :seen],
-                attn_mask=mask,
-                enable_gqa=h != kv,
+                y[:used, :h, None], key, value, attn_mask=mask, enable_gqa=h != kv
             )
-            x = self._finish(x, attended.flatten(1), layer, gate_up)
-        return self._norm(x, self.model.norm)
+            x = self._finish(x, attended.flatten(1), layer)
+        return self._norm(x, self.norm)

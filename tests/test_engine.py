@@ -65,7 +65,7 @@ def test_fused_weights_are_the_models_own():
     cached = CachedBackbone(model, slots=2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     model.layers[0].self_attn.k_proj.weight.data.zero_()
-    assert not cached.layers[0][1][0][32:48].any()  # one memory: what changes the model changes its steps
+    assert not cached.layers[0].qkv.weight[32:48].any()  # one memory: what changes the model changes its steps
 
 
 def write(lm, seed: int, **options):

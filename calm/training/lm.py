@@ -48,8 +48,10 @@ class CalmSettings(LanguageModelSettings):
     targets: int = 100
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
+    head_from: float = 0.0
+    """Share of the run that trains the backbone alone, by the auxiliary likelihood; there the energy head begins."""
     energy_from: float = 0.0
-    """Share of the run that trains the backbone by the auxiliary likelihood alone; the energy score joins there."""
+    """Share of the run up to which the head learns alone, on a backbone at rest; from there on both learn."""
     auxiliary_until: float = 0.7
     """Share of the run at which the auxiliary weight, falling linearly from ``energy_from`` on, has come to 0."""
 
@@ -92,17 +94,19 @@ class NextVectorObjective(nn.Module):
     def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         model, settings = self.model, self.settings
         k = model.config.patch_size
-        hidden = model(ids[:, :-k], use_cache=False)  # [B, T - 1, D]
+        head_alone = settings.head_from <= progress < settings.energy_from
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not head_alone):
+            hidden = model(ids[:, :-k], use_cache=False)  # [B, T - 1, D]
         following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
         found: dict[str, Tensor] = {}
         loss = hidden.new_zeros(())
-        faded = (progress - settings.energy_from) / (settings.auxiliary_until - settings.energy_from)
+        faded = (progress - settings.energy_from) / max(settings.auxiliary_until - settings.energy_from, 1e-9)
         weight = min(1.0, max(0.0, 1 - faded))
-        if progress >= settings.energy_from:
+        if progress >= settings.head_from:
             found["energy"] = self._energy(hidden, following, generator)
             loss = loss + found["energy"]
-        if self.decoder is not None and weight:
-            found["cross_entropy"] = self._cross_entropy(hidden, following)
+        if self.decoder is not None and weight and not head_alone:
+            found["cross_entropy"] = self._cross_entropy(hidden, following, generator)
             loss = loss + weight * settings.auxiliary * found["cross_entropy"]
         return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
 
@@ -117,12 +121,15 @@ class NextVectorObjective(nn.Module):
         samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
         return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
 
-    def _cross_entropy(self, hidden: Tensor, following: Tensor) -> Tensor:
+    def _cross_entropy(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
         assert self.decoder is not None
         embedding = self.model.transformer.embed_tokens
         # Scaled, because embeddings of the usual initial size would say nothing beside the hidden state.
         embedded = embedding(following) * hidden.shape[-1] ** 0.5
-        logits = self.decoder(hidden, embedded, embedding.weight)
+        # Half of the chunks are told without their first tokens, so that the hidden state itself has to know them all,
+        # as the energy head will need, and the decoder does not come to know the language in its place.
+        told = torch.rand(following.shape[:-1], generator=generator, device=following.device) < 0.5
+        logits = self.decoder(hidden, embedded * told[..., None, None], embedding.weight)
         return F.cross_entropy(logits.flatten(0, -2).float(), following.flatten())
 
 

@@ -97,11 +97,12 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
 
 
 def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tokenizer_folder, autoencoder):
-    changes = {"aligned": True, "primer": ["primer:0:20"], "primer_steps": 3, "energy_from": 0.5}
+    changes = {"aligned": True, "primer": ["primer:0:20"], "primer_steps": 3, "head_from": 0.5, "energy_from": 0.7}
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes)
     tasks.train("lm", settings)
     rows = [row for row in log(tmp_path / "run") if "loss" in row]
     assert ["energy" in row for row in rows] == [False] * 3 + [True] * 3
+    assert ["cross_entropy" in row for row in rows] == [True] * 3 + [False] * 2 + [False]
     assert (tmp_path / "data" / "text-primer" / "ids.bin").is_file()
 
 
