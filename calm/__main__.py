@@ -143,7 +143,7 @@ def stories(arguments) -> None:
 
 
 def bench(arguments) -> None:
-    """Measures tokens per second beside transformers' generate on the same backbone."""
+    """Measures tokens per second beside transformers' generate, the published sampler and the machine's floor."""
     from .bench import generation
 
     found = generation(arguments.model, arguments.tokens, arguments.rounds, arguments.threads)
@@ -152,7 +152,11 @@ def bench(arguments) -> None:
         return
     print(f"{found['model']} on {found['device']}, {found['threads']} threads, medians of {found['rounds']} rounds")
     for name, rate in found["tokens_per_second"].items():
-        print(f"{name:34} {rate:8.1f} tokens/s   {rate / found['tokens_per_second'][found['peer']]:5.2f}x")
+        draws = f"   {found['draws'][name]:5.1f} draws a step" if name in found["draws"] else ""
+        print(f"{name:34} {rate:8.1f} tokens/s   {rate / found['tokens_per_second'][found['peer']]:5.2f}x{draws}")
+    print(
+        "floor of one chunk drawn once: " + ", ".join(f"{value:.3g} {name}" for name, value in found["floor"].items())
+    )
 
 
 def parser() -> argparse.ArgumentParser:

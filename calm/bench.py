@@ -1,57 +1,129 @@
-"""Tokens per second of ``calm.generate`` beside transformers' ``generate`` on the same backbone, interleaved."""
+"""Tokens per second of ``calm.generate`` beside its peers, interleaved in one process, and beside the machine's floor."""
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import DynamicCache, LlamaForCausalLM
 
-from .generation import generate
-from .loading import load
+from . import storyland
+from .generation import align, generate
+from .loading import LanguageModel, load
 from .model import EnergyTransformer, backbone_config
+from .temperature import temper
 
-TEMPERATURES = (1.0, 0.5, 0.35)
+TEMPERATURES = (1.0, 0.8, 0.5, 0.35)
 PEER = "transformers, token by token"
+OWN = "calm's engine, token by token"
+PROMPTS = 8  # held-out stories, cut after their first sentences
 
 
-def peer(model: EnergyTransformer) -> LlamaForCausalLM:
-    """A token-by-token model with the same backbone and tied embeddings. Its weights are random: speed is the same."""
-    config = backbone_config(model.config)
+def token_by_token(lm: LanguageModel) -> LanguageModel:
+    """A Llama with the backbone of a CALM and tied embeddings. Its weights are random: speed is the same."""
+    config = backbone_config(lm.calm.config)
     config.tie_word_embeddings = True
-    return LlamaForCausalLM(config).to(model.device, model.dtype).eval()
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).to(lm.device, lm.dtype).eval()
+    return LanguageModel("token by token", model, lm.tokenizer)
+
+
+@torch.inference_mode()
+def official(lm: LanguageModel, ids: list[int], steps: int, temperature: float, pool: int = 200) -> int:
+    """Tokens written by the published algorithm: one draw at T = 1, else 200 draws and the batch rule for T = 1/n."""
+    model, cache = lm.calm, DynamicCache()
+    generator = torch.Generator(lm.device).manual_seed(0)
+    for step in range(steps):
+        hidden = model(torch.tensor([ids], device=lm.device), past_key_values=cache, use_cache=True)[0, -1]
+        noise = model.generative_head.noise((1 if temperature == 1 else pool,), hidden, generator)
+        chunks, counts = model.ae_model.decode(model.generative_head(hidden, noise)).unique(dim=0, return_counts=True)
+        weights = torch.tensor(temper(counts.tolist(), temperature))
+        ids = chunks[int(torch.multinomial(weights, 1))].tolist()
+    return steps * lm.chunk_size
+
+
+def floor(lm: LanguageModel) -> dict[str, float]:
+    """What this machine needs at least for one chunk drawn once: weights through memory, operations through the units.
+
+    Bandwidth is measured by adding up 256 MB, the peak by a matrix product of 1,024 rows and columns.
+    """
+    model = lm.calm
+    parts = [model.transformer.layers, model.embed_proj, model.generative_head, model.ae_model.decoder]
+    weights = sum(p.numel() for part in parts for p in part.parameters())
+    decoder = sum(p.numel() for p in model.ae_model.decoder.parameters())
+    # The decoder's output matrix, and about half of its layers, work on each token of the chunk.
+    operations = 2 * (weights + (lm.chunk_size - 1) * decoder)
+    big = torch.ones(64 * 2**20, device=lm.device)
+    square = torch.ones(1024, 1024, device=lm.device, dtype=lm.dtype)
+    bandwidth = big.numel() * 4 / _seconds(lm, lambda: big.sum())
+    peak = 2 * 1024**3 / _seconds(lm, lambda: square @ square)
+    size = weights * square.element_size()
+    return {
+        "megabytes a chunk": size / 1e6,
+        "gigabytes a second": bandwidth / 1e9,
+        "megaflop a chunk": operations / 1e6,
+        "gigaflop a second": peak / 1e9,
+        "milliseconds a chunk": 1000 * max(size / bandwidth, operations / peak),
+    }
+
+
+def _seconds(lm: LanguageModel, work: Callable[[], object], rounds: int = 20) -> float:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        if lm.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | None = None) -> dict[str, Any]:
     """Medians over interleaved rounds, one of each contestant a round, after one round of warm-up.
 
-    CALM's rates count the tokens that it emitted, over as many texts as that takes; the peer is made to emit exactly
-    ``tokens``. Raises CalmError for a token-by-token model.
+    Rates count the tokens that were emitted, over as many texts as ``tokens`` takes; ``draws`` is the mean number of
+    vectors drawn a step. Raises CalmError for a token-by-token model.
     """
     if threads:
         torch.set_num_threads(threads)
     lm = load(name)
-    prompt = "Once upon a time"
-    other = peer(lm.calm)
-    ids = torch.tensor([lm.encode(prompt)], device=lm.device)
+    other = token_by_token(lm)
+    opened = [story[: story.index(". ") + 1] for story in storyland.corpus(PROMPTS, storyland.HELD_OUT + 3_000_000)]
+    draws: dict[str, list[int]] = {}
 
-    def run_peer(_: int) -> int:
-        other.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, min_new_tokens=tokens,
-                       max_new_tokens=tokens, pad_token_id=lm.tokenizer.eos_token_id)  # fmt: skip
+    def run_peer(number: int) -> int:
+        ids = torch.tensor([other.encode(opened[number % PROMPTS])], device=lm.device)
+        other.llama.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, min_new_tokens=tokens,
+                             max_new_tokens=tokens, pad_token_id=lm.tokenizer.eos_token_id)  # fmt: skip
         return tokens
 
-    def run_calm(temperature: float):
-        def run(seed: int) -> int:
-            told = 0
+    def run_official(temperature: float) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            ids, _ = align(lm, lm.encode(opened[number % PROMPTS]))
+            return official(lm, ids, tokens // lm.chunk_size, temperature)
+
+        return run
+
+    def run_ours(model: LanguageModel, temperature: float, label: str) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            told, seed = 0, number
             while told < tokens:  # a story may end early; the next one goes on counting
-                for step in generate(lm, prompt, temperature, max_new_tokens=tokens - told, seed=seed):
+                prompt = opened[seed % PROMPTS]
+                for step in generate(model, prompt, temperature, max_new_tokens=tokens - told, seed=seed):
                     told += len(step.token_ids)
+                    draws.setdefault(label, []).append(step.draws)
                 seed += 1000
             return told
 
         return run
 
-    contestants = {PEER: run_peer, **{f"calm.generate at T = {t:g}": run_calm(t) for t in TEMPERATURES}}
+    contestants = {PEER: run_peer, OWN: run_ours(other, 1.0, OWN)}
+    for t in (1.0, 0.5):
+        contestants[f"the published sampler at T = {t:g}"] = run_official(t)
+    for t in TEMPERATURES:
+        label = f"calm.generate at T = {t:g}"
+        contestants[label] = run_ours(lm, t, label)
     rates: dict[str, list[float]] = {label: [] for label in contestants}
     for number in range(rounds + 1):
         for label, run in contestants.items():
@@ -69,4 +141,6 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
         "rounds": rounds,
         "peer": PEER,
         "tokens_per_second": {label: statistics.median(found) for label, found in rates.items()},
+        "draws": {label: statistics.mean(found) for label, found in draws.items()},
+        "floor": floor(lm),
     }

@@ -1,0 +1,92 @@
+"""How much do visitors slow one another? Total tokens per second and time to the first chunk, for 1 to 16 at once.
+
+    python -m benchmarks.concurrency [--model story-k4] [--rounds 3] [--json]
+
+Each visitor is a thread that asks for a text of its own at T = 0.5; all begin at the same moment. The numbers of
+visitors take turns within a round, and the medians over rounds are printed, with whether every text equals its solo run.
+"""
+
+import argparse
+import json
+import statistics
+import threading
+import time
+
+import calm
+from calm.storyland import HELD_OUT, corpus
+
+VISITORS = (1, 2, 4, 8, 16)
+
+
+def visit(lm: calm.LanguageModel, seed: int, prompt: str, tokens: int) -> tuple[list[int], float]:
+    """The token ids of one visitor's text, and the seconds to its first chunk."""
+    start, first, ids = time.perf_counter(), 0.0, []
+    for step in calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed):
+        first = first or time.perf_counter() - start
+        ids += step.token_ids
+    return ids, first
+
+
+def crowd(lm: calm.LanguageModel, count: int, prompts: list[str], tokens: int, offset: int) -> tuple[dict, float, list]:
+    """All visitors at once: their texts by seed, the seconds until the last has finished, the waits."""
+    found: dict[int, tuple[list[int], float]] = {}
+    begin = threading.Barrier(count + 1)
+
+    def run(seed: int) -> None:
+        begin.wait()
+        found[seed] = visit(lm, seed, prompts[seed % len(prompts)], tokens)
+
+    threads = [threading.Thread(target=run, args=(offset + i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    start = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - start
+    return {seed: ids for seed, (ids, _) in found.items()}, seconds, [first for _, first in found.values()]
+
+
+def measure(lm: calm.LanguageModel, rounds: int, tokens: int) -> dict:
+    prompts = [story[: story.index(". ") + 1] for story in corpus(8, HELD_OUT + 3_000_000)]
+    rates: dict[int, list[float]] = {count: [] for count in VISITORS}
+    waits: dict[int, list[float]] = {count: [] for count in VISITORS}
+    crowd(lm, 8, prompts, 32, 0)  # warm-up
+    same = True
+    for number in range(rounds):
+        for count in VISITORS:
+            texts, seconds, first = crowd(lm, count, prompts, tokens, 100 * number)
+            rates[count].append(sum(map(len, texts.values())) / seconds)
+            waits[count] += first
+            if number == 0:
+                same = same and all(
+                    ids == visit(lm, seed, prompts[seed % len(prompts)], tokens)[0] for seed, ids in texts.items()
+                )
+    return {
+        "model": lm.name,
+        "tokens_per_second": {count: statistics.median(found) for count, found in rates.items()},
+        "first_chunk_95": {count: sorted(found)[int(0.95 * (len(found) - 1))] for count, found in waits.items()},
+        "texts_equal_their_solo_runs": same,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="story-k4")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=160)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(calm.load(arguments.model), arguments.rounds, arguments.tokens)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    alone = found["tokens_per_second"][1]
+    for count, rate in found["tokens_per_second"].items():
+        wait = found["first_chunk_95"][count]
+        print(f"{count:3} visitors {rate:8.1f} tokens/s in all  {rate / alone:5.2f}x   first chunk within {wait:.3f} s")
+    print("every text equals its solo run" if found["texts_equal_their_solo_runs"] else "texts differ from solo runs")
+
+
+if __name__ == "__main__":
+    main()

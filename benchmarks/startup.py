@@ -1,0 +1,70 @@
+"""How long until there is something to see? Process start to the first page and to the first chunk; peak memory.
+
+python -m benchmarks.startup [--rounds 3] [--json]
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from gradio_client import Client
+
+
+def start() -> dict[str, float]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address, begin = f"http://127.0.0.1:{port}", time.perf_counter()
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(address, timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.01)
+        page = time.perf_counter() - begin
+        client = Client(address, verbose=False)
+        client.predict("", 0.5, 4, 0, "auto", 200, api_name="/generate")
+        chunk = time.perf_counter() - begin
+        request = time.perf_counter()
+        client.predict("Once upon a time", 0.5, 4, 1, "auto", 200, api_name="/generate")
+        request = time.perf_counter() - request
+        status = Path(f"/proc/{process.pid}/status")
+        memory = status.read_text().partition("VmHWM:")[2].split()[0] if status.exists() else "nan"
+        return {
+            "first page, s": page,
+            "first chunk, s": chunk,
+            "a request's first chunk, s": request,
+            "peak memory, MB": float(memory) / 1024,
+        }
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    start()  # the first start after a while reads everything from disk
+    runs = [start() for _ in range(arguments.rounds)]
+    found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:30} {value:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
