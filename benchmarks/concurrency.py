@@ -3,7 +3,7 @@
     python -m benchmarks.concurrency [--model story-k4] [--rounds 3] [--json]
 
 Each visitor is a thread that asks for a text of its own at T = 0.5; all begin at the same moment. The numbers of
-visitors take turns within a round, and the medians over rounds are printed, with whether every text equals its solo run.
+visitors take turns within a round. Printed are medians over rounds, and whether every text equals its solo run.
 """
 
 import argparse

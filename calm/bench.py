@@ -1,4 +1,4 @@
-"""Tokens per second of ``calm.generate`` beside its peers, interleaved in one process, and beside the machine's floor."""
+"""Tokens per second of ``calm.generate`` and its peers, interleaved in one process, and the machine's floor."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from transformers import DynamicCache, LlamaForCausalLM
 from . import storyland
 from .generation import align, generate
 from .loading import LanguageModel, load
-from .model import EnergyTransformer, backbone_config
+from .model import backbone_config
 from .temperature import temper
 
 TEMPERATURES = (1.0, 0.8, 0.5, 0.35)
@@ -34,7 +34,7 @@ def official(lm: LanguageModel, ids: list[int], steps: int, temperature: float, 
     """Tokens written by the published algorithm: one draw at T = 1, else 200 draws and the batch rule for T = 1/n."""
     model, cache = lm.calm, DynamicCache()
     generator = torch.Generator(lm.device).manual_seed(0)
-    for step in range(steps):
+    for _ in range(steps):
         hidden = model(torch.tensor([ids], device=lm.device), past_key_values=cache, use_cache=True)[0, -1]
         noise = model.generative_head.noise((1 if temperature == 1 else pool,), hidden, generator)
         chunks, counts = model.ae_model.decode(model.generative_head(hidden, noise)).unique(dim=0, return_counts=True)
