@@ -18,6 +18,7 @@ TEMPERATURES = (1.0, 0.8, 0.5, 0.35)
 PEER = "transformers, token by token"
 OWN = "calm's engine, token by token"
 PROMPTS = 8  # held-out stories, cut after their first sentences
+LONG = 1800  # tokens before a late place in a long text
 
 
 def token_by_token(lm: LanguageModel) -> LanguageModel:
@@ -90,6 +91,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     lm = load(name)
     other = token_by_token(lm)
     opened = [story[: story.index(". ") + 1] for story in storyland.corpus(PROMPTS, storyland.HELD_OUT + 3_000_000)]
+    late = lm.decode(lm.encode("\n\n".join(storyland.corpus(20, storyland.HELD_OUT + 3_000_000)))[:LONG])
     draws: dict[str, list[int]] = {}
 
     def run_peer(number: int) -> int:
@@ -105,11 +107,11 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
 
         return run
 
-    def run_ours(model: LanguageModel, temperature: float, label: str) -> Callable[[int], int]:
+    def run_ours(model: LanguageModel, temperature: float, label: str, before: str = "") -> Callable[[int], int]:
         def run(number: int) -> int:
             told, seed = 0, number
             while told < tokens:  # a story may end early; the next one goes on counting
-                prompt = opened[seed % PROMPTS]
+                prompt = before or opened[seed % PROMPTS]
                 for step in generate(model, prompt, temperature, max_new_tokens=tokens - told, seed=seed):
                     told += len(step.token_ids)
                     draws.setdefault(label, []).append(step.draws)
@@ -124,6 +126,8 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     for t in TEMPERATURES:
         label = f"calm.generate at T = {t:g}"
         contestants[label] = run_ours(lm, t, label)
+    label = f"the same at T = 1 behind {LONG:,} tokens"
+    contestants[label] = run_ours(lm, 1.0, label, late)
     rates: dict[str, list[float]] = {label: [] for label in contestants}
     for number in range(rounds + 1):
         for label, run in contestants.items():

@@ -3,6 +3,7 @@
 A sampler asks for draws in growing batches until its rule decides; ``choose_chunks`` draws for several texts at once.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from .temperature import ExactRule, temper
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
-FIRST_BATCH, LARGEST_BATCH = 8, 512
+LARGEST_BATCH = 512
 
 Chunk = tuple[int, ...]
 
@@ -69,9 +70,9 @@ class ChunkSampler:
             return 0
         if self.sampler == "pooled":
             return self.limit - self.drawn  # all of them are needed
-        if self.temperature == 1 and not self.prefix:
-            return 1  # the first draw is accepted
-        return min(max(FIRST_BATCH, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
+        # At first as many as the exact rule needs at least, enough where the model is sure; then twice as many.
+        least = math.ceil(1 / self.temperature)
+        return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
     def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
