@@ -82,8 +82,8 @@ def generate(
     ``pool_size`` vectors and weights the distinct chunks (``calm.temper``); ``auto`` applies the exact rule to draws in
     growing batches and falls back to the pooled rule over all of them when ``pool_size`` draws did not decide.
     ``auto`` is the exact sampler where it accepts within the pool and biased like the pooled one where it does not: by
-    a total variation of at most 0.015 on 50 chunks with weights 1 / rank, or with half of the mass on one of them, for T
-    from 0.3 to 1.3 and a pool of 200; most at T = 0.3, and near 0.8 where the tail is heavy (``benchmarks/pool``).
+    a total variation of at most 0.015 on 50 chunks with weights 1 / rank, or with half of the mass on one of them, for
+    T from 0.3 to 1.3 and a pool of 200; most at T = 0.3, and near 0.8 where the tail is heavy (``benchmarks/pool``).
     Every random number comes from a generator of this call's own, so one seed gives one text on one device.
 
     A prompt whose length is no multiple of K can be aligned in three ways: ``front`` (the default: end-of-text tokens
