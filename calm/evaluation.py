@@ -12,7 +12,7 @@ from .generation import generate
 from .loading import LanguageModel
 from .reconstruction import reconstruct
 
-MAX_CHARACTERS = 20_000  # of one text; a novel's chapter can be longer than any context
+MAX_CHARACTERS = 4000  # of one text; a chapter of a novel can be longer than any context
 
 
 def read_texts(sources: Sequence[str], limit: int) -> dict[str, list[str]]:
