@@ -52,6 +52,9 @@ class CalmSettings(LanguageModelSettings):
     """Share of the run that trains the backbone alone, by the auxiliary likelihood; there the energy head begins."""
     energy_from: float = 0.0
     """Share of the run up to which the head learns alone, on a backbone at rest; from there on both learn."""
+    disturbed: float = 0.0
+    """Share of the chunks that the model reads disturbed (half of their tokens are others of the batch), so that it
+    learns to go on after a slip of its own."""
     auxiliary_until: float = 0.7
     """Share of the run at which the auxiliary weight, falling linearly from ``energy_from`` on, has come to 0."""
 
@@ -82,6 +85,15 @@ class TokenDecoder(nn.Module):
         return F.linear(said, embedding)
 
 
+def disturb(ids: Tensor, k: int, share: float, generator: torch.Generator | None) -> Tensor:
+    """ids [B, T * K] with half of the tokens of a share of the chunks replaced by others of the batch."""
+    chunks = ids.unflatten(-1, (-1, k))
+    hit = torch.rand(chunks.shape[:-1], generator=generator, device=ids.device) < share
+    half = torch.rand(chunks.shape, generator=generator, device=ids.device) < 0.5
+    others = ids.flatten()[torch.randint(ids.numel(), chunks.shape, generator=generator, device=ids.device)]
+    return torch.where(hit[..., None] & half, others, chunks).flatten(-2)
+
+
 class NextVectorObjective(nn.Module):
     """Energy score of the next chunk's latent at every position of a row."""
 
@@ -95,8 +107,9 @@ class NextVectorObjective(nn.Module):
         model, settings = self.model, self.settings
         k = model.config.patch_size
         head_alone = settings.head_from <= progress < settings.energy_from
+        read = disturb(ids, k, settings.disturbed, generator) if settings.disturbed else ids
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_alone):
-            hidden = model(ids[:, :-k], use_cache=False)  # [B, T - 1, D]
+            hidden = model(read[:, :-k], use_cache=False)  # [B, T - 1, D]
         following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
         found: dict[str, Tensor] = {}
         loss = hidden.new_zeros(())

@@ -15,7 +15,7 @@ import calm
 from calm import CalmError
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
-from calm.training.lm import CalmSettings
+from calm.training.lm import CalmSettings, disturb
 from calm.training.loop import LoopSettings, learning_rate
 
 LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
@@ -97,13 +97,29 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
 
 
 def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tokenizer_folder, autoencoder):
-    changes = {"aligned": True, "primer": ["primer:0:20"], "primer_steps": 3, "head_from": 0.5, "energy_from": 0.7}
+    changes = {
+        "aligned": True,
+        "primer": ["primer:0:20"],
+        "primer_steps": 3,
+        "head_from": 0.5,
+        "energy_from": 0.7,
+        "disturbed": 0.1,
+    }
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes)
     tasks.train("lm", settings)
     rows = [row for row in log(tmp_path / "run") if "loss" in row]
     assert ["energy" in row for row in rows] == [False] * 3 + [True] * 3
     assert ["cross_entropy" in row for row in rows] == [True] * 3 + [False] * 2 + [False]
     assert (tmp_path / "data" / "text-primer" / "ids.bin").is_file()
+
+
+def test_disturbed_chunks_are_the_share_that_was_asked_for():
+    ids = torch.arange(40_000).view(10, 4000)
+    found = disturb(ids, 4, 0.1, torch.Generator().manual_seed(0))
+    changed = (found != ids).view(-1, 4)
+    assert changed.float().mean() == pytest.approx(0.05, abs=0.005)
+    assert changed.any(-1).float().mean() == pytest.approx(0.1 * 15 / 16, abs=0.01)
+    assert torch.equal(disturb(ids, 4, 0.1, torch.Generator().manual_seed(0)), found)
 
 
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
