@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
@@ -95,6 +96,9 @@ def evaluate(arguments) -> None:
         temperatures=arguments.temperature,
         seed=arguments.seed,
     )
+    # An absolute path says something of this machine, its end says what was measured.
+    told = (Path(arg).name if Path(arg).is_absolute() else arg for arg in arguments.given)
+    found = {"command": f"python -m calm {shlex.join(told)}", **found}
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(found, indent=2) + "\n")
     if arguments.json:
@@ -124,11 +128,34 @@ def train(arguments) -> None:
 
 
 def export(arguments) -> None:
-    """Copies a model to a folder in bfloat16, in shards below 9 MB."""
+    """Copies a model to a folder in bfloat16, in shards below 9 MB, with the record of its training run."""
     from . import load, save
+    from .card import record
 
     save(load(arguments.model, device="cpu"), arguments.out)
+    if found := record(Path(arguments.model).parent):
+        (Path(arguments.out) / "training.json").write_text(json.dumps(found, indent=2) + "\n")
     _wrote(arguments, "out", arguments.out)
+
+
+def card(arguments) -> None:
+    """Writes the card (README.md) of a model folder from its training.json and evaluation.json."""
+    from .card import write
+
+    _wrote(arguments, "card", write(arguments.folder))
+
+
+def push(arguments) -> None:
+    """Uploads a model folder with its card to the Hub; without --yes it only says what it would upload."""
+    from .card import push
+
+    found = push(arguments.folder, arguments.repository, dry=not arguments.yes)
+    if arguments.json:
+        _print_json(found)
+        return
+    for name, size in found["files"].items():
+        print(f"{size:12,} {name}")
+    print(found["url"] if arguments.yes else f"nothing was uploaded; add --yes to upload to {arguments.repository}")
 
 
 def stories(arguments) -> None:
@@ -215,6 +242,14 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("model", help="bundled name, folder or Hub id")
     c.add_argument("out", help="folder to write")
 
+    c = command(card)
+    c.add_argument("folder", help="a model folder")
+
+    c = command(push)
+    c.add_argument("folder", help="a model folder with its card")
+    c.add_argument("repository", help="OWNER/NAME on the Hub")
+    c.add_argument("--yes", action="store_true", help="upload, instead of saying what would be uploaded")
+
     c = command(stories)
     c.add_argument("--count", type=int, default=1, help="default: 1")
     c.add_argument("--seed", type=int, default=0, help="of the first story (default: 0)")
@@ -228,7 +263,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = parser().parse_args(given, argparse.Namespace(given=given))
     try:
         arguments.run(arguments)
     except CalmError as error:

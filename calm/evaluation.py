@@ -53,8 +53,11 @@ def tell(lm: LanguageModel, count: int, temperature: float, seed: int = 0, annou
     return stories
 
 
-def storyland_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, float]:
-    """What ``storyland.check`` says of ``count`` stories told at a temperature; ``kept`` counts ordered stories."""
+def storyland_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, Any]:
+    """What ``storyland.check`` says of ``count`` stories told at a temperature; ``kept`` counts ordered stories.
+
+    ``samples`` holds the first two of them.
+    """
     stories = tell(lm, count, temperature, seed)
     whole = storyland.check("\n\n".join(stories))
     ordered = storyland.check("\n\n".join(stories[1::2]))
@@ -64,6 +67,7 @@ def storyland_figures(lm: LanguageModel, count: int, temperature: float, seed: i
         "announcements kept": ordered.kept,
         "stories": whole.stories,
         "sentences": whole.sentences,
+        "samples": stories[:2],
     }
 
 

@@ -12,7 +12,7 @@ def run(capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "reconstruct", "evaluate", "map", "train", "export", "stories", "bench"]
+    "command", ["generate", "reconstruct", "evaluate", "map", "train", "export", "card", "push", "stories", "bench"]
 )
 def test_every_command_has_help_and_json(command, capsys):
     with pytest.raises(SystemExit) as stopped:

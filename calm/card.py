@@ -1,0 +1,172 @@
+"""Model cards, written from what was recorded and measured (training.json, evaluation.json), never by hand."""
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from .errors import CalmError
+from .loading import CHECKPOINTS
+
+RECORDED = ("task", "sources", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate")
+
+
+def _seconds(rows: list[dict[str, Any]]) -> float:
+    """Seconds of training without pauses: a stretch of the log that took more than twice the median of those around it
+    counts as that median, because the process was held up from outside."""
+    spans = [b["seconds"] - a["seconds"] for a, b in itertools.pairwise([{"seconds": 0.0}, *rows])]
+    medians = [statistics.median(spans[max(0, i - 10) : i + 11]) for i in range(len(spans))]
+    return sum(median if span > 2 * median else span for span, median in zip(spans, medians))
+
+
+def record(run: Path) -> dict[str, Any] | None:
+    """What a run folder says of its training: settings, steps, tokens, seconds; None if it is not a run folder."""
+    if not (run / "settings.json").is_file() or not (run / "log.jsonl").is_file():
+        return None
+    settings = json.loads((run / "settings.json").read_text())
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "tokens" in row]
+    found = {name: settings[name] for name in RECORDED if settings.get(name)}
+    found |= {"tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
+    if autoencoder := settings.get("autoencoder"):
+        found["autoencoder"] = record(Path(autoencoder).parent)
+    return found
+
+
+def write(folder: str | Path) -> Path:
+    """Writes README.md of a model folder. Raises CalmError if a file that it is made from is missing."""
+    folder = Path(folder)
+    config, evaluation, training = (_read(folder, f"{name}.json") for name in ("config", "evaluation", "training"))
+    k = config.get("patch_size", 1)
+    kind = (
+        f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {k} tokens a vector."
+        if "patch_size" in config
+        else "A token-by-token Transformer, the baseline of the CALM models beside it."
+    )
+    parts = [
+        "---\nlicense: mit\nlibrary_name: transformers\ntags: [calm, continuous-autoregressive, storyland]\n---",
+        f"# {folder.name}",
+        f"{kind} It speaks Storyland, a small language of simple stories, and nothing else. "
+        f"{evaluation['parameters']:,} parameters"
+        + (", the autoencoder included" if "patch_size" in config else "")
+        + f": a Llama backbone of {config['num_hidden_layers']} layers of width {config['hidden_size']}"
+        + (
+            f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
+            if "patch_size" in config
+            else ""
+        )
+        + f", a byte-level vocabulary of {config['vocab_size']:,}. bfloat16 on disk.",
+        "## Training",
+        _training(training, folder.name),
+        "## Measured",
+        f"With `{evaluation['command']}`; the figures are in `evaluation.json`.",
+        _texts(evaluation, folder.name),
+        _stories(evaluation),
+        "## Samples",
+        "Not chosen: the first two stories of each temperature; the second begins with an announcement that was given.",
+        *_samples(evaluation),
+    ]
+    path = folder / "README.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any]:
+    """Uploads a model folder to the Hub, as the logged-in user; a dry run only lists the files and their bytes.
+
+    Raises CalmError if the folder is no model, has no card, or the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    folder = Path(folder)
+    for name in ("config.json", "README.md"):
+        if not (folder / name).is_file():
+            raise CalmError(f"{folder} holds no {name}; only a whole model with its card is uploaded.")
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    url = f"https://huggingface.co/{repository}"
+    if not dry:
+        try:
+            HfApi().create_repo(repository, exist_ok=True)
+            HfApi().upload_folder(repo_id=repository, folder_path=folder)
+        except Exception as error:  # the Hub's own, those of its HTTP library, which changes, and the network's
+            raise CalmError(f"The Hub did not take {repository}: {str(error).splitlines()[0]}") from error
+    return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        hint = {"evaluation.json": "calm evaluate --out", "training.json": "calm export"}.get(name)
+        raise CalmError(f"{folder} holds no {name}" + (f"; python -m {hint} writes it." if hint else "."))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _training(found: dict[str, Any], name: str) -> str:
+    lines = []
+    for part, title in ((found, name), (found.get("autoencoder"), "its autoencoder")):
+        if not part:
+            continue
+        sources = part["sources"]
+        if isinstance(sources, dict):
+            shares = part["shares"]
+            told = ", ".join(f"{shares[group]:.0%} {group}" for group in sources)
+        else:
+            told = ", ".join(f"`{source}`" for source in sources)
+        primer = f" after {part['primer_steps']} steps on the primer" if part.get("primer_steps") else ""
+        lines.append(
+            f"- {title}: {part['steps']:,} steps, {part['tokens'] / 1e6:.1f} million tokens, {part['seconds']:,.0f} "
+            f"seconds, pauses not counted; on {told}{primer}"
+        )
+    lines.append(
+        "\nStories of seeds from 10,000,000 up were never trained on. The recipes are in `calm/training/recipes`."
+    )
+    return "\n".join(lines)
+
+
+def _texts(evaluation: dict[str, Any], name: str) -> str:
+    """A row a text source, and for the same texts the BrierLM of the other bundled models that were measured."""
+    rows = [
+        "| texts | number | tokens restored, clean | with noise | BrierLM (95 % interval) | Brier-1 to Brier-4 |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for source, found in evaluation.items():
+        if not isinstance(found, dict) or "BrierLM" not in found:
+            continue
+        restored = [
+            f"{100 * value:.3f} % ({key.rpartition(' ')[2]})" if "noise" in key else f"{100 * value:.3f} %"
+            for key, value in found.get("reconstruction", {}).items()
+            if key != "tokens"
+        ] or ["", ""]
+        rows.append(
+            f"| `{Path(source).name}` | {found['texts']} | {restored[0]} | {', '.join(restored[1:])} | "
+            f"{_brier(found['BrierLM'])} | {', '.join(f'{b:.1f}' for b in found['BrierLM']['brier'])} |"
+        )
+        for other in sorted(CHECKPOINTS.glob("*/evaluation.json")):
+            beside = json.loads(other.read_text(encoding="utf-8")).get(source)
+            if other.parent.name != name and beside:
+                rows.append(f"| the same, `{other.parent.name}` | | | | {_brier(beside['BrierLM'])} | |")
+    return "\n".join(rows)
+
+
+def _brier(found: dict[str, Any]) -> str:
+    return f"{found['score']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def _stories(evaluation: dict[str, Any]) -> str:
+    names = ("well-formed sentences", "consistent stories", "announcements kept")
+    rows = [f"| T | {' | '.join(names)} | stories | sentences |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for title, found in evaluation.items():
+        if title.startswith("stories at T = "):
+            shares = " | ".join(f"{100 * found[name]:.1f} %" for name in names)
+            rows.append(f"| {title.rpartition(' ')[2]} | {shares} | {found['stories']} | {found['sentences']} |")
+    return "Stories that it tells, every second one to order:\n\n" + "\n".join(rows)
+
+
+def _samples(evaluation: dict[str, Any]) -> list[str]:
+    told = []
+    for title, found in evaluation.items():
+        if title.startswith("stories at T = "):
+            told.append(f"**{title.removeprefix('stories at ')}**")
+            told += ["> " + sample.strip().replace("\n", "\n> ") for sample in found["samples"]]
+    return told
