@@ -92,7 +92,8 @@ class CachedBackbone:
             return
         before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
         for i, old in enumerate(self.cache):
-            self.cache[i] = old.new_empty(self.slots, self.capacity, 2 * self.kv_heads, self.width)
+            # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
+            self.cache[i] = old.new_zeros(self.slots, self.capacity, 2 * self.kv_heads, self.width)
             self.cache[i][:, :before] = old
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
