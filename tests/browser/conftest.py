@@ -82,6 +82,9 @@ class Visitor:
     def open(self) -> "Visitor":
         self.page.goto(self.address)
         self.page.wait_for_selector("#run .calm-chunk", timeout=60_000)
+        self.page.wait_for_function(
+            "() => !document.querySelector('.calm-header').innerText.includes('loading')", timeout=60_000
+        )
         return self
 
     def text(self, part: str = "#run") -> str:
