@@ -88,9 +88,14 @@ def endpoints() -> None:
             found = calm.brier_lm(resident().lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
         return asdict(found)
 
-    register: list[Callable] = [generate, reconstruct, trajectory, evaluate]
-    for function in register:
-        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=VISITORS)
+    # The engine writes many texts together; what does not go through it runs two at a time.
+    groups: dict[str, tuple[int, list[Callable]]] = {
+        "model": (VISITORS, [generate, trajectory]),
+        "measure": (2, [reconstruct, evaluate]),
+    }
+    for group, (limit, functions) in groups.items():
+        for function in functions:
+            gr.api(function, api_name=function.__name__, concurrency_id=group, concurrency_limit=limit)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import threading
 import time
 
 import calm
-from calm.storyland import HELD_OUT, corpus
+from calm.bench import openings
 
 VISITORS = (1, 2, 4, 8, 16)
 
@@ -48,7 +48,7 @@ def crowd(lm: calm.LanguageModel, count: int, prompts: list[str], tokens: int, o
 
 
 def measure(lm: calm.LanguageModel, rounds: int, tokens: int) -> dict:
-    prompts = [story[: story.index(". ") + 1] for story in corpus(8, HELD_OUT + 3_000_000)]
+    prompts = openings()
     rates: dict[int, list[float]] = {count: [] for count in VISITORS}
     waits: dict[int, list[float]] = {count: [] for count in VISITORS}
     crowd(lm, 8, prompts, 32, 0)  # warm-up

@@ -30,6 +30,8 @@ def start() -> dict[str, float]:
                 urllib.request.urlopen(address, timeout=5).read()
                 break
             except OSError:
+                if process.poll() is not None:
+                    raise SystemExit("the app ended before it answered") from None
                 time.sleep(0.01)
         page = time.perf_counter() - begin
         client = Client(address, verbose=False)

@@ -13,6 +13,8 @@ from .config import AutoencoderConfig
 
 
 class RMSNorm(nn.Module):
+    """Root-mean-square norm, computed in float32 as the official code does."""
+
     def __init__(self, size: int, eps: float):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))

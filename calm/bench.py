@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ PEER = "transformers, token by token"
 OWN = "calm's engine, token by token"
 PROMPTS = 8  # held-out stories, cut after their first sentences
 LONG = 1800  # tokens before a late place in a long text
+
+
+def openings() -> list[str]:
+    """Prompts to measure with: the first sentences of held-out stories."""
+    stories = storyland.corpus(PROMPTS, storyland.HELD_OUT + 3_000_000)
+    return [story[: story.index(". ") + 1] for story in stories]
 
 
 def token_by_token(lm: LanguageModel) -> LanguageModel:
@@ -69,15 +76,17 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     }
 
 
-def _seconds(lm: LanguageModel, work: Callable[[], object], rounds: int = 20) -> float:
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        if lm.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _timed(lm: LanguageModel, work: Callable[[], Any]) -> tuple[Any, float]:
+    """What the work returns, and the wall seconds until the device has done it."""
+    start = time.perf_counter()
+    found = work()
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize()
+    return found, time.perf_counter() - start
+
+
+def _seconds(lm: LanguageModel, work: Callable[[], Any], rounds: int = 20) -> float:
+    return min(_timed(lm, work)[1] for _ in range(rounds))
 
 
 def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | None = None) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
         torch.set_num_threads(threads)
     lm = load(name)
     other = token_by_token(lm)
-    opened = [story[: story.index(". ") + 1] for story in storyland.corpus(PROMPTS, storyland.HELD_OUT + 3_000_000)]
+    opened = openings()
     late = lm.decode(lm.encode("\n\n".join(storyland.corpus(20, storyland.HELD_OUT + 3_000_000)))[:LONG])
     draws: dict[str, list[int]] = {}
 
@@ -131,12 +140,9 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     rates: dict[str, list[float]] = {label: [] for label in contestants}
     for number in range(rounds + 1):
         for label, run in contestants.items():
-            start = time.perf_counter()
-            told = run(number)
-            if lm.device.type == "cuda":
-                torch.cuda.synchronize()
+            told, seconds = _timed(lm, partial(run, number))
             if number:
-                rates[label].append(told / (time.perf_counter() - start))
+                rates[label].append(told / seconds)
     return {
         "model": lm.name,
         "device": str(lm.device),

@@ -38,25 +38,21 @@ def write(folder: str | Path) -> Path:
     """Writes README.md of a model folder. Raises CalmError if a file that it is made from is missing."""
     folder = Path(folder)
     config, evaluation, training = (_read(folder, f"{name}.json") for name in ("config", "evaluation", "training"))
-    k = config.get("patch_size", 1)
-    kind = (
-        f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {k} tokens a vector."
-        if "patch_size" in config
-        else "A token-by-token Transformer, the baseline of the CALM models beside it."
-    )
+    if k := config.get("patch_size"):
+        kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {k} tokens a vector."
+        counted = ", the autoencoder included"
+        head = (
+            f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
+        )
+    else:
+        kind, counted, head = "A token-by-token Transformer, the baseline of the CALM models beside it.", "", ""
     parts = [
         "---\nlicense: mit\nlibrary_name: transformers\ntags: [calm, continuous-autoregressive, storyland]\n---",
         f"# {folder.name}",
         f"{kind} It speaks Storyland, a small language of simple stories, and nothing else. "
-        f"{evaluation['parameters']:,} parameters"
-        + (", the autoencoder included" if "patch_size" in config else "")
-        + f": a Llama backbone of {config['num_hidden_layers']} layers of width {config['hidden_size']}"
-        + (
-            f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
-            if "patch_size" in config
-            else ""
-        )
-        + f", a byte-level vocabulary of {config['vocab_size']:,}. bfloat16 on disk.",
+        f"{evaluation['parameters']:,} parameters{counted}: a Llama backbone of {config['num_hidden_layers']} layers "
+        f"of width {config['hidden_size']}{head}, a byte-level vocabulary of {config['vocab_size']:,}. "
+        "bfloat16 on disk.",
         "## Training",
         _training(training, folder.name),
         "## Measured",
@@ -126,6 +122,11 @@ def _training(found: dict[str, Any], name: str) -> str:
 
 def _texts(evaluation: dict[str, Any], name: str) -> str:
     """A row a text source, and for the same texts the BrierLM of the other bundled models that were measured."""
+    others = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(CHECKPOINTS.glob("*/evaluation.json"))
+        if path.parent.name != name
+    }
     rows = [
         "| texts | number | tokens restored, clean | with noise | BrierLM (95 % interval) | Brier-1 to Brier-4 |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
@@ -142,10 +143,9 @@ def _texts(evaluation: dict[str, Any], name: str) -> str:
             f"| `{Path(source).name}` | {found['texts']} | {restored[0]} | {', '.join(restored[1:])} | "
             f"{_brier(found['BrierLM'])} | {', '.join(f'{b:.1f}' for b in found['BrierLM']['brier'])} |"
         )
-        for other in sorted(CHECKPOINTS.glob("*/evaluation.json")):
-            beside = json.loads(other.read_text(encoding="utf-8")).get(source)
-            if other.parent.name != name and beside:
-                rows.append(f"| the same, `{other.parent.name}` | | | | {_brier(beside['BrierLM'])} | |")
+        for other, measured in others.items():
+            if source in measured:
+                rows.append(f"| the same, `{other}` | | | | {_brier(measured[source]['BrierLM'])} | |")
     return "\n".join(rows)
 
 

@@ -67,7 +67,6 @@ class Engine:
                 with self.lock:
                     if not (writing.outbox or writing.done):
                         self._advance()
-                ahead = self._ahead(writing)
                 if writing.outbox:
                     found, seconds = writing.outbox.popleft()
                     if isinstance(found, CalmError):
@@ -75,7 +74,7 @@ class Engine:
                     yield found, seconds
                 elif writing.done:
                     return
-                elif ahead is not None and ahead != told:
+                elif (ahead := self._ahead(writing)) not in (None, told):
                     told = ahead
                     yield ahead
         finally:
