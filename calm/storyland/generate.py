@@ -2,24 +2,32 @@
 
 import random
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
+from typing import TypeVar
 
 from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot
+
+Option = TypeVar("Option")
 
 HELD_OUT = 10_000_000
 """Seeds from here up are never trained on."""
 
 
-WORD_SKEW, FORM_SKEW = 1.0, 2.0
-"""The weight of the r-th word of a list, or form of a beat, is r to minus this power: some are common, some are rare,
-as in any language (Zipf), so that a lower temperature has something to prefer."""
+WORD_SKEW, NAME_SKEW, FORM_SKEW, PLOT_SKEW = 2.0, 1.5, 2.5, 1.5
+"""The weight of the r-th word of a list, name, form of a beat, or plot is r to minus this power: some are common, most
+are rare, as in any language (Zipf), so that a lower temperature has something to prefer."""
 
 
 @cache
 def _cumulative(count: int, skew: float) -> list[float]:
     return list(accumulate(rank**-skew for rank in range(1, count + 1)))
+
+
+def _choose(draw: Callable[[], float], options: Sequence[Option], skew: float) -> Option:
+    weights = _cumulative(len(options), skew)
+    return options[bisect(weights, draw() * weights[-1])]
 
 
 PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
@@ -33,9 +41,8 @@ class Memory(dict):
         super().__init__()
         self.plot, self.draw, self.grammar = plot, draw, load()
 
-    def choose(self, options, skew: float = WORD_SKEW):
-        weights = _cumulative(len(options), skew)
-        return options[bisect(weights, self.draw() * weights[-1])]
+    def choose(self, options: Sequence[str], skew: float = WORD_SKEW) -> str:
+        return _choose(self.draw, options, skew)
 
     def __missing__(self, slot: str) -> str:
         if slot.startswith("a."):
@@ -53,7 +60,7 @@ class Memory(dict):
         """Draws a whole character at once, of a name and kind that nobody else in the story has."""
         words = self.grammar.words
         gender = "he" if self.draw() < 0.5 else "she"
-        while (name := self.choose(words[f"name.{gender}"])) in self.values():
+        while (name := self.choose(words[f"name.{gender}"], NAME_SKEW)) in self.values():
             pass
         while (kind := self.choose(words["kind"])) in self.values():
             pass
@@ -87,10 +94,10 @@ def story(seed: int) -> str:
 
 
 def _tell(draw, plots: Sequence[Plot], skew: float) -> str:
-    memory = Memory(plots[int(draw() * len(plots))], draw)
-    announcement = _sentence(memory.choose(memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
+    memory = Memory(_choose(draw, plots, PLOT_SKEW), draw)
+    announcement = _sentence(_choose(draw, memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
     told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(memory.choose(beat.forms, skew), memory) for beat in told)
+    return announcement + " ".join(_sentence(_choose(draw, beat.forms, skew), memory) for beat in told)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
