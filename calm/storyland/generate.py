@@ -7,7 +7,7 @@ from functools import cache
 from itertools import accumulate
 from typing import TypeVar
 
-from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot
+from .grammar import PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, article, load, split_slot
 
 Option = TypeVar("Option")
 
@@ -17,7 +17,10 @@ HELD_OUT = 10_000_000
 
 WORD_SKEW, NAME_SKEW, FORM_SKEW, PLOT_SKEW = 2.0, 1.5, 2.5, 1.5
 """The weight of the r-th word of a list, name, form of a beat, or plot is r to minus this power: some are common, most
-are rare, as in any language (Zipf), so that a lower temperature has something to prefer."""
+are rare, as in any language (Zipf), so that a lower temperature has something to prefer. Kinds go by the names."""
+
+ROLE_STRIDE = 5
+"""The friend's commonest name and kind stand this many places behind the hero's, the helper's as many behind those."""
 
 
 @cache
@@ -28,6 +31,12 @@ def _cumulative(count: int, skew: float) -> list[float]:
 def _choose(draw: Callable[[], float], options: Sequence[Option], skew: float) -> Option:
     weights = _cumulative(len(options), skew)
     return options[bisect(weights, draw() * weights[-1])]
+
+
+@cache
+def _from(options: tuple[str, ...], start: int) -> tuple[str, ...]:
+    """The same list, beginning elsewhere."""
+    return options[start:] + options[:start]
 
 
 PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
@@ -59,10 +68,11 @@ class Memory(dict):
     def _cast(self, role: str) -> None:
         """Draws a whole character at once, of a name and kind that nobody else in the story has."""
         words = self.grammar.words
+        start = ROLE_STRIDE * ROLES.index(role)
         gender = "he" if self.draw() < 0.5 else "she"
-        while (name := self.choose(words[f"name.{gender}"], NAME_SKEW)) in self.values():
+        while (name := self.choose(_from(words[f"name.{gender}"], start), NAME_SKEW)) in self.values():
             pass
-        while (kind := self.choose(words["kind"])) in self.values():
+        while (kind := self.choose(_from(words["kind"], start), NAME_SKEW)) in self.values():
             pass
         home, food = self.grammar.kinds[kind]
         self[role] = name
