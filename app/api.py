@@ -31,7 +31,7 @@ def endpoints() -> None:
 
         Args:
             prompt: Text to continue; empty for a new story. Announcements such as "A story about a shy fox named Mia
-                and a lost kite." followed by a line break order a story.
+                and a fear of thunder." followed by a line break order a story.
             temperature: Any number above 0, at most 2 (at most 1 with the exact sampler).
             max_new_tokens: From 1 to 512, rounded up to whole chunks.
             seed: A whole number; the same seed gives the same text.

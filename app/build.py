@@ -10,7 +10,7 @@ from . import reconstruct_tab, render
 from .components import ASSETS
 from .models import DEFAULT
 
-PROMPT = "A story about a shy fox named Mia and a lost kite.\n"
+PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
 
 

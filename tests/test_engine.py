@@ -11,7 +11,7 @@ from calm.generation import Options, Step, Waiting, follow
 
 from .conftest import fixed_weights
 
-PROMPTS = ["", "Once upon a time", "A story about a shy fox named Mia and a lost kite.\n", "word " * 40]
+PROMPTS = ["", "Once upon a time", "A story about a shy fox named Mia and a fear of thunder.\n", "word " * 40]
 
 
 def backbone(**changes) -> LlamaModel:

@@ -67,7 +67,8 @@ def test_two_interleaved_runs_do_not_disturb_each_other(story):
 
 def test_the_text_ends_at_end_of_text(story):
     eos = story.tokenizer.eos_token_id
-    steps = list(calm.generate(story, "A story about a shy fox named Mia and a lost kite.\n", max_new_tokens=1000))
+    prompt = "A story about a shy fox named Mia and a fear of thunder.\n"
+    steps = list(calm.generate(story, prompt, max_new_tokens=1000))
     assert eos in steps[-1].token_ids
     assert all(eos not in step.token_ids for step in steps[:-1])
     assert "<|end_of_text|>" not in "".join(step.text for step in steps)

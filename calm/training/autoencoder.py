@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..autoencoder import Autoencoder
 from ..config import AutoencoderConfig
 from .data import TokenFile
-from .loop import LoopSettings, run
+from .loop import LoopSettings
 
 
 @dataclass
@@ -96,8 +96,3 @@ class AutoencoderTask:
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def train(settings: AutoencoderSettings) -> Path:
-    """Trains (or resumes) an autoencoder; returns the folder of the best one."""
-    return run(AutoencoderTask(settings))

@@ -16,7 +16,7 @@ from ..loading import LanguageModel, read_weights
 from ..model import EnergyTransformer
 from .aligned import COPY, align, align_attention
 from .data import TokenFile, read_documents
-from .loop import LoopSettings, run
+from .loop import LoopSettings
 from .losses import energy_score
 
 
@@ -199,8 +199,8 @@ def _token_fields(tokenizer) -> dict[str, Any]:
     }
 
 
-def train_calm(settings: CalmSettings) -> Path:
-    """Trains (or resumes) a next-vector model over a frozen autoencoder; returns the folder of the best one."""
+def calm_task(settings: CalmSettings) -> LanguageModelTask:
+    """A next-vector model over a frozen autoencoder."""
     from ..autoencoder import Autoencoder
 
     tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
@@ -213,14 +213,14 @@ def train_calm(settings: CalmSettings) -> Path:
     model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
     if settings.aligned:
         align(model)
-    return run(LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer))
+    return LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer)
 
 
-def train_baseline(settings: LanguageModelSettings) -> Path:
-    """Trains (or resumes) a token-by-token Llama on the same rows; returns the folder of the best one."""
+def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
+    """A token-by-token Llama on the same rows."""
     tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
     if settings.aligned:
         align_attention(model.model)
-    return run(LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer))
+    return LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer)

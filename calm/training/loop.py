@@ -4,7 +4,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,11 +74,11 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     return settings.learning_rate * warmup * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def run(task: Task, on_step: Callable[[int, float], None] | None = None) -> Path:
+def run(task: Task) -> Path:
     """Trains until ``steps``, or until Ctrl-C or SIGTERM, after which the same call goes on where it stopped.
 
     Batches, noise and dropout depend on seed and step alone, so an interrupted run takes the same path as an
-    uninterrupted one. ``on_step`` is called with the step and its loss. Returns the folder of the best model.
+    uninterrupted one. Returns the folder of the best model.
     """
     settings = task.settings
     out = Path(settings.out)
@@ -117,8 +116,6 @@ def run(task: Task, on_step: Callable[[int, float], None] | None = None) -> Path
             step += 1
             bar.update()
             now = time.monotonic()
-            if on_step is not None:
-                on_step(step, window[-1]["loss"])
             if lead and step % settings.log_every == 0:
                 elapsed, clock = now - clock, now
                 seconds += elapsed

@@ -9,7 +9,7 @@ from gradio_client import Client
 from calm import storyland
 
 PHONE = {"width": 390, "height": 844}
-ORDER = "A story about a shy fox named Mia and a lost kite.\n"
+ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
 
 
 def test_the_first_screen_shows_a_finished_example(visitor):

@@ -205,7 +205,7 @@ def test_bundled_recipes_can_be_read():
     assert {"tokenizer", "autoencoder-k4", "story-k4", "story-ar"} <= set(recipe.names())
     for name in recipe.names():
         settings = recipe.read(name, corpus="/somewhere")
-        kind, _ = tasks.TASKS[settings.pop("task")]
+        kind = tasks.SETTINGS[settings.pop("task")]
         assert "{corpus}" not in str(recipe.settings_of(kind, settings))
 
 
