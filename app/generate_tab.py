@@ -88,8 +88,9 @@ def build(plot: VectorMapPlot) -> None:
             words = gr.HTML(render.note("0.50: each chunk's odds squared"), elem_id="temperature-words")
     with gr.Row(elem_id="go-row"):
         length = gr.Slider(
-            4, MAX_TOKENS, value=256, step=4, label="Length", info="Tokens at most; 256 to begin with.", scale=4
-        )
+            4, MAX_TOKENS, value=256, step=4, label="Length", info="Tokens at most; 256 to begin with.", scale=4,
+            elem_id="length",
+        )  # fmt: skip
         seed = gr.Number(0, label="Seed", info="Same seed, same text.", precision=0, elem_id="seed", scale=2)
         dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
         go = gr.Button("Generate", variant="primary", size="md", elem_id="generate", scale=2, min_width=160)

@@ -6,6 +6,7 @@ import threading
 import pytest
 from gradio_client import Client
 
+import calm
 from calm import storyland
 
 PHONE = {"width": 390, "height": 844}
@@ -63,9 +64,13 @@ def test_temperature_changes_the_text_and_says_what_it_does(visitor):
     assert formed[0.35] >= formed[1.37]
 
 
-def test_stop_works_at_once_and_keeps_what_was_written(visitor):
+def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
     page = visitor.page
-    visitor.set("#temperature", 1.9)
+    rambling = {"temperature": 1.9, "max_new_tokens": 512}
+    seed = next(s for s in range(30) if len(list(calm.generate(story, "", seed=s, **rambling))) == 128)
+    visitor.set("#temperature", rambling["temperature"])
+    visitor.set("#length", rambling["max_new_tokens"])
+    visitor.set("#seed", seed)
     page.locator("#prompt textarea").fill("")
     page.locator("#generate").click()
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
@@ -76,6 +81,7 @@ def test_stop_works_at_once_and_keeps_what_was_written(visitor):
     page.wait_for_timeout(1500)
     assert visitor.text() == written
     assert page.locator("#generate").is_visible() and not page.locator("#stop").is_visible()
+    assert 0 < page.locator("#run .calm-chunk").count() < 128
     visitor.set("#temperature", 0.5)
     assert visitor.generate(ORDER)  # and the next run works
 
