@@ -10,7 +10,6 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import calm
+from calm.bench import peak
 from calm.training import recipe
 from calm.training.loop import Task, run
 from calm.training.tasks import make
@@ -57,28 +57,18 @@ def operations(task: Task) -> int:
     rows = torch.from_numpy(task.batch(0))
     with FlopCounterMode(display=False) as counter:
         task.objective(rows, progress=0.5, generator=torch.Generator().manual_seed(0))["loss"].backward()
+    task.objective.zero_grad()
     return counter.get_total_flops()
 
 
-def peak(size: int = 2048, rounds: int = 5) -> float:
-    """Floating-point operations a second of a float32 matrix product; the best of several."""
-    x = torch.randn(size, size)
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        x @ x
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / min(times)
-
-
 def measure(steps: int) -> dict[str, Any]:
-    highest = peak()
+    highest = peak(torch.device("cpu"), torch.float32)
     found: dict[str, Any] = {"threads": torch.get_num_threads(), "peak, GFLOP/s": highest / 1e9}
     with tempfile.TemporaryDirectory() as folder:
         for label, (name, values) in settings(Path(folder), steps).items():
             task = make(name, values)
             work = operations(task)
-            run(make(name, values))
+            run(task)
             lines = (Path(values["out"]) / "log.jsonl").read_text().splitlines()
             rates = [row["tokens_per_second"] for row in map(json.loads, lines) if "tokens_per_second" in row][1:]
             rate = statistics.median(rates)

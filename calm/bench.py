@@ -54,7 +54,7 @@ def official(lm: LanguageModel, ids: list[int], steps: int, temperature: float, 
 def floor(lm: LanguageModel) -> dict[str, float]:
     """What this machine needs at least for one chunk drawn once: weights through memory, operations through the units.
 
-    Bandwidth is measured by adding up 256 MB, the peak by a matrix product of 1,024 rows and columns.
+    Bandwidth is measured by adding up 256 MB.
     """
     model = lm.calm
     parts = [model.transformer.layers, model.embed_proj, model.generative_head, model.ae_model.decoder]
@@ -63,30 +63,35 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     # The decoder's output matrix, and about half of its layers, work on each token of the chunk.
     operations = 2 * (weights + (lm.chunk_size - 1) * decoder)
     big = torch.ones(64 * 2**20, device=lm.device)
-    square = torch.ones(1024, 1024, device=lm.device, dtype=lm.dtype)
-    bandwidth = big.numel() * 4 / _seconds(lm, lambda: big.sum())
-    peak = 2 * 1024**3 / _seconds(lm, lambda: square @ square)
-    size = weights * square.element_size()
+    bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
+    highest = peak(lm.device, lm.dtype)
+    size = weights * lm.dtype.itemsize
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,
         "megaflop a chunk": operations / 1e6,
-        "gigaflop a second": peak / 1e9,
-        "milliseconds a chunk": 1000 * max(size / bandwidth, operations / peak),
+        "gigaflop a second": highest / 1e9,
+        "milliseconds a chunk": 1000 * max(size / bandwidth, operations / highest),
     }
 
 
-def _timed(lm: LanguageModel, work: Callable[[], Any]) -> tuple[Any, float]:
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a matrix product of 1,024 rows and columns."""
+    square = torch.ones(1024, 1024, device=device, dtype=dtype)
+    return 2 * 1024**3 / _seconds(device, lambda: square @ square)
+
+
+def _timed(device: torch.device, work: Callable[[], Any]) -> tuple[Any, float]:
     """What the work returns, and the wall seconds until the device has done it."""
     start = time.perf_counter()
     found = work()
-    if lm.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.synchronize()
     return found, time.perf_counter() - start
 
 
-def _seconds(lm: LanguageModel, work: Callable[[], Any], rounds: int = 20) -> float:
-    return min(_timed(lm, work)[1] for _ in range(rounds))
+def _seconds(device: torch.device, work: Callable[[], Any], rounds: int = 20) -> float:
+    return min(_timed(device, work)[1] for _ in range(rounds))
 
 
 def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | None = None) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     rates: dict[str, list[float]] = {label: [] for label in contestants}
     for number in range(rounds + 1):
         for label, run in contestants.items():
-            told, seconds = _timed(lm, partial(run, number))
+            told, seconds = _timed(lm.device, partial(run, number))
             if number:
                 rates[label].append(told / seconds)
     return {

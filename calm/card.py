@@ -153,20 +153,24 @@ def _brier(found: dict[str, Any]) -> str:
     return f"{found['score']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 
+def _told(evaluation: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The temperatures at which stories were told, and what was measured of them."""
+    told = "stories at T = "
+    return [(title.removeprefix(told), found) for title, found in evaluation.items() if title.startswith(told)]
+
+
 def _stories(evaluation: dict[str, Any]) -> str:
     names = ("well-formed sentences", "consistent stories", "announcements kept")
     rows = [f"| T | {' | '.join(names)} | stories | sentences |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
-    for title, found in evaluation.items():
-        if title.startswith("stories at T = "):
-            shares = " | ".join(f"{100 * found[name]:.1f} %" for name in names)
-            rows.append(f"| {title.rpartition(' ')[2]} | {shares} | {found['stories']} | {found['sentences']} |")
+    for temperature, found in _told(evaluation):
+        shares = " | ".join(f"{100 * found[name]:.1f} %" for name in names)
+        rows.append(f"| {temperature} | {shares} | {found['stories']} | {found['sentences']} |")
     return "Stories that it tells, every second one to order:\n\n" + "\n".join(rows)
 
 
 def _samples(evaluation: dict[str, Any]) -> list[str]:
     told = []
-    for title, found in evaluation.items():
-        if title.startswith("stories at T = "):
-            told.append(f"**{title.removeprefix('stories at ')}**")
-            told += ["> " + sample.strip().replace("\n", "\n> ") for sample in found["samples"]]
+    for temperature, found in _told(evaluation):
+        told.append(f"**T = {temperature}**")
+        told += ["> " + sample.strip().replace("\n", "\n> ") for sample in found["samples"]]
     return told

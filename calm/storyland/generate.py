@@ -105,9 +105,9 @@ def story(seed: int) -> str:
 
 def _tell(draw, plots: Sequence[Plot], skew: float) -> str:
     memory = Memory(_choose(draw, plots, PLOT_SKEW), draw)
-    announcement = _sentence(_choose(draw, memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
+    announcement = _sentence(memory.choose(memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
     told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(_choose(draw, beat.forms, skew), memory) for beat in told)
+    return announcement + " ".join(_sentence(memory.choose(beat.forms, skew), memory) for beat in told)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
