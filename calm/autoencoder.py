@@ -12,20 +12,6 @@ from transformers.activations import ACT2FN
 from .config import AutoencoderConfig
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm, computed in float32 as the official code does."""
-
-    def __init__(self, size: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        x32 = x.float()
-        normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
-
-
 class GatedMLP(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -45,7 +31,7 @@ class Layer(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.mlp = GatedMLP(config)
-        self.layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.layernorm(x))
@@ -59,7 +45,7 @@ class Encoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_encoder_layers))
         self.squeeze_layer = nn.Linear(config.patch_size * config.hidden_size, config.hidden_size)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hidden_to_latent = nn.Linear(config.hidden_size, 2 * config.latent_size)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -84,18 +70,19 @@ class Decoder(nn.Module):
         self.latent_to_hidden = nn.Linear(config.latent_size, config.hidden_size)
         self.decoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_decoder_layers))
         self.expand_layer = nn.Linear(config.hidden_size, config.patch_size * config.hidden_size)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, latent: Tensor) -> Tensor:
         """latent [B, L] -> logits [B, K, V]."""
-        x = self.latent_to_hidden(latent)
+        x = self.latent_to_hidden(latent.reshape(-1, latent.shape[-1]))
         half = len(self.decoder_layers) // 2
         for layer in self.decoder_layers[:half]:
             x = layer(x)
-        x = self.expand_layer(x).unflatten(-1, (self.patch_size, -1))
+        x = self.expand_layer(x).view(-1, x.shape[-1])
         for layer in self.decoder_layers[half:]:
             x = layer(x)
-        return F.linear(self.norm(x), self.lm_head_weight)
+        logits = F.linear(self.norm(x), self.lm_head_weight)
+        return logits.view(*latent.shape[:-1], self.patch_size, -1)
 
 
 class Autoencoder(PreTrainedModel):

@@ -3,6 +3,7 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,23 @@ def _fuse(*linears: nn.Linear) -> Linear:
     return Linear(weight, bias)
 
 
+@torch.inference_mode()
+def least_rows(linears: Iterable[Linear], most: int) -> int:
+    """The fewest rows from which on products come out the same, to the bit, for any number of rows up to ``most``.
+
+    Tried out, as it depends on the machine: many take a way of their own for a single row, some for each number.
+    """
+    least = 1
+    for linear in linears:
+        generator = torch.Generator(linear.weight.device).manual_seed(0)
+        x = torch.rand(most, linear.weight.shape[1], generator=generator, device=linear.weight.device)
+        x = (x - 0.5).to(linear.weight)
+        whole = F.linear(x, *linear)
+        unlike = [rows for rows in range(1, most) if not torch.equal(F.linear(x[:rows], *linear), whole[:rows])]
+        least = max([least, *(rows + 1 for rows in unlike)])
+    return least
+
+
 def _layer(layer: LlamaDecoderLayer) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
@@ -60,8 +78,8 @@ def _layer(layer: LlamaDecoderLayer) -> Layer:
 class CachedBackbone:
     """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
 
-    A step computes its products for all slots, used or not: on few rows they cost what reading the weights costs, and
-    a sequence's numbers do not depend on how many others run.
+    A sequence's numbers do not depend on how many others run, as long as no step has fewer rows than ``least_rows``;
+    rows that no sequence uses are computed in vain.
     """
 
     def __init__(self, model: LlamaModel, slots: int):
@@ -75,6 +93,10 @@ class CachedBackbone:
         self.cache = [self.norm.new_empty(slots, 0, 2 * self.kv_heads, self.width) for _ in self.layers]
         self.slot_numbers = torch.arange(slots, device=self.norm.device)
         self.cos, self.sin = self._rotations(model)
+
+    def products(self) -> list[Linear]:
+        """The linear maps of one layer; those of the others have the same shapes."""
+        return [part for part in self.layers[0] if isinstance(part, Linear)]
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -101,7 +123,7 @@ class CachedBackbone:
 
     def _qkv(self, x: Tensor, layer: Layer, cos: Tensor, sin: Tensor) -> Tensor:
         """x [S, D], the rotations of its positions -> queries, keys, values [S, heads + 2 kv_heads, width]."""
-        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).unflatten(-1, (-1, self.width))
+        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).view(len(x), -1, self.width)
         return torch.addcmul(y * cos, y.roll(self.width // 2, -1), sin)
 
     def _finish(self, x: Tensor, attended: Tensor, layer: Layer) -> Tensor:
@@ -125,18 +147,20 @@ class CachedBackbone:
         return self._norm(x[-1], self.norm)
 
     def step(self, inputs: Tensor, positions: Tensor, used: int, longest: int) -> Tensor:
-        """One position of every slot: inputs [slots, D], positions [slots] -> hidden states [slots, D].
+        """One position of the first R slots: inputs [R, D], positions [R] -> hidden states [R, D].
 
-        Only the first ``used`` slots attend; ``longest`` is the highest position of any slot plus one. What is written
-        for slots that are not used lies behind their end and is overwritten by their next true step.
+        Only the first ``used`` slots attend; ``longest`` is the highest position of any
+        slot plus one. What is written for slots that are not used lies behind their end and is overwritten by their
+        next true step.
         """
         self._reserve(longest)
-        seen, h, kv = min(self.capacity, -(-longest // BLOCK) * BLOCK), self.heads, self.kv_heads
+        count, seen = len(inputs), min(self.capacity, -(-longest // BLOCK) * BLOCK)
+        h, kv = self.heads, self.kv_heads
         behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
         mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
-        rows = self.slot_numbers * self.capacity + positions
+        rows = self.slot_numbers[:count] * self.capacity + positions
         cos, sin = self.cos[positions], self.sin[positions]
-        attended = inputs.new_zeros(self.slots, h, 1, self.width)
+        attended = inputs.new_zeros(count, h, 1, self.width)
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)

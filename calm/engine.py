@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .backbone import CachedBackbone
+from .backbone import CachedBackbone, Linear, least_rows
 from .errors import CalmError
 from .sampling import Choice, Chunk, ChunkSampler, TokenSampler, choose_chunks, choose_tokens
 
@@ -52,6 +52,9 @@ class Engine:
     def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
         self.lm, self.slots = lm, slots
         self.backbone = CachedBackbone(lm.calm.transformer if lm.is_calm else lm.llama.model, slots)
+        embedding = [m for m in lm.calm.embed_proj if isinstance(m, nn.Linear)] if lm.is_calm else []
+        products = [*self.backbone.products(), *(Linear(m.weight, m.bias) for m in embedding)]
+        self.least_rows = least_rows(products, slots)
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
         self.lock = threading.Lock()
@@ -124,7 +127,9 @@ class Engine:
         """One backbone step: reads the chunk that each text chose last."""
         if not writings:
             return
-        chunks = [(0,) * self.lm.chunk_size] * self.slots
+        used = 1 + max(w.slot for w in writings)
+        rows = max(used, self.least_rows)
+        chunks = [(0,) * self.lm.chunk_size] * rows
         positions = [0] * self.slots
         for writing in self.running:
             positions[writing.slot] = min(writing.position, self.backbone.length - 1)
@@ -132,8 +137,8 @@ class Engine:
             chunks[writing.slot] = writing.last
         hidden = self.backbone.step(
             self._embed(torch.tensor(chunks, device=self.lm.device)),
-            torch.tensor(positions, device=self.lm.device),
-            used=1 + max(w.slot for w in writings),
+            torch.tensor(positions[:rows], device=self.lm.device),
+            used=used,
             longest=1 + max(positions),
         )
         for writing in writings:

@@ -29,9 +29,10 @@ class HeadBlock(nn.Module):
         return F.linear(condition, self.mix.weight[:, self.mix.out_features :], self.mix.bias)
 
     def forward(self, x: Tensor, projected: Tensor) -> Tensor:
-        y = F.linear(self.in_ln(x), self.mix.weight[:, : self.mix.out_features]) + projected
-        for layer in list(self.linears)[1:]:
-            y = layer(y)
+        first, _, second, _, third = cast(list[nn.Linear], self.linears)
+        y = F.linear(self.in_ln(x), first.weight[:, : first.out_features]) + projected
+        y = F.linear(F.silu(y), second.weight, second.bias)
+        y = F.linear(F.silu(y), third.weight, third.bias)
         gate, up = y.chunk(2, dim=-1)
         return x + self.down_proj(F.silu(gate) * up)
 

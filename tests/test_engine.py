@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 import calm
-from calm.backbone import CachedBackbone
+from calm.backbone import CachedBackbone, Linear, least_rows
 from calm.engine import AHEAD, SLOTS, Engine
 from calm.generation import Options, Step, Waiting, follow
 
@@ -59,6 +59,16 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes):
             assert torch.allclose(hidden[slot], expected[slot][starts[slot] + step], atol=1e-5)
 
 
+def test_products_of_few_rows_come_out_as_among_others():
+    linear = Linear(torch.sin(torch.arange(48 * 32.0)).view(48, 32), None)
+    rows = least_rows([linear], SLOTS)
+    assert 1 <= rows <= SLOTS
+    x = torch.cos(torch.arange(SLOTS * 32.0)).view(SLOTS, 32)
+    whole = torch.nn.functional.linear(x, *linear)
+    for count in range(rows, SLOTS):
+        assert torch.equal(torch.nn.functional.linear(x[:count], *linear), whole[:count])
+
+
 def test_fused_weights_are_the_models_own():
     model = backbone(num_key_value_heads=2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -106,18 +116,32 @@ def test_visitors_in_threads_get_their_own_texts(story):
     assert found == alone
 
 
-def test_texts_are_written_together(story):
-    engine = story.engine = Engine(story)
-    forwards = []
+@pytest.fixture
+def forwards(story, monkeypatch) -> list[tuple[int, int]]:
+    """Rows and used slots of each backbone step of the bundled model, on an engine of the test's own."""
+    engine = Engine(story)
+    monkeypatch.setattr(story, "engine", engine)
+    seen = []
     step = engine.backbone.step
-    engine.backbone.step = lambda *args, **kwargs: (forwards.append(kwargs["used"]), step(*args, **kwargs))[1]
-    try:
-        runs = [write(story, 1, temperature=1.0) for _ in range(4)]
-        steps = list(zip(*runs))
-    finally:
-        del story.engine
+
+    def watched(inputs, positions, used, longest):
+        seen.append((len(inputs), used))
+        return step(inputs, positions, used, longest)
+
+    engine.backbone.step = watched
+    return seen
+
+
+def test_texts_are_written_together(story, forwards):
+    runs = [write(story, 1, temperature=1.0) for _ in range(4)]
+    steps = list(zip(*runs))
     assert len(forwards) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
-    assert max(forwards) == 4
+    assert max(used for _, used in forwards) == 4
+
+
+def test_a_step_computes_no_more_rows_than_it_must(story, forwards):
+    list(write(story, 1))
+    assert set(forwards) == {(story.engine.least_rows, 1)}
 
 
 def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
