@@ -16,7 +16,6 @@ import torch
 import calm
 from calm.brier import brier_n
 from calm.generation import ALIGNMENTS, align
-from calm.sampling import draw_chunks
 from calm.storyland import HELD_OUT, corpus
 
 
@@ -26,9 +25,9 @@ def draws(lm: calm.LanguageModel, ids: list[int], alignment: str, samples: int, 
     leftover tokens, the others' ends follow behind the prompt, as in ``calm.generate``."""
     context, leftover = align(lm, ids, alignment)
     hidden = lm.calm(torch.tensor([context[-64 * lm.chunk_size :]], device=lm.device))[0, -1]
-    head = lm.calm.generative_head
-    noise = head.noise((200,), hidden, torch.Generator(lm.device).manual_seed(generator_seed))
-    chunks, _ = draw_chunks(lm.calm, head.project(hidden), noise)
+    drawer = lm.engine.drawer
+    noise = lm.calm.generative_head.noise((200,), hidden, torch.Generator(lm.device).manual_seed(generator_seed))
+    chunks, _ = drawer.draw(drawer.project(hidden[None]), noise)
     chunks.sort(key=lambda chunk: list(chunk[: len(leftover)]) != leftover)  # stable: those that fit come first
     return torch.tensor([chunk[len(leftover) :] for chunk in chunks[:samples]])
 

@@ -35,7 +35,7 @@ def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5
         ids, _ = align(lm, lm.encode(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
-            (found,) = choose_chunks(lm.calm, hidden[None], [sampler])
+            (found,) = choose_chunks(lm.engine.drawer, hidden[None], [sampler])
             assert not isinstance(found, calm.CalmError)
             spent.append(found.draws)
     return spent

@@ -3,9 +3,10 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
-from collections.abc import Iterable
+from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,23 +47,6 @@ def _fuse(*linears: nn.Linear) -> Linear:
     return Linear(weight, bias)
 
 
-@torch.inference_mode()
-def least_rows(linears: Iterable[Linear], most: int) -> int:
-    """The fewest rows from which on products come out the same, to the bit, for any number of rows up to ``most``.
-
-    Tried out, as it depends on the machine: many take a way of their own for a single row, some for each number.
-    """
-    least = 1
-    for linear in linears:
-        generator = torch.Generator(linear.weight.device).manual_seed(0)
-        x = torch.rand(most, linear.weight.shape[1], generator=generator, device=linear.weight.device)
-        x = (x - 0.5).to(linear.weight)
-        whole = F.linear(x, *linear)
-        unlike = [rows for rows in range(1, most) if not torch.equal(F.linear(x[:rows], *linear), whole[:rows])]
-        least = max([least, *(rows + 1 for rows in unlike)])
-    return least
-
-
 def _layer(layer: LlamaDecoderLayer) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
@@ -75,11 +59,35 @@ def _layer(layer: LlamaDecoderLayer) -> Layer:
     )
 
 
+def kernels_for(parameter: Tensor, activation: str) -> ModuleType | None:
+    """The compiled kernels, where they serve: float32 on a CPU, SiLU, numba at hand and a place to keep its work."""
+    if parameter.device.type != "cpu" or parameter.dtype != torch.float32 or activation != "silu":
+        return None
+    try:
+        from . import kernels
+    except (ImportError, RuntimeError):
+        return None
+    return kernels
+
+
+def arrays(*tensors: Tensor | None) -> tuple[np.ndarray, ...]:
+    """The memory of tensors as the kernels take it, empty where there is none."""
+    return tuple(np.empty(0, np.float32) if tensor is None else tensor.detach().numpy() for tensor in tensors)
+
+
+def _layer_arrays(layer: Layer) -> tuple[np.ndarray, ...]:
+    gate, up = layer.gate_up.weight.chunk(2)
+    gate_bias, up_bias = (None, None) if layer.gate_up.bias is None else layer.gate_up.bias.chunk(2)
+    return arrays(
+        layer.attention_norm, *layer.qkv, *layer.out, layer.mlp_norm, gate, gate_bias, up, up_bias, *layer.down
+    )
+
+
 class CachedBackbone:
     """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
 
-    A sequence's numbers do not depend on how many others run, as long as no step has fewer rows than ``least_rows``;
-    rows that no sequence uses are computed in vain.
+    A sequence's numbers do not depend on how many others run: the kernels' rows are independent, and where there are
+    none, a step computes its products for all slots, used or not.
     """
 
     def __init__(self, model: LlamaModel, slots: int):
@@ -93,10 +101,8 @@ class CachedBackbone:
         self.cache = [self.norm.new_empty(slots, 0, 2 * self.kv_heads, self.width) for _ in self.layers]
         self.slot_numbers = torch.arange(slots, device=self.norm.device)
         self.cos, self.sin = self._rotations(model)
-
-    def products(self) -> list[Linear]:
-        """The linear maps of one layer; those of the others have the same shapes."""
-        return [part for part in self.layers[0] if isinstance(part, Linear)]
+        self.kernels = kernels_for(self.norm, config.hidden_act)
+        self.layer_arrays = [_layer_arrays(layer) for layer in self.layers] if self.kernels else []
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -123,7 +129,7 @@ class CachedBackbone:
 
     def _qkv(self, x: Tensor, layer: Layer, cos: Tensor, sin: Tensor) -> Tensor:
         """x [S, D], the rotations of its positions -> queries, keys, values [S, heads + 2 kv_heads, width]."""
-        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).view(len(x), -1, self.width)
+        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).unflatten(-1, (-1, self.width))
         return torch.addcmul(y * cos, y.roll(self.width // 2, -1), sin)
 
     def _finish(self, x: Tensor, attended: Tensor, layer: Layer) -> Tensor:
@@ -146,21 +152,25 @@ class CachedBackbone:
             x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
         return self._norm(x[-1], self.norm)
 
-    def step(self, inputs: Tensor, positions: Tensor, used: int, longest: int) -> Tensor:
-        """One position of the first R slots: inputs [R, D], positions [R] -> hidden states [R, D].
+    def rows(self, used: int) -> int:
+        """How many rows a step takes when only the first ``used`` slots are in use."""
+        return used if self.kernels else self.slots
 
-        Only the first ``used`` slots attend; ``longest`` is the highest position of any
-        slot plus one. What is written for slots that are not used lies behind their end and is overwritten by their
-        next true step.
+    def step(self, inputs: Tensor, positions: Tensor, used: int, longest: int) -> Tensor:
+        """One position of the first R = ``rows(used)`` slots: inputs [R, D], positions [R] -> hidden states [R, D].
+
+        Only the first ``used`` slots attend; ``longest`` is the highest position of any slot plus one. What is written
+        for slots that are not used lies behind their end and is overwritten by their next true step.
         """
         self._reserve(longest)
-        count, seen = len(inputs), min(self.capacity, -(-longest // BLOCK) * BLOCK)
-        h, kv = self.heads, self.kv_heads
+        if self.kernels:
+            return self._compiled_step(inputs.numpy(), positions.numpy())
+        seen, h, kv = min(self.capacity, -(-longest // BLOCK) * BLOCK), self.heads, self.kv_heads
         behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
         mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
-        rows = self.slot_numbers[:count] * self.capacity + positions
+        rows = self.slot_numbers * self.capacity + positions
         cos, sin = self.cos[positions], self.sin[positions]
-        attended = inputs.new_zeros(count, h, 1, self.width)
+        attended = inputs.new_zeros(self.slots, h, 1, self.width)
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
@@ -171,3 +181,10 @@ class CachedBackbone:
             )
             x = self._finish(x, attended.flatten(1), layer)
         return self._norm(x, self.norm)
+
+    def _compiled_step(self, x: np.ndarray, positions: np.ndarray) -> Tensor:
+        assert self.kernels
+        cos, sin, norm, *cached = arrays(self.cos, self.sin, self.norm, *self.cache)
+        for weights, cache in zip(self.layer_arrays, cached):
+            x = self.kernels.llama_layer(x, cache, positions, cos, sin, self.eps, *weights)
+        return torch.from_numpy(self.kernels.rms_norm(x, norm, self.eps))

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .backbone import CachedBackbone, Linear, least_rows
+from .backbone import CachedBackbone
+from .drawing import Chunk, make_drawer
 from .errors import CalmError
-from .sampling import Choice, Chunk, ChunkSampler, TokenSampler, choose_chunks, choose_tokens
+from .sampling import Choice, ChunkSampler, TokenSampler, choose_chunks, choose_tokens
 
 if TYPE_CHECKING:
     from .loading import LanguageModel
@@ -52,9 +53,7 @@ class Engine:
     def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
         self.lm, self.slots = lm, slots
         self.backbone = CachedBackbone(lm.calm.transformer if lm.is_calm else lm.llama.model, slots)
-        embedding = [m for m in lm.calm.embed_proj if isinstance(m, nn.Linear)] if lm.is_calm else []
-        products = [*self.backbone.products(), *(Linear(m.weight, m.bias) for m in embedding)]
-        self.least_rows = least_rows(products, slots)
+        self.drawer = make_drawer(lm.calm) if lm.is_calm else None
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
         self.lock = threading.Lock()
@@ -92,6 +91,8 @@ class Engine:
     def _advance(self) -> None:
         """One step of the running texts, but those that are ahead of their reader while nobody waits for a slot."""
         start = time.perf_counter()
+        if self.backbone.kernels:
+            self.backbone.kernels.use_threads(torch.get_num_threads())
         self._admit()
         active = [w for w in self.running if self.queue or len(w.outbox) < AHEAD]
         self._read([w for w in active if w.hidden is None])
@@ -121,14 +122,14 @@ class Engine:
 
     def _embed(self, chunks: Tensor) -> Tensor:
         """chunks [T, K] -> backbone inputs [T, D]."""
-        return self.lm.calm.embed(chunks) if self.lm.is_calm else self.lm.llama.model.embed_tokens(chunks[:, 0])
+        return self.drawer.embed(chunks) if self.drawer else self.lm.llama.model.embed_tokens(chunks[:, 0])
 
     def _read(self, writings: list[Writing]) -> None:
         """One backbone step: reads the chunk that each text chose last."""
         if not writings:
             return
         used = 1 + max(w.slot for w in writings)
-        rows = max(used, self.least_rows)
+        rows = self.backbone.rows(used)
         chunks = [(0,) * self.lm.chunk_size] * rows
         positions = [0] * self.slots
         for writing in self.running:
@@ -148,6 +149,6 @@ class Engine:
     def _choose(self, writings: list[Writing]) -> Sequence[Choice | CalmError]:
         hidden = torch.stack([w.hidden for w in writings if w.hidden is not None])
         samplers: list[Any] = [w.sampler for w in writings]  # of the model's kind, as its callers made them
-        if self.lm.is_calm:
-            return choose_chunks(self.lm.calm, hidden, samplers)
+        if self.drawer:
+            return choose_chunks(self.drawer, hidden, samplers)
         return choose_tokens(self.lm.llama, hidden, samplers)

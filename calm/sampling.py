@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from .drawing import Chunk, Drawer
 from .errors import CalmError
-from .model import EnergyTransformer
 from .temperature import ExactRule, temper
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
 LARGEST_BATCH = 512
-
-Chunk = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -112,28 +110,17 @@ class ChunkSampler:
         return choice
 
 
-def draw_chunks(model: EnergyTransformer, projected: Tensor, noise: Tensor) -> tuple[list[Chunk], Tensor]:
-    """One draw for each noise vector [n, noise_size]: chunks of K token ids, and their vectors [n, L].
-
-    ``projected`` is what ``EnergyHead.project`` made of one hidden state, or of the hidden state of each draw.
-    """
-    vectors = model.generative_head.draw(projected, noise)
-    return [tuple(ids) for ids in model.ae_model.decode(vectors).tolist()], vectors
-
-
-def choose_chunks(
-    model: EnergyTransformer, hidden: Tensor, samplers: Sequence[ChunkSampler]
-) -> list[Choice | CalmError]:
+def choose_chunks(drawer: Drawer, hidden: Tensor, samplers: Sequence[ChunkSampler]) -> list[Choice | CalmError]:
     """hidden [R, D], the states of R places, and the sampler of each -> the choice of each, or why there is none.
 
     The hidden states are projected once; each round draws and decodes what all undecided places want.
     """
-    head = model.generative_head
-    projected = head.project(hidden)  # [blocks, R, D]
+    head = drawer.model.generative_head
+    projected = drawer.project(hidden)  # [blocks, R, D]
     while wants := [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]:
         noise = torch.cat([head.noise((count,), hidden, samplers[row].generator) for row, count in wants])
         places = torch.tensor([row for row, count in wants for _ in range(count)], device=hidden.device)
-        chunks, vectors = draw_chunks(model, projected[:, places], noise)
+        chunks, vectors = drawer.draw(projected[:, places], noise)
         start = 0
         for row, count in wants:
             samplers[row].feed(chunks[start : start + count], vectors[start : start + count])

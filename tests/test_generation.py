@@ -9,7 +9,7 @@ import torch
 import calm
 from calm import CalmError
 from calm.generation import align
-from calm.sampling import Choice, ChunkSampler, choose_chunks, draw_chunks
+from calm.sampling import Choice, ChunkSampler, choose_chunks
 
 from .test_temperature import chi_square, tempered
 
@@ -113,12 +113,12 @@ def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int,
     """``count`` chunks drawn at a place, without any rule."""
     head = story.calm.generative_head
     noise = head.noise((count,), hidden, torch.Generator().manual_seed(seed))
-    return draw_chunks(story.calm, head.project(hidden), noise)[0]
+    return story.engine.drawer.draw(head.project(hidden[None]), noise)[0]
 
 
 def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:
     """One choice at a place; the sampler's generators go on with each."""
-    (found,) = choose_chunks(story.calm, hidden[None], [sampler])
+    (found,) = choose_chunks(story.engine.drawer, hidden[None], [sampler])
     assert isinstance(found, Choice)
     return found
 

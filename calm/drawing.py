@@ -1,0 +1,132 @@
+"""From the hidden state of a place to candidate chunks: the energy head draws vectors, the autoencoder decodes them."""
+
+from types import ModuleType
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import Layer
+from .backbone import arrays, kernels_for
+from .heads import HeadBlock
+from .model import EnergyTransformer
+
+ROWS = 8  # rows up to which chunks are read by the kernels: as many as an engine writes texts at a time
+DRAWS = 4  # draws up to which the kernels take less time than the modules
+
+Chunk = tuple[int, ...]
+
+
+class Drawer:
+    """What generation needs of a CALM besides its backbone, by the modules of the model."""
+
+    def __init__(self, model: EnergyTransformer):
+        self.model = model
+
+    def embed(self, chunks: Tensor) -> Tensor:
+        """chunks [R, K] -> backbone inputs [R, D]."""
+        return self.model.embed(chunks)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """hidden [R, D] -> what the blocks of the head need of it [blocks, R, D], for any number of draws."""
+        return self.model.generative_head.project(hidden)
+
+    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
+        """projected [blocks, n, D], noise [n, noise_size] -> one draw for each noise vector [n, L]."""
+        return self.model.generative_head.draw(projected, noise)
+
+    def decode(self, vectors: Tensor) -> Tensor:
+        """vectors [n, L] -> the likeliest token ids [n, K]."""
+        return self.model.ae_model.decode(vectors)
+
+    def draw(self, projected: Tensor, noise: Tensor) -> tuple[list[Chunk], Tensor]:
+        """One draw for each noise vector: chunks of K token ids, and the vectors [n, L] that they were decoded from."""
+        vectors = self.vectors(projected, noise)
+        return [tuple(ids) for ids in self.decode(vectors).tolist()], vectors
+
+
+def make_drawer(model: EnergyTransformer) -> Drawer:
+    """The quickest drawer for the device, number format and activation of a model."""
+    kernels = kernels_for(next(model.parameters()), model.config.autoencoder_config().hidden_act)
+    return CompiledDrawer(model, kernels) if kernels else Drawer(model)
+
+
+class CompiledDrawer(Drawer):
+    """The same by compiled kernels, as long as the rows are few."""
+
+    def __init__(self, model: EnergyTransformer, kernels: ModuleType):
+        super().__init__(model)
+        self.kernels = kernels
+        head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
+        self.table, self.embedding = _arrays(model.transformer.embed_tokens)[0], _each(model.embed_proj)
+        self.condition = _each([head.hidden_embd, head.norm_hidden])
+        self.mixes = _each(block.mix for block in head.mlp_blocks)
+        self.noise = _each([head.noise_embd, head.norm_noise])
+        self.blocks = [_block(cast(HeadBlock, block)) for block in head.mlp_blocks]
+        self.final = _each([final.in_ln, *final.linears])
+        self.entry, self.expansion = _each([decoder.latent_to_hidden, decoder.expand_layer])
+        self.layers = [_layer(cast(Layer, layer)) for layer in decoder.decoder_layers]
+        self.exit = arrays(decoder.norm.weight, decoder.lm_head_weight)
+        self.eps = decoder.norm.eps
+
+    def embed(self, chunks: Tensor) -> Tensor:
+        if len(chunks) > ROWS:
+            return super().embed(chunks)
+        k, (first, second, norm) = self.kernels, self.embedding
+        x = k.silu(k.linear(self.table[chunks.numpy()].reshape(len(chunks), -1), *first, 0))
+        return torch.from_numpy(k.layer_norm(k.linear(x, *second, 0), *norm))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        if len(hidden) > DRAWS:
+            return super().project(hidden)
+        k, (embedding, norm) = self.kernels, self.condition
+        x = k.layer_norm(k.linear(hidden.numpy(), *embedding, 0), *norm)
+        return torch.from_numpy(np.stack([k.linear(x, *mix, x.shape[1]) for mix in self.mixes]))
+
+    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
+        if len(noise) > DRAWS:
+            return super().vectors(projected, noise)
+        k, (embedding, norm), (final_norm, first, last) = self.kernels, self.noise, self.final
+        x = k.layer_norm(k.linear(noise.numpy(), *embedding, 0), *norm)
+        for condition, block in zip(projected.numpy(), self.blocks):
+            x = k.head_block(x, condition, *block)
+        return torch.from_numpy(k.linear(k.silu(k.linear(k.layer_norm(x, *final_norm), *first, 0)), *last, 0))
+
+    def decode(self, vectors: Tensor) -> Tensor:
+        if len(vectors) > DRAWS:
+            return super().decode(vectors)
+        k, half, (norm, table) = self.kernels, len(self.layers) // 2, self.exit
+        x = k.linear(vectors.numpy(), *self.entry, 0)
+        for layer in self.layers[:half]:
+            x = k.gated_layer(x, self.eps, *layer)
+        x = k.linear(x, *self.expansion, 0).reshape(-1, x.shape[1])
+        for layer in self.layers[half:]:
+            x = k.gated_layer(x, self.eps, *layer)
+        return torch.from_numpy(k.likeliest(k.rms_norm(x, norm, self.eps), table).reshape(len(vectors), -1))
+
+
+def _arrays(module: nn.Module) -> tuple[np.ndarray, ...]:
+    return arrays(cast(Tensor, module.weight), cast(Tensor | None, getattr(module, "bias", None)))
+
+
+def _each(modules) -> list[tuple[np.ndarray, ...]]:
+    """Weight and bias of those modules that have any."""
+    return [_arrays(module) for module in modules if hasattr(module, "weight")]
+
+
+def _halves(linear: nn.Linear) -> tuple[np.ndarray, ...]:
+    """Weight and bias of the gates, weight and bias of the values."""
+    weight, bias = _arrays(linear)
+    half = len(weight) // 2
+    return weight[:half], bias[:half], weight[half:], bias[half:]
+
+
+def _block(block: HeadBlock) -> tuple[np.ndarray, ...]:
+    mix, _, second, _, third = cast(list[nn.Linear], block.linears)
+    return *_arrays(block.in_ln), _arrays(mix)[0], *_arrays(second), *_halves(third), *_arrays(block.down_proj)
+
+
+def _layer(layer: Layer) -> tuple[np.ndarray, ...]:
+    mlp = layer.mlp
+    return *_arrays(layer.layernorm)[:1], *_arrays(mlp.gate_proj), *_arrays(mlp.up_proj), *_arrays(mlp.down_proj)

@@ -1,0 +1,195 @@
+"""The arithmetic of a step of few rows on a CPU, compiled with numba.
+
+With few rows PyTorch spends more time on finding its kernels than on running them; here a layer is one call, and what
+remains is reading the weights. Arrays are float32; R rows, D or I their width. A row's numbers do not depend, to the
+bit, on the other rows.
+"""
+
+from importlib import import_module
+
+import numpy as np
+from numba import config, njit, prange, set_num_threads
+from numpy import ndarray
+
+
+def _several_threads_may_enter() -> bool:
+    """Whether numba has a threading layer besides its own, which ends the process when two threads enter it."""
+    for name in ("omppool", "tbbpool"):
+        try:
+            import_module(f"numba.np.ufunc.{name}")
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+_serial = njit(fastmath=True, nogil=True, cache=True)
+_parallel = njit(fastmath=True, nogil=True, cache=True, parallel=_several_threads_may_enter())
+
+
+def use_threads(count: int) -> None:
+    """How many threads the kernels called by this thread share their work among, as far as numba allows."""
+    set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+@_parallel
+def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
+    """x [R, I], bias [O] or empty -> [R, O], by the columns start to start + I of weight [O, ...].
+
+    Two rows by two outputs at a time, so that each number read is used twice.
+    """
+    rows, inner, outer = x.shape[0], x.shape[1], weight.shape[0]
+    y = np.empty((rows, outer), np.float32)
+    for pair in prange((outer + 1) // 2):
+        o, p = 2 * pair, min(2 * pair + 1, outer - 1)
+        for r in range(0, rows, 2):
+            s = min(r + 1, rows - 1)
+            ro = so = rp = sp = np.float32(0)
+            for i in range(inner):
+                ro += x[r, i] * weight[o, start + i]
+                so += x[s, i] * weight[o, start + i]
+                rp += x[r, i] * weight[p, start + i]
+                sp += x[s, i] * weight[p, start + i]
+            if bias.size:
+                ro, so, rp, sp = ro + bias[o], so + bias[o], rp + bias[p], sp + bias[p]
+            y[r, o], y[s, o], y[r, p], y[s, p] = ro, so, rp, sp
+    return y
+
+
+@_serial
+def silu(x):
+    return x / (np.float32(1) + np.exp(-x))
+
+
+@_parallel
+def gated(x, gate, gate_bias, up, up_bias):
+    """x [R, I], gate and up [O, I], biases [O] or empty -> silu(gate x) * (up x) [R, O]."""
+    rows, inner, outer = x.shape[0], x.shape[1], gate.shape[0]
+    y = np.empty((rows, outer), np.float32)
+    for o in prange(outer):
+        for r in range(0, rows, 2):
+            s = min(r + 1, rows - 1)
+            rg = sg = ru = su = np.float32(0)
+            for i in range(inner):
+                rg += x[r, i] * gate[o, i]
+                sg += x[s, i] * gate[o, i]
+                ru += x[r, i] * up[o, i]
+                su += x[s, i] * up[o, i]
+            if gate_bias.size:
+                rg, sg, ru, su = rg + gate_bias[o], sg + gate_bias[o], ru + up_bias[o], su + up_bias[o]
+            y[r, o], y[s, o] = silu(rg) * ru, silu(sg) * su
+    return y
+
+
+@_serial
+def rms_norm(x, weight, eps):
+    """x [R, D], weight [D] -> [R, D]."""
+    y = np.empty_like(x)
+    for r in range(x.shape[0]):
+        total = np.float32(0)
+        for i in range(x.shape[1]):
+            total += x[r, i] * x[r, i]
+        scale = np.float32(1 / np.sqrt(total / x.shape[1] + eps))
+        for i in range(x.shape[1]):
+            y[r, i] = x[r, i] * scale * weight[i]
+    return y
+
+
+@_serial
+def layer_norm(x, weight, bias):
+    """x [R, D], weight and bias [D] -> [R, D]; epsilon is 1e-6, as everywhere in CALM."""
+    y = np.empty_like(x)
+    for r in range(x.shape[0]):
+        total = np.float32(0)
+        for i in range(x.shape[1]):
+            total += x[r, i]
+        mean = total / np.float32(x.shape[1])
+        total = np.float32(0)
+        for i in range(x.shape[1]):
+            total += (x[r, i] - mean) * (x[r, i] - mean)
+        scale = np.float32(1 / np.sqrt(total / x.shape[1] + 1e-6))
+        for i in range(x.shape[1]):
+            y[r, i] = (x[r, i] - mean) * scale * weight[i] + bias[i]
+    return y
+
+
+@_serial
+def turn(x, cos, sin, positions):
+    """Rotary embedding: x [R, heads, W], cos and sin [length, heads, W], positions [R] -> [R, heads, W]."""
+    y, half = np.empty_like(x), x.shape[2] // 2
+    for r in range(x.shape[0]):
+        p = positions[r]
+        for h in range(x.shape[1]):
+            for i in range(half):
+                j = i + half
+                y[r, h, i] = x[r, h, i] * cos[p, h, i] + x[r, h, j] * sin[p, h, i]
+                y[r, h, j] = x[r, h, j] * cos[p, h, j] + x[r, h, i] * sin[p, h, j]
+    return y
+
+
+@_parallel
+def attend(query, cache, positions):
+    """query [R, heads, W], positions [R] -> [R, heads * W].
+
+    Row r attends to the positions of slot r up to its own; cache [slots, length, 2 kv_heads, W] has keys, then values.
+    """
+    rows, heads, width = query.shape
+    kv_heads = cache.shape[2] // 2
+    y = np.zeros((rows, heads * width), np.float32)
+    for row_and_head in prange(rows * heads):
+        r, h = row_and_head // heads, row_and_head % heads
+        k, seen = h * kv_heads // heads, positions[r] + 1
+        scores = np.empty(seen, np.float32)
+        for t in range(seen):
+            total = np.float32(0)
+            for i in range(width):
+                total += query[r, h, i] * cache[r, t, k, i]
+            scores[t] = total / np.float32(np.sqrt(width))
+        highest, total = scores.max(), np.float32(0)
+        for t in range(seen):
+            scores[t] = np.exp(scores[t] - highest)
+            total += scores[t]
+        for t in range(seen):
+            share = scores[t] / total
+            for i in range(width):
+                y[r, h * width + i] += share * cache[r, t, kv_heads + k, i]
+    return y
+
+
+@_serial
+def llama_layer(
+    x, cache, positions, cos, sin, eps, norm, qkv, qkv_bias, out, out_bias, mlp_norm, gate, gate_bias, up, up_bias,
+    down, down_bias,
+):  # fmt: skip
+    """x [R, D], at positions [R] of the first R slots of the cache, which takes their keys and values -> [R, D]."""
+    rows, heads = x.shape[0], cos.shape[1] - cache.shape[2]
+    y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0).reshape(rows, cos.shape[1], cos.shape[2])
+    y = turn(y, cos, sin, positions)
+    for r in range(rows):
+        cache[r, positions[r]] = y[r, heads:]
+    x = x + linear(attend(y[:, :heads], cache, positions), out, out_bias, 0)
+    return x + linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
+
+
+@_serial
+def head_block(x, condition, norm, norm_bias, mix, second, second_bias, gate, gate_bias, up, up_bias, down, down_bias):
+    """x [R, D], condition [R, D] as ``HeadBlock.project`` makes it -> [R, D]."""
+    y = silu(linear(layer_norm(x, norm, norm_bias), mix, norm[:0], 0) + condition)
+    y = silu(linear(y, second, second_bias, 0))
+    return x + linear(gated(y, gate, gate_bias, up, up_bias), down, down_bias, 0)
+
+
+@_serial
+def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
+    """x [R, H] -> [R, H] behind a layer of the autoencoder."""
+    return x + linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
+
+
+@_serial
+def likeliest(x, embedding):
+    """x [R, H], embedding [V, H] -> the index of the greatest product of each row [R]."""
+    logits = linear(x, embedding, embedding[0, :0], 0)
+    best = np.empty(x.shape[0], np.int64)
+    for r in range(x.shape[0]):
+        best[r] = logits[r].argmax()
+    return best

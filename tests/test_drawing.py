@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from calm.drawing import DRAWS, ROWS, CompiledDrawer, Drawer, make_drawer
+
+
+@pytest.fixture
+def drawers(tiny) -> tuple[Drawer, Drawer]:
+    """The modules of a small model, and the kernels on the same weights."""
+    model = tiny(4).calm
+    compiled = make_drawer(model)
+    assert isinstance(compiled, CompiledDrawer)
+    return Drawer(model), compiled
+
+
+def rows(count: int, width: int) -> torch.Tensor:
+    return torch.sin(torch.arange(float(count * width)) * 0.7).view(count, width)
+
+
+@pytest.mark.parametrize("count", range(1, ROWS + 2))
+@torch.inference_mode()
+def test_kernels_compute_what_the_modules_compute(drawers, count):
+    modules, compiled = drawers
+    config = modules.model.config
+    chunks = torch.arange(4 * count).view(count, 4)
+    hidden, noise = rows(count, config.hidden_size), rows(count, config.noise_size) / 2
+    projected, vectors = modules.project(hidden), rows(count, config.latent_size)
+    assert torch.allclose(compiled.embed(chunks), modules.embed(chunks), atol=1e-5)
+    assert torch.allclose(compiled.project(hidden), projected, atol=1e-5)
+    assert torch.allclose(compiled.vectors(projected, noise), modules.vectors(projected, noise), atol=1e-5)
+    assert torch.equal(compiled.decode(vectors), modules.decode(vectors))
+
+
+@torch.inference_mode()
+def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
+    _, compiled = drawers
+    config = compiled.model.config
+    hidden, noise = rows(DRAWS, config.hidden_size), rows(DRAWS, config.noise_size)
+    projected = compiled.project(hidden)
+    vectors = compiled.vectors(projected, noise)
+    for row in range(DRAWS):
+        alone = slice(row, row + 1)
+        assert torch.equal(compiled.project(hidden[alone]), projected[:, alone])
+        assert torch.equal(compiled.vectors(projected[:, alone], noise[alone]), vectors[alone])
+    chunks = torch.arange(4 * ROWS).view(ROWS, 4)
+    assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
+
+
+@torch.inference_mode()
+def test_kernels_read_the_models_own_memory(drawers):
+    modules, compiled = drawers
+    noise = rows(2, modules.model.config.noise_size)
+    projected = modules.project(rows(2, modules.model.config.hidden_size))
+    before = compiled.vectors(projected, noise)
+    modules.model.generative_head.final_layer.linears[2].weight.data.mul_(2)
+    after = compiled.vectors(projected, noise)
+    assert not torch.allclose(after, before)
+    assert torch.allclose(after, modules.vectors(projected, noise), atol=1e-5)
