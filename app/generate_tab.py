@@ -12,7 +12,7 @@ import calm
 
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
-from .models import VISITORS, Resident, loading, resident
+from .models import VISITORS, Resident, computed, loading, resident
 
 REFRESH = 0.06  # seconds between two updates of the page while text streams
 MAX_PROMPT = 4000  # characters
@@ -57,7 +57,7 @@ def stream(model: Resident, prompt, temperature, length, seed, sampler, pool_siz
     )
     events = calm.follow(model.lm, prompt, options)
     run = render.Run(model.lm, model.map, prompt)
-    for event in events:
+    for event in computed(events):
         run.add(event)
         yield run
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
 import calm
 from calm.maps import VectorMap, path_of, read
@@ -21,6 +23,12 @@ DEFAULT = "story-k4"
 MAP = path_of(DEFAULT, ASSETS)
 VISITORS = 24
 """Texts that are written or wait for a place in the engine at once; more wait in Gradio's own queue."""
+
+Event = TypeVar("Event")
+
+# OpenMP's threads wait for one another in a hurry only as long as there are no more of them than cores; else a step
+# takes three times as long. So one thread computes on all cores, and every other one on a single core.
+_thread = ThreadPoolExecutor(1, "model")
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,30 @@ def facts() -> Facts:
 def _load() -> Resident:
     lm = calm.load(DEFAULT)
     for _ in calm.generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):
-        pass  # the first steps are slow: memory is reserved, kernels are chosen
+        pass  # the first steps are slow: memory is reserved, kernels are compiled
+    import torch
+
+    others = Thread(target=torch.set_num_threads, args=(1,))
+    others.start()
+    others.join()
     return Resident(lm, read(MAP))
 
 
 @cache
 def loading() -> Future[Resident]:
     """The load under way, begun by the first call: it imports torch, which takes longer than drawing the page."""
-    return ThreadPoolExecutor(1, "load").submit(_load)
+    return _thread.submit(_load)
 
 
 def resident() -> Resident:
     """The resident model; waits while it is being loaded."""
     return loading().result()
+
+
+def computed(events: Generator[Event, None, None]) -> Iterator[Event]:
+    """The same events, each computed by the thread that has all cores."""
+    try:
+        while (event := _thread.submit(next, events, None).result()) is not None:
+            yield event
+    finally:
+        events.close()

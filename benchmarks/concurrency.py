@@ -1,8 +1,9 @@
 """How much do visitors slow one another? Total tokens per second and time to the first chunk, for 1 to 16 at once.
 
-    python -m benchmarks.concurrency [--model story-k4] [--rounds 3] [--json]
+    python -m benchmarks.concurrency [--rounds 3] [--json]
 
-Each visitor is a thread that asks for a text of its own at T = 0.5; all begin at the same moment. The numbers of
+Each visitor is a thread that asks the page's resident model for a text of its own at T = 0.5, as Gradio's threads do;
+all begin at the same moment. The numbers of
 visitors take turns within a round. Printed are medians over rounds, and whether every text equals its solo run.
 """
 
@@ -13,6 +14,7 @@ import threading
 import time
 
 import calm
+from app.models import computed, resident
 from calm.bench import openings
 
 VISITORS = (1, 2, 4, 8, 16)
@@ -21,7 +23,7 @@ VISITORS = (1, 2, 4, 8, 16)
 def visit(lm: calm.LanguageModel, seed: int, prompt: str, tokens: int) -> tuple[list[int], float]:
     """The token ids of one visitor's text, and the seconds to its first chunk."""
     start, first, ids = time.perf_counter(), 0.0, []
-    for step in calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed):
+    for step in computed(calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed)):
         first = first or time.perf_counter() - start
         ids += step.token_ids
     return ids, first
@@ -72,12 +74,11 @@ def measure(lm: calm.LanguageModel, rounds: int, tokens: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="story-k4")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=160)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(calm.load(arguments.model), arguments.rounds, arguments.tokens)
+    found = measure(resident().lm, arguments.rounds, arguments.tokens)
     if arguments.json:
         print(json.dumps(found))
         return

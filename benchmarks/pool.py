@@ -17,7 +17,7 @@ import torch
 
 import calm
 from calm.generation import align
-from calm.sampling import ChunkSampler, choose_chunks
+from calm.sampling import ChunkSampler, choose_chunk
 from calm.storyland import HELD_OUT, corpus
 
 TEMPERATURES = (0.3, 0.4, 0.5, 0.62, 0.8, 1.0, 1.3)
@@ -35,9 +35,7 @@ def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5
         ids, _ = align(lm, lm.encode(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
-            (found,) = choose_chunks(lm.engine.drawer, hidden[None], [sampler])
-            assert not isinstance(found, calm.CalmError)
-            spent.append(found.draws)
+            spent.append(choose_chunk(lm.engine.drawer, hidden, sampler).draws)
     return spent
 
 

@@ -89,7 +89,7 @@ class CompiledDrawer(Drawer):
             return super().vectors(projected, noise)
         k, (embedding, norm), (final_norm, first, last) = self.kernels, self.noise, self.final
         x = k.layer_norm(k.linear(noise.numpy(), *embedding, 0), *norm)
-        for condition, block in zip(projected.numpy(), self.blocks):
+        for condition, block in zip(projected.contiguous().numpy(), self.blocks):
             x = k.head_block(x, condition, *block)
         return torch.from_numpy(k.linear(k.silu(k.linear(k.layer_norm(x, *final_norm), *first, 0)), *last, 0))
 

@@ -1,12 +1,12 @@
-"""Writes several texts at once with one model: continuous batching at chunk boundaries.
+"""Writes several texts at once with one model: continuous batching, joined and left at chunk boundaries.
 
-Whoever waits for the next step of a text moves all texts on by one step; the engine has no thread of its own.
+Whoever waits for the next step of a text moves all texts on by one round; the engine has no thread of its own.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from .backbone import CachedBackbone
 from .drawing import Chunk, make_drawer
 from .errors import CalmError
-from .sampling import Choice, ChunkSampler, TokenSampler, choose_chunks, choose_tokens
+from .sampling import Choice, ChunkSampler, TokenSampler, choose_tokens, draw_round
 
 if TYPE_CHECKING:
     from .loading import LanguageModel
@@ -40,8 +40,11 @@ class Writing:
     last: Chunk = ()
     slot: int = -1
     position: int = 0
-    hidden: Tensor | None = None
-    """[D], the state from which the next chunk is drawn; None after a choice, until that was read in turn."""
+    state: Tensor | None = None
+    """What the next chunk or token is drawn from: [blocks, D], as ``Drawer.project`` makes it of the hidden state, or
+    [D], the hidden state itself, in a token-by-token model. None after a choice, until that was read in turn."""
+    begun: float = 0.0
+    """When its present step began, by the clock of ``time.perf_counter``."""
 
 
 class Engine:
@@ -89,24 +92,26 @@ class Engine:
 
     @torch.inference_mode()
     def _advance(self) -> None:
-        """One step of the running texts, but those that are ahead of their reader while nobody waits for a slot."""
-        start = time.perf_counter()
+        """One round of the running texts, but those that are ahead of their reader while nobody waits for a slot.
+
+        A text that made its choice in the last round is read on, then each gets its next draws: one that needs many
+        rounds at an open place does not hold up the others.
+        """
         if self.backbone.kernels:
             self.backbone.kernels.use_threads(torch.get_num_threads())
-        self._admit()
+        now = time.perf_counter()
+        self._admit(now)
         active = [w for w in self.running if self.queue or len(w.outbox) < AHEAD]
-        self._read([w for w in active if w.hidden is None])
-        if not active:
-            return
-        for writing, found in zip(active, self._choose(active)):
-            writing.outbox.append((found, time.perf_counter() - start))
-            writing.hidden = None
+        self._read([w for w in active if w.state is None], now)
+        for writing, found in self._choose(active):
+            writing.outbox.append((found, time.perf_counter() - writing.begun))
+            writing.state = None
             writing.last = () if isinstance(found, CalmError) else found.chunk
             writing.steps -= 1
             if not writing.last or not writing.steps or self.lm.tokenizer.eos_token_id in writing.last:
                 writing.done = True
 
-    def _admit(self) -> None:
+    def _admit(self, now: float) -> None:
         """Fills the free slots from the queue, in order, and reads the prompts."""
         self.running = [w for w in self.running if not w.done]
         free = sorted(set(range(self.slots)) - {w.slot for w in self.running})
@@ -116,15 +121,19 @@ class Engine:
                 continue
             writing.slot = free.pop(0)
             ids = torch.tensor(writing.ids, device=self.lm.device).view(-1, self.lm.chunk_size)
-            writing.hidden = self.backbone.prefill(writing.slot, self._embed(ids))
-            writing.position = len(ids)
+            writing.begun, writing.position = now, len(ids)
+            writing.state = self._prepare(self.backbone.prefill(writing.slot, self._embed(ids))[None])[0]
             self.running.append(writing)
 
     def _embed(self, chunks: Tensor) -> Tensor:
         """chunks [T, K] -> backbone inputs [T, D]."""
         return self.drawer.embed(chunks) if self.drawer else self.lm.llama.model.embed_tokens(chunks[:, 0])
 
-    def _read(self, writings: list[Writing]) -> None:
+    def _prepare(self, hidden: Tensor) -> Tensor:
+        """hidden [R, D] -> the states [R, ...] of as many writings."""
+        return self.drawer.project(hidden).transpose(0, 1) if self.drawer else hidden
+
+    def _read(self, writings: list[Writing], now: float) -> None:
         """One backbone step: reads the chunk that each text chose last."""
         if not writings:
             return
@@ -142,13 +151,25 @@ class Engine:
             used=used,
             longest=1 + max(positions),
         )
-        for writing in writings:
-            writing.hidden = hidden[writing.slot]
+        states = self._prepare(hidden[[writing.slot for writing in writings]])
+        for writing, state in zip(writings, states):
+            writing.begun, writing.state = now, state
             writing.position += 1
 
-    def _choose(self, writings: list[Writing]) -> Sequence[Choice | CalmError]:
-        hidden = torch.stack([w.hidden for w in writings if w.hidden is not None])
+    def _choose(self, writings: list[Writing]) -> Iterable[tuple[Writing, Choice | CalmError]]:
+        """One round of draws; those that are decided by it, each with its choice or why there is none."""
+        if not writings:
+            return []
+        states = torch.stack([w.state for w in writings if w.state is not None])
         samplers: list[Any] = [w.sampler for w in writings]  # of the model's kind, as its callers made them
-        if self.drawer:
-            return choose_chunks(self.drawer, hidden, samplers)
-        return choose_tokens(self.lm.llama, hidden, samplers)
+        if not self.drawer:
+            return zip(writings, choose_tokens(self.lm.llama, states, samplers))
+        draw_round(self.drawer, states.transpose(0, 1), samplers)
+        return [(w, _choice(sampler)) for w, sampler in zip(writings, samplers) if not sampler.wanted()]
+
+
+def _choice(sampler: ChunkSampler) -> Choice | CalmError:
+    try:
+        return sampler.choice()
+    except CalmError as error:
+        return error

@@ -1,7 +1,7 @@
 """Text from a prompt, one vector (or one token) a step."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ def generate(
     sampler: str = "auto",
     seed: int = 0,
     alignment: str = "front",
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Continues a prompt, one ``Step`` at a time, until end-of-text, ``max_new_tokens`` or the end of the context.
 
     ``temperature`` is any real number in (0, 2]. Samplers: ``exact`` has no bias and covers (0, 1]; ``pooled`` draws
@@ -100,7 +100,7 @@ def generate(
     return (event for event in events if isinstance(event, Step))
 
 
-def follow(lm: LanguageModel, prompt: str, options: Options) -> Iterator[Step | Waiting]:
+def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step | Waiting, None, None]:
     """Like ``generate``, and tells when its place in the queue changes, as long as the text has to wait."""
     check_temperature(options.temperature, 1.0 if options.sampler == "exact" and lm.is_calm else MAXIMUM)
     _check_whole("max_new_tokens", options.max_new_tokens, 1)
@@ -164,7 +164,7 @@ class _Text:
         return added
 
 
-def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Iterator[Step | Waiting]:
+def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Generator[Step | Waiting, None, None]:
     text, eos, index = _Text(lm), lm.tokenizer.eos_token_id, 0
     text.add(leftover)
     for found in lm.engine.write(writing):

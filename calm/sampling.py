@@ -1,6 +1,6 @@
 """Chooses the next chunk of a text from draws of the energy head, or the next token from its probabilities.
 
-A sampler asks for draws in growing batches until its rule decides; ``choose_chunks`` draws for several texts at once.
+A sampler asks for draws in growing batches until its rule decides; a round draws for several texts at once.
 """
 
 import math
@@ -110,28 +110,28 @@ class ChunkSampler:
         return choice
 
 
-def choose_chunks(drawer: Drawer, hidden: Tensor, samplers: Sequence[ChunkSampler]) -> list[Choice | CalmError]:
-    """hidden [R, D], the states of R places, and the sampler of each -> the choice of each, or why there is none.
+def draw_round(drawer: Drawer, projected: Tensor, samplers: Sequence[ChunkSampler]) -> None:
+    """Draws and decodes at once what each of R places wants next, and feeds it to its sampler.
 
-    The hidden states are projected once; each round draws and decodes what all undecided places want.
+    ``projected`` [blocks, R, D] is what ``Drawer.project`` made of the states of the places.
     """
     head = drawer.model.generative_head
-    projected = drawer.project(hidden)  # [blocks, R, D]
-    while wants := [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]:
-        noise = torch.cat([head.noise((count,), hidden, samplers[row].generator) for row, count in wants])
-        places = torch.tensor([row for row, count in wants for _ in range(count)], device=hidden.device)
-        chunks, vectors = drawer.draw(projected[:, places], noise)
-        start = 0
-        for row, count in wants:
-            samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
-            start += count
-    found: list[Choice | CalmError] = []
-    for sampler in samplers:
-        try:
-            found.append(sampler.choice())
-        except CalmError as error:
-            found.append(error)
-    return found
+    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]
+    noise = torch.cat([head.noise((count,), projected, samplers[row].generator) for row, count in wants])
+    places = torch.tensor([row for row, count in wants for _ in range(count)], device=projected.device)
+    chunks, vectors = drawer.draw(projected[:, places], noise)
+    start = 0
+    for row, count in wants:
+        samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
+        start += count
+
+
+def choose_chunk(drawer: Drawer, hidden: Tensor, sampler: ChunkSampler) -> Choice:
+    """The choice at one place, hidden [D]. Raises CalmError if the exact rule did not accept."""
+    projected = drawer.project(hidden[None])
+    while sampler.wanted():
+        draw_round(drawer, projected, [sampler])
+    return sampler.choice()
 
 
 class TokenSampler:

@@ -9,7 +9,7 @@ import torch
 import calm
 from calm import CalmError
 from calm.generation import align
-from calm.sampling import Choice, ChunkSampler, choose_chunks
+from calm.sampling import Choice, ChunkSampler, choose_chunk
 
 from .test_temperature import chi_square, tempered
 
@@ -118,9 +118,7 @@ def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int,
 
 def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:
     """One choice at a place; the sampler's generators go on with each."""
-    (found,) = choose_chunks(story.engine.drawer, hidden[None], [sampler])
-    assert isinstance(found, Choice)
-    return found
+    return choose_chunk(story.engine.drawer, hidden, sampler)
 
 
 def new_sampler(temperature: float, pool_size: int, sampler: str, seed: int) -> ChunkSampler:
