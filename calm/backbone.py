@@ -3,6 +3,7 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -87,12 +88,13 @@ class CachedBackbone:
     """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
 
     A sequence's numbers do not depend on how many others run: the kernels' rows are independent, and where there are
-    none, a step computes its products for all slots, used or not.
+    no kernels, a step computes all slots, whichever are asked for.
     """
 
     def __init__(self, model: LlamaModel, slots: int):
         config = model.config
         self.slots, self.length, self.capacity = slots, config.max_position_embeddings, 0
+        self.positions = [0] * slots  # of the next step of each sequence
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim or config.hidden_size // config.num_attention_heads
         self.eps, self.activation = config.rms_norm_eps, ACT2FN[config.hidden_act]
@@ -142,6 +144,7 @@ class CachedBackbone:
         """Begins a sequence in a slot: inputs [T, D] -> the last hidden state [D]."""
         count, h, kv = len(inputs), self.heads, self.kv_heads
         self._reserve(count)
+        self.positions[slot] = count
         cos, sin = self.cos[:count], self.sin[:count]
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
@@ -152,26 +155,26 @@ class CachedBackbone:
             x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
         return self._norm(x[-1], self.norm)
 
-    def rows(self, used: int) -> int:
-        """How many rows a step takes when only the first ``used`` slots are in use."""
-        return used if self.kernels else self.slots
+    def step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
+        """The next position of R slots: inputs [R, D] -> hidden states [R, D]. No sequence may be at its end."""
+        hidden = self._compiled_step(slots, inputs) if self.kernels else self._step(slots, inputs)
+        for slot in slots:
+            self.positions[slot] += 1
+        return hidden
 
-    def step(self, inputs: Tensor, positions: Tensor, used: int, longest: int) -> Tensor:
-        """One position of the first R = ``rows(used)`` slots: inputs [R, D], positions [R] -> hidden states [R, D].
-
-        Only the first ``used`` slots attend; ``longest`` is the highest position of any slot plus one. What is written
-        for slots that are not used lies behind their end and is overwritten by their next true step.
-        """
+    def _step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
+        """Computes all slots; what it writes for others lies behind their end, and their own next step overwrites it."""
+        at = [min(position, self.length - 1) for position in self.positions]
+        used, longest = 1 + max(slots), 1 + max(at)
         self._reserve(longest)
-        if self.kernels:
-            return self._compiled_step(inputs.numpy(), positions.numpy())
         seen, h, kv = min(self.capacity, -(-longest // BLOCK) * BLOCK), self.heads, self.kv_heads
+        here, positions = (torch.tensor(numbers, device=inputs.device) for numbers in (slots, at))
         behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
         mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
         rows = self.slot_numbers * self.capacity + positions
         cos, sin = self.cos[positions], self.sin[positions]
         attended = inputs.new_zeros(self.slots, h, 1, self.width)
-        x = inputs
+        x = inputs.new_zeros(self.slots, inputs.shape[1]).index_copy_(0, here, inputs)
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
             cache.view(-1, 2 * kv, self.width).index_copy_(0, rows, y[:, h:])
@@ -180,11 +183,13 @@ class CachedBackbone:
                 y[:used, :h, None], key, value, attn_mask=mask, enable_gqa=h != kv
             )
             x = self._finish(x, attended.flatten(1), layer)
-        return self._norm(x, self.norm)
+        return self._norm(x, self.norm)[here]
 
-    def _compiled_step(self, x: np.ndarray, positions: np.ndarray) -> Tensor:
+    def _compiled_step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
         assert self.kernels
+        self._reserve(1 + max(self.positions[slot] for slot in slots))
         cos, sin, norm, *cached = arrays(self.cos, self.sin, self.norm, *self.cache)
+        x, here, positions = inputs.contiguous().numpy(), np.array(slots), np.array([self.positions[s] for s in slots])
         for weights, cache in zip(self.layer_arrays, cached):
-            x = self.kernels.llama_layer(x, cache, positions, cos, sin, self.eps, *weights)
+            x = self.kernels.llama_layer(x, cache, here, positions, cos, sin, self.eps, *weights)
         return torch.from_numpy(self.kernels.rms_norm(x, norm, self.eps))

@@ -6,13 +6,14 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .autoencoder import Layer
 from .backbone import arrays, kernels_for
 from .heads import HeadBlock
 from .model import EnergyTransformer
 
-ROWS = 8  # rows up to which chunks are read by the kernels: as many as an engine writes texts at a time
+ROWS = 8  # chunks that are read at once while texts are written: as many as an engine has slots
 DRAWS = 4  # draws up to which the kernels take less time than the modules
 
 Chunk = tuple[int, ...]
@@ -25,8 +26,10 @@ class Drawer:
         self.model = model
 
     def embed(self, chunks: Tensor) -> Tensor:
-        """chunks [R, K] -> backbone inputs [R, D]."""
-        return self.model.embed(chunks)
+        """chunks [R, K] -> backbone inputs [R, D]. No fewer than ``ROWS`` are computed, so that the numbers of a row do
+        not depend on how many others are read in the same step."""
+        filled = F.pad(chunks, (0, 0, 0, max(0, ROWS - len(chunks))))
+        return self.model.embed(filled)[: len(chunks)]
 
     def project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> what the blocks of the head need of it [blocks, R, D], for any number of draws."""

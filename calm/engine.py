@@ -39,7 +39,6 @@ class Writing:
     done: bool = False
     last: Chunk = ()
     slot: int = -1
-    position: int = 0
     state: Tensor | None = None
     """What the next chunk or token is drawn from: [blocks, D], as ``Drawer.project`` makes it of the hidden state, or
     [D], the hidden state itself, in a token-by-token model. None after a choice, until that was read in turn."""
@@ -121,7 +120,7 @@ class Engine:
                 continue
             writing.slot = free.pop(0)
             ids = torch.tensor(writing.ids, device=self.lm.device).view(-1, self.lm.chunk_size)
-            writing.begun, writing.position = now, len(ids)
+            writing.begun = now
             writing.state = self._prepare(self.backbone.prefill(writing.slot, self._embed(ids))[None])[0]
             self.running.append(writing)
 
@@ -137,24 +136,10 @@ class Engine:
         """One backbone step: reads the chunk that each text chose last."""
         if not writings:
             return
-        used = 1 + max(w.slot for w in writings)
-        rows = self.backbone.rows(used)
-        chunks = [(0,) * self.lm.chunk_size] * rows
-        positions = [0] * self.slots
-        for writing in self.running:
-            positions[writing.slot] = min(writing.position, self.backbone.length - 1)
-        for writing in writings:
-            chunks[writing.slot] = writing.last
-        hidden = self.backbone.step(
-            self._embed(torch.tensor(chunks, device=self.lm.device)),
-            torch.tensor(positions[:rows], device=self.lm.device),
-            used=used,
-            longest=1 + max(positions),
-        )
-        states = self._prepare(hidden[[writing.slot for writing in writings]])
+        chunks = torch.tensor([w.last for w in writings], device=self.lm.device)
+        states = self._prepare(self.backbone.step([w.slot for w in writings], self._embed(chunks)))
         for writing, state in zip(writings, states):
             writing.begun, writing.state = now, state
-            writing.position += 1
 
     def _choose(self, writings: list[Writing]) -> Iterable[tuple[Writing, Choice | CalmError]]:
         """One round of draws; those that are decided by it, each with its choice or why there is none."""

@@ -128,22 +128,22 @@ def turn(x, cos, sin, positions):
 
 
 @_parallel
-def attend(query, cache, positions):
-    """query [R, heads, W], positions [R] -> [R, heads * W].
+def attend(query, cache, slots, positions):
+    """query [R, heads, W], slots and positions [R] -> [R, heads * W].
 
-    Row r attends to the positions of slot r up to its own; cache [slots, length, 2 kv_heads, W] has keys, then values.
+    A row attends to its slot up to its position; cache [slots, length, 2 kv_heads, W] has keys, then values.
     """
     rows, heads, width = query.shape
     kv_heads = cache.shape[2] // 2
     y = np.zeros((rows, heads * width), np.float32)
     for row_and_head in prange(rows * heads):
         r, h = row_and_head // heads, row_and_head % heads
-        k, seen = h * kv_heads // heads, positions[r] + 1
+        k, seen, mine = h * kv_heads // heads, positions[r] + 1, cache[slots[r]]
         scores = np.empty(seen, np.float32)
         for t in range(seen):
             total = np.float32(0)
             for i in range(width):
-                total += query[r, h, i] * cache[r, t, k, i]
+                total += query[r, h, i] * mine[t, k, i]
             scores[t] = total / np.float32(np.sqrt(width))
         highest, total = scores.max(), np.float32(0)
         for t in range(seen):
@@ -152,22 +152,22 @@ def attend(query, cache, positions):
         for t in range(seen):
             share = scores[t] / total
             for i in range(width):
-                y[r, h * width + i] += share * cache[r, t, kv_heads + k, i]
+                y[r, h * width + i] += share * mine[t, kv_heads + k, i]
     return y
 
 
 @_serial
 def llama_layer(
-    x, cache, positions, cos, sin, eps, norm, qkv, qkv_bias, out, out_bias, mlp_norm, gate, gate_bias, up, up_bias,
-    down, down_bias,
+    x, cache, slots, positions, cos, sin, eps, norm, qkv, qkv_bias, out, out_bias, mlp_norm, gate, gate_bias, up,
+    up_bias, down, down_bias,
 ):  # fmt: skip
-    """x [R, D], at positions [R] of the first R slots of the cache, which takes their keys and values -> [R, D]."""
+    """x [R, D], at positions [R] of slots [R] of the cache, which takes their keys and values -> [R, D]."""
     rows, heads = x.shape[0], cos.shape[1] - cache.shape[2]
     y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0).reshape(rows, cos.shape[1], cos.shape[2])
     y = turn(y, cos, sin, positions)
     for r in range(rows):
-        cache[r, positions[r]] = y[r, heads:]
-    x = x + linear(attend(y[:, :heads], cache, positions), out, out_bias, 0)
+        cache[slots[r], positions[r]] = y[r, heads:]
+    x = x + linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0)
     return x + linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
 
 

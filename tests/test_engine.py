@@ -53,14 +53,9 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes, compil
         assert torch.allclose(cached.prefill(slot, row[:start]), expected[slot][start - 1], atol=1e-5)
     for step in range(10):
         live = [slot for slot in range(3) if starts[slot] + step < len(rows[slot])]
-        inputs, positions = torch.zeros(4, 32), torch.zeros(4, dtype=torch.long)
-        for slot in range(3):
-            positions[slot] = starts[slot] + step
-        for slot in live:
-            inputs[slot] = rows[slot][starts[slot] + step]
-        hidden = cached.step(inputs, positions, used=1 + max(live), longest=1 + int(positions.max()))
-        for slot in live:
-            assert torch.allclose(hidden[slot], expected[slot][starts[slot] + step], atol=1e-5)
+        hidden = cached.step(live, torch.stack([rows[slot][starts[slot] + step] for slot in live]))
+        for state, slot in zip(hidden, live):
+            assert torch.allclose(state, expected[slot][starts[slot] + step], atol=1e-5)
 
 
 def test_fused_weights_are_the_models_own():
@@ -110,32 +105,21 @@ def test_visitors_in_threads_get_their_own_texts(story):
     assert found == alone
 
 
-@pytest.fixture
-def forwards(story, monkeypatch) -> list[tuple[int, int]]:
-    """Rows and used slots of each backbone step of the bundled model, on an engine of the test's own."""
+def test_texts_are_written_together(story, monkeypatch):
     engine = Engine(story)
     monkeypatch.setattr(story, "engine", engine)
-    seen = []
+    read: list[int] = []
     step = engine.backbone.step
 
-    def watched(inputs, positions, used, longest):
-        seen.append((len(inputs), used))
-        return step(inputs, positions, used, longest)
+    def watched(slots, inputs):
+        read.append(len(slots))
+        return step(slots, inputs)
 
-    engine.backbone.step = watched
-    return seen
-
-
-def test_texts_are_written_together(story, forwards):
+    monkeypatch.setattr(engine.backbone, "step", watched)
     runs = [write(story, 1, temperature=1.0) for _ in range(4)]
     steps = list(zip(*runs))
-    assert len(forwards) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
-    assert max(used for _, used in forwards) == 4
-
-
-def test_a_step_computes_no_more_rows_than_it_must(story, forwards):
-    list(write(story, 1))
-    assert set(forwards) == {(story.engine.backbone.rows(1), 1)}
+    assert len(read) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
+    assert max(read) == 4
 
 
 def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
