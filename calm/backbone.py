@@ -163,7 +163,7 @@ class CachedBackbone:
         return hidden
 
     def _step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
-        """Computes all slots; what it writes for others lies behind their end, and their own next step overwrites it."""
+        """Computes all slots; what it writes for the others lies behind their end, where their next step writes."""
         at = [min(position, self.length - 1) for position in self.positions]
         used, longest = 1 + max(slots), 1 + max(at)
         self._reserve(longest)
