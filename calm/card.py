@@ -20,6 +20,15 @@ def _seconds(rows: list[dict[str, Any]]) -> float:
     return sum(median if span > 2 * median else span for span, median in zip(spans, medians))
 
 
+def _named(sources: Any) -> Any:
+    """Text sources, lists of them or groups of lists, without the folders of the machine that they lay on."""
+    if isinstance(sources, dict):
+        return {group: _named(members) for group, members in sources.items()}
+    if isinstance(sources, list):
+        return [_named(member) for member in sources]
+    return Path(sources).name if Path(sources).is_absolute() else sources
+
+
 def record(run: Path) -> dict[str, Any] | None:
     """What a run folder says of its training: settings, steps, tokens, seconds; None if it is not a run folder."""
     if not (run / "settings.json").is_file() or not (run / "log.jsonl").is_file():
@@ -28,7 +37,7 @@ def record(run: Path) -> dict[str, Any] | None:
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "tokens" in row]
     found = {name: settings[name] for name in RECORDED if settings.get(name)}
-    found |= {"tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
+    found |= {"sources": _named(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
     if autoencoder := settings.get("autoencoder"):
         found["autoencoder"] = record(Path(autoencoder).parent)
     return found

@@ -68,7 +68,7 @@ def test_nothing_is_written_without_measurements(folder, name):
 
 def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
     for name, settings in (
-        ("ae", {"sources": {"stories": ["storyland:0:9"]}, "shares": {"stories": 1.0}, "steps": 5}),
+        ("ae", {"sources": {"stories": ["storyland:0:9", "/here/a.txt"]}, "shares": {"stories": 1.0}, "steps": 5}),
         ("lm", {**RUN, "autoencoder": str(tmp_path / "ae" / "best"), "learning_rate": 1e-3}),
     ):
         (tmp_path / name).mkdir()
@@ -79,6 +79,7 @@ def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
     found = card.record(tmp_path / "lm")
     assert (found["steps"], found["tokens"], found["seconds"]) == (12, 100, 12.0)
     assert found["autoencoder"]["shares"] == {"stories": 1.0}
+    assert found["autoencoder"]["sources"] == {"stories": ["storyland:0:9", "a.txt"]}  # no folder of this machine
     assert card.record(tmp_path) is None
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from itertools import accumulate
 from typing import TypeVar
 
-from .grammar import PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, article, load, split_slot
+from .grammar import DEFAULT_TYPES, PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, article, load, split_slot
 
 Option = TypeVar("Option")
 
@@ -17,7 +17,8 @@ HELD_OUT = 10_000_000
 
 WORD_SKEW, NAME_SKEW, FORM_SKEW, PLOT_SKEW = 2.0, 1.5, 2.5, 1.5
 """The weight of the r-th word of a list, name, form of a beat, or plot is r to minus this power: some are common, most
-are rare, as in any language (Zipf), so that a lower temperature has something to prefer. Kinds go by the names."""
+are rare, as in any language (Zipf), so that a lower temperature has something to prefer. Kinds, and the words
+of what a story is about, go by the names."""
 
 ROLE_STRIDE = 5
 """The friend's commonest name and kind stand this many places behind the hero's, the helper's as many behind those."""
@@ -60,7 +61,8 @@ class Memory(dict):
             return self.choose(self.grammar.words[slot[1:]])
         role, _ = split_slot(slot)
         if not role:
-            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]])
+            skew = WORD_SKEW if slot in DEFAULT_TYPES else NAME_SKEW
+            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]], skew)
             return word
         self._cast(role)
         return self[slot]
