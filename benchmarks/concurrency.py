@@ -3,8 +3,8 @@
     python -m benchmarks.concurrency [--rounds 3] [--json]
 
 Each visitor is a thread that asks the page's resident model for a text of its own at T = 0.5, as Gradio's threads do;
-all begin at the same moment. The numbers of
-visitors take turns within a round. Printed are medians over rounds, and whether every text equals its solo run.
+all begin at the same moment. The numbers of visitors take turns within a round. Printed are medians over rounds, and
+whether every text equals its solo run.
 """
 
 import argparse

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from .backbone import CachedBackbone
-from .drawing import Chunk, make_drawer
+from .drawing import ROWS, Chunk, make_drawer
 from .errors import CalmError
 from .sampling import Choice, ChunkSampler, TokenSampler, choose_tokens, draw_round
 
 if TYPE_CHECKING:
     from .loading import LanguageModel
 
-SLOTS = 8
+SLOTS = ROWS
 AHEAD = 4  # steps that a text may be ahead of its reader
 
 

@@ -98,19 +98,15 @@ def rms_norm(x, weight, eps):
 @_serial
 def layer_norm(x, weight, bias):
     """x [R, D], weight and bias [D] -> [R, D]; epsilon is 1e-6, as everywhere in CALM."""
-    y = np.empty_like(x)
+    centred = np.empty_like(x)
     for r in range(x.shape[0]):
         total = np.float32(0)
         for i in range(x.shape[1]):
             total += x[r, i]
         mean = total / np.float32(x.shape[1])
-        total = np.float32(0)
         for i in range(x.shape[1]):
-            total += (x[r, i] - mean) * (x[r, i] - mean)
-        scale = np.float32(1 / np.sqrt(total / x.shape[1] + 1e-6))
-        for i in range(x.shape[1]):
-            y[r, i] = (x[r, i] - mean) * scale * weight[i] + bias[i]
-    return y
+            centred[r, i] = x[r, i] - mean
+    return rms_norm(centred, weight, 1e-6) + bias
 
 
 @_serial
