@@ -9,7 +9,7 @@ from typing import Any
 from .errors import CalmError
 from .loading import CHECKPOINTS
 
-RECORDED = ("task", "sources", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate")
+RECORDED = ("task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate")
 
 
 def _seconds(rows: list[dict[str, Any]]) -> float:
@@ -30,7 +30,8 @@ def _named(sources: Any) -> Any:
 
 
 def record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says of its training: settings, steps, tokens, seconds; None if it is not a run folder."""
+    """What a run folder says of its training: settings, steps, tokens, seconds, the same of the run that it began with
+    and of its autoencoder's; None if it is not a run folder."""
     if not (run / "settings.json").is_file() or not (run / "log.jsonl").is_file():
         return None
     settings = json.loads((run / "settings.json").read_text())
@@ -38,8 +39,9 @@ def record(run: Path) -> dict[str, Any] | None:
     rows = [row for row in rows if "tokens" in row]
     found = {name: settings[name] for name in RECORDED if settings.get(name)}
     found |= {"sources": _named(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
-    if autoencoder := settings.get("autoencoder"):
-        found["autoencoder"] = record(Path(autoencoder).parent)
+    for stage in ("start", "autoencoder"):
+        if folder := settings.get(stage):
+            found[stage] = record(Path(folder).parent)
     return found
 
 
@@ -109,7 +111,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 def _training(found: dict[str, Any], name: str) -> str:
     lines = []
-    for part, title in ((found, name), (found.get("autoencoder"), "its autoencoder")):
+    for part, title in (
+        (found.get("start"), f"{name}, first stage"),
+        (found, f"{name}, second stage" if found.get("start") else name),
+        (found.get("autoencoder"), "its autoencoder"),
+    ):
         if not part:
             continue
         sources = part["sources"]

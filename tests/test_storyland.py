@@ -74,6 +74,18 @@ def test_the_primer_tells_true_stories_of_few_plots():
     assert len(distinct) < 0.6 * len(usual)
 
 
+def test_orders_are_true_stories_all_announced_of_rare_things_too():
+    stories = list(storyland.orders(300, 0))
+    assert all("\n" in story for story in stories)
+    found = storyland.check("\n\n".join(stories))
+    assert (found.well_formed, found.consistent, found.kept, found.stories) == (1.0, 1.0, 1.0, 300)
+
+    def heroes(told) -> set[str]:
+        return {named[1] for story in told if (named := re.search(r"named (\w+)", story))}
+
+    assert len(heroes(stories)) > 1.4 * len(heroes(storyland.corpus(300, 0)))
+
+
 def test_stories_have_8_to_14_sentences():
     lengths = [len(body_sentences(story)) for story in storyland.corpus(2000, 50)]
     assert min(lengths) >= 8 and max(lengths) <= 14

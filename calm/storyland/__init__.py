@@ -4,6 +4,6 @@ The bundled models speak it. Its grammar is the plain text in ``calm/storyland/g
 """
 
 from .check import Check, check
-from .generate import HELD_OUT, corpus, primer, story
+from .generate import HELD_OUT, corpus, orders, primer, story
 
-__all__ = ["HELD_OUT", "Check", "check", "corpus", "primer", "story"]
+__all__ = ["HELD_OUT", "Check", "check", "corpus", "orders", "primer", "story"]

@@ -43,13 +43,16 @@ def _from(options: tuple[str, ...], start: int) -> tuple[str, ...]:
 PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
 """The primer tells few plots, nearly always in their first forms."""
 
+ORDER_SKEW = 0.75
+"""Orders draw plots, names, kinds and what a story is about more evenly than the language does."""
+
 
 class Memory(dict):
     """The words of one story, drawn when a sentence first asks for them. Fresh draws (``:type``) are not kept."""
 
-    def __init__(self, plot: Plot, draw):
+    def __init__(self, plot: Plot, draw, name_skew: float):
         super().__init__()
-        self.plot, self.draw, self.grammar = plot, draw, load()
+        self.plot, self.draw, self.name_skew, self.grammar = plot, draw, name_skew, load()
 
     def choose(self, options: Sequence[str], skew: float = WORD_SKEW) -> str:
         return _choose(self.draw, options, skew)
@@ -61,7 +64,7 @@ class Memory(dict):
             return self.choose(self.grammar.words[slot[1:]])
         role, _ = split_slot(slot)
         if not role:
-            skew = WORD_SKEW if slot in DEFAULT_TYPES else NAME_SKEW
+            skew = WORD_SKEW if slot in DEFAULT_TYPES else self.name_skew
             self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]], skew)
             return word
         self._cast(role)
@@ -72,9 +75,9 @@ class Memory(dict):
         words = self.grammar.words
         start = ROLE_STRIDE * ROLES.index(role)
         gender = "he" if self.draw() < 0.5 else "she"
-        while (name := self.choose(_from(words[f"name.{gender}"], start), NAME_SKEW)) in self.values():
+        while (name := self.choose(_from(words[f"name.{gender}"], start), self.name_skew)) in self.values():
             pass
-        while (kind := self.choose(_from(words["kind"], start), NAME_SKEW)) in self.values():
+        while (kind := self.choose(_from(words["kind"], start), self.name_skew)) in self.values():
             pass
         home, food = self.grammar.kinds[kind]
         self[role] = name
@@ -102,14 +105,24 @@ def story(seed: int) -> str:
 
     Seeds from ``HELD_OUT`` (10,000,000) up are kept out of all training.
     """
-    return _tell(random.Random(seed).random, load().plots, FORM_SKEW)
+    return _tell(random.Random(seed), load().plots)
 
 
-def _tell(draw, plots: Sequence[Plot], skew: float) -> str:
-    memory = Memory(_choose(draw, plots, PLOT_SKEW), draw)
-    announcement = _sentence(memory.choose(memory.plot.announcements, skew), memory) + "\n" if draw() < 0.5 else ""
+def _tell(
+    rng: random.Random,
+    plots: Sequence[Plot],
+    form_skew: float = FORM_SKEW,
+    plot_skew: float = PLOT_SKEW,
+    name_skew: float = NAME_SKEW,
+    announced: float = 0.5,
+) -> str:
+    draw = rng.random
+    memory = Memory(_choose(draw, plots, plot_skew), draw, name_skew)
+    announcement = ""
+    if draw() < announced:
+        announcement = _sentence(memory.choose(memory.plot.announcements, form_skew), memory) + "\n"
     told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(memory.choose(beat.forms, skew), memory) for beat in told)
+    return announcement + " ".join(_sentence(memory.choose(beat.forms, form_skew), memory) for beat in told)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
@@ -120,4 +133,14 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
 def primer(n: int, seed: int = 0) -> Iterator[str]:
     """``n`` stories for a model's first lessons: their sentences are soon known, and who is who is left to learn."""
     plots = load().plots[:PRIMER_PLOTS]
-    return (_tell(random.Random(s).random, plots, PRIMER_SKEW) for s in range(seed, seed + n))
+    return (_tell(random.Random(s), plots, form_skew=PRIMER_SKEW) for s in range(seed, seed + n))
+
+
+def orders(n: int, seed: int = 0) -> Iterator[str]:
+    """``n`` announced stories of common and rare things alike: to guess the usual word is not enough there, so a model
+    learns to keep what was announced."""
+    plots = load().plots
+    return (
+        _tell(random.Random(s), plots, plot_skew=ORDER_SKEW, name_skew=ORDER_SKEW, announced=1.0)
+        for s in range(seed, seed + n)
+    )

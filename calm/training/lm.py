@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from ..brier import brier_lm
 from ..config import CalmConfig
-from ..loading import LanguageModel, read_weights
+from ..errors import CalmError
+from ..loading import LanguageModel, load, read_weights
 from ..model import EnergyTransformer
 from .aligned import COPY, align, align_attention
 from .data import TokenFile, read_documents
@@ -38,6 +39,8 @@ class LanguageModelSettings(LoopSettings):
     model: dict[str, Any] = field(default_factory=dict)
     aligned: bool = False
     """Whether to begin with weights that copy (``calm.training.aligned``) instead of random ones."""
+    start: str = ""
+    """A model of the same shape (bundled name, folder or Hub id) whose weights the run begins with, in their place."""
 
 
 @dataclass
@@ -199,6 +202,14 @@ def _token_fields(tokenizer) -> dict[str, Any]:
     }
 
 
+def _start(model: nn.Module, name: str) -> None:
+    """Copies the weights of a model. Raises CalmError if it cannot be loaded or is of another shape."""
+    try:
+        model.load_state_dict(load(name, device="cpu").model.state_dict())
+    except RuntimeError as error:
+        raise CalmError(f"The run cannot start from {name!r}: the recipe describes a model of another shape.") from error
+
+
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
     from ..autoencoder import Autoencoder
@@ -211,7 +222,9 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     torch.manual_seed(settings.seed)
     model = EnergyTransformer(config).train()
     model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
-    if settings.aligned:
+    if settings.start:
+        _start(model, settings.start)
+    elif settings.aligned:
         align(model)
     return LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer)
 
@@ -221,6 +234,8 @@ def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
     tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
-    if settings.aligned:
+    if settings.start:
+        _start(model, settings.start)
+    elif settings.aligned:
         align_attention(model.model)
     return LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer)

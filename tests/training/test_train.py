@@ -113,6 +113,17 @@ def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tok
     assert (tmp_path / "data" / "text-primer" / "ids.bin").is_file()
 
 
+def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    first = calm.load(tasks.train("lm", settings), device="cpu").model.state_dict()
+    again = {**settings, "out": str(tmp_path / "again"), "start": str(tmp_path / "run" / "best")}
+    begun = tasks.make("lm", again).lm.model.state_dict()
+    assert all(torch.equal(begun[name], tensor) for name, tensor in first.items())
+    narrower = {**again, "model": {**settings["model"], "intermediate_size": 8}}
+    with pytest.raises(CalmError, match="another shape"):
+        tasks.make("lm", narrower)
+
+
 def test_disturbed_chunks_are_the_share_that_was_asked_for():
     ids = torch.arange(40_000).view(10, 4000)
     found = disturb(ids, 4, 0.1, torch.Generator().manual_seed(0))
