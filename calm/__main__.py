@@ -181,7 +181,7 @@ def bench(arguments) -> None:
     for name, rate in found["tokens_per_second"].items():
         draws = f"   {found['draws'][name]:5.1f} draws a step" if name in found["draws"] else ""
         print(f"{name:34} {rate:8.1f} tokens/s   {rate / found['tokens_per_second'][found['peer']]:5.2f}x{draws}")
-    print(f"a step at T = 1 behind 1,800 tokens takes {found['late_cost']:.2f} times as long as one behind a sentence")
+    print(f"a token of a continuation of 2,000 at T = 1 costs {found['long_cost']:.2f} times as much as one of 200")
     print(
         "floor of one chunk drawn once: " + ", ".join(f"{value:.3g} {name}" for name, value in found["floor"].items())
     )

@@ -19,7 +19,7 @@ TEMPERATURES = (1.0, 0.8, 0.5, 0.35)
 PEER = "transformers, token by token"
 OWN = "calm's engine, token by token"
 PROMPTS = 8  # held-out stories, cut after their first sentences
-LONG = 1800  # tokens before a late place in a long text
+LONG, SHORT = 2000, 200  # tokens of the continuations whose costs a token are compared
 
 
 def openings() -> list[str]:
@@ -98,7 +98,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     """Medians over interleaved rounds, one of each contestant a round, after one round of warm-up.
 
     Rates count the tokens that were emitted, over as many texts as ``tokens`` takes; ``draws`` is the mean number of
-    vectors drawn a step; ``late_cost`` is what a step at T = 1 costs behind 1,800 tokens over one behind a sentence.
+    vectors drawn a step; ``long_cost`` is what a token of a continuation of 2,000 tokens costs at T = 1 over one of 200.
     Raises CalmError for a token-by-token model.
     """
     if threads:
@@ -106,9 +106,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     lm = load(name)
     other = token_by_token(lm)
     opened = openings()
-    late = lm.decode(lm.encode("\n\n".join(storyland.corpus(20, storyland.HELD_OUT + 3_000_000)))[:LONG])
     draws: dict[str, list[int]] = {}
-    seconds_a_step: dict[str, list[float]] = {}
 
     def run_peer(number: int) -> int:
         ids = torch.tensor([other.encode(opened[number % PROMPTS])], device=lm.device)
@@ -123,17 +121,26 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
 
         return run
 
-    def run_ours(model: LanguageModel, temperature: float, label: str, before: str = "") -> Callable[[int], int]:
+    def run_ours(model: LanguageModel, temperature: float, label: str) -> Callable[[int], int]:
         def run(number: int) -> int:
             told, seed = 0, number
             while told < tokens:  # a story may end early; the next one goes on counting
-                prompt = before or opened[seed % PROMPTS]
-                for step in generate(model, prompt, temperature, max_new_tokens=tokens - told, seed=seed):
+                for step in generate(model, opened[seed % PROMPTS], temperature, max_new_tokens=tokens - told, seed=seed):
                     told += len(step.token_ids)
                     draws.setdefault(label, []).append(step.draws)
-                    if step.index:  # the first step reads the prompt
-                        seconds_a_step.setdefault(label, []).append(step.seconds)
                 seed += 1000
+            return told
+
+        return run
+
+    def run_on(wanted: int) -> Callable[[int], int]:
+        def run(number: int) -> int:
+            told, text = 0, opened[number % PROMPTS]
+            while told < wanted:  # where a story ends, another follows in the same context
+                for step in generate(lm, text, 1.0, max_new_tokens=wanted - told, seed=number + told):
+                    told += len(step.token_ids)
+                    text += step.text
+                text += "\n\n"
             return told
 
         return run
@@ -144,15 +151,15 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     for t in TEMPERATURES:
         label = f"calm.generate at T = {t:g}"
         contestants[label] = run_ours(lm, t, label)
-    early, behind = f"calm.generate at T = {1.0:g}", "behind a long text"
-    contestants[behind] = run_ours(lm, 1.0, behind, late)
+    long, short = (f"a continuation of {wanted} tokens" for wanted in (LONG, SHORT))
+    contestants |= {long: run_on(LONG), short: run_on(SHORT)}
     rates: dict[str, list[float]] = {label: [] for label in contestants}
     for number in range(rounds + 1):
         for label, run in contestants.items():
             told, seconds = _timed(lm.device, partial(run, number))
             if number:
                 rates[label].append(told / seconds)
-    del rates[behind], draws[behind]  # only its steps count: reading the long text is not what is asked
+    on = {label: statistics.median(rates.pop(label)) for label in (long, short)}
     return {
         "model": lm.name,
         "device": str(lm.device),
@@ -162,6 +169,6 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
         "peer": PEER,
         "tokens_per_second": {label: statistics.median(found) for label, found in rates.items()},
         "draws": {label: statistics.mean(found) for label, found in draws.items()},
-        "late_cost": statistics.median(seconds_a_step[behind]) / statistics.median(seconds_a_step[early]),
+        "long_cost": on[short] / on[long],
         "floor": floor(lm),
     }
