@@ -8,7 +8,7 @@ import plotly
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-SCRIPTS = [ASSETS / "js" / name for name in ("core.js", "run.js", "plots.js")]
+SCRIPTS = [ASSETS / "js" / name for name in ("core.js", "run.js", "plots.js", "race.js")]
 
 
 def _url(path: Path) -> str:
@@ -109,5 +109,17 @@ class ReconstructionView(_Component):
 </section>
 """
     mount = "mountReconstruction"
+    needs = ("CALM.select", "Plotly.react")
+    scripts = PLOT_HEAD
+
+
+class RaceView(_Component):
+    """Two texts as they grow, with the figures of each, and tokens over time. Value: ``Race.value``."""
+
+    template = """
+<div class="calm-race"></div>
+<div class="calm-plot race" role="img" aria-label="tokens written over seconds"></div>
+"""
+    mount = "mountRace"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,37 +11,13 @@ import calm
 
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
-from .models import VISITORS, Resident, computed, loading, resident
-
-REFRESH = 0.06  # seconds between two updates of the page while text streams
-MAX_PROMPT = 4000  # characters
-MAX_TOKENS = 512
+from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, runs, whole
+from .models import Resident, computed, loading, resident
 
 
 def example() -> dict[str, Any]:
     """The finished run that the page shows before the first click, made by ``python -m app.build``."""
     return json.loads((ASSETS / "example.json").read_text(encoding="utf-8"))
-
-
-def whole(value: Any, name: str) -> int:
-    """A whole number from a number box, which may be empty or hold a fraction. Raises CalmError."""
-    if value is None or isinstance(value, bool) or not float(value).is_integer():
-        raise calm.CalmError(f"{name} must be a whole number.")
-    return int(value)
-
-
-def check_length(value: Any) -> int:
-    tokens = whole(value, "Length")
-    if not 1 <= tokens <= MAX_TOKENS:
-        raise calm.CalmError(f"Length must be between 1 and {MAX_TOKENS} tokens.")
-    return tokens
-
-
-def check_prompt(prompt: str | None) -> str:
-    prompt = prompt or ""
-    if len(prompt) > MAX_PROMPT:
-        raise calm.CalmError(f"The prompt has {len(prompt):,} characters; the page takes up to {MAX_PROMPT:,}.")
-    return prompt
 
 
 def stream(model: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
@@ -109,39 +84,22 @@ def build(plot: VectorMapPlot) -> None:
     text = RunText(value=example(), elem_id="run")
 
     def run(prompt, temperature, length, seed, sampler, pool_size):
-        busy = gr.update(visible=False), gr.update(visible=True)
-        idle = gr.update(visible=True), gr.update(visible=False)
         doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"
-        yield gr.skip(), gr.skip(), render.note(doing), *busy
+        yield gr.skip(), gr.skip(), render.note(doing), *busy()
         found: render.Run | None = None
-        shown = 0.0
         try:
-            for found in stream(resident(), prompt, temperature, length, seed, sampler, pool_size):
-                if time.monotonic() - shown >= REFRESH:
-                    shown = time.monotonic()
-                    yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()
+            for found in paced(stream(resident(), prompt, temperature, length, seed, sampler, pool_size)):
+                yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()
         except calm.CalmError as error:
             kept = gr.skip() if found is None else found.value
-            yield kept, kept, render.error(error), *idle
+            yield kept, kept, render.error(error), *idle()
             return
         assert found is not None  # a length of at least one token means at least one step
-        yield found.value, found.value, found.summary(), *idle
+        yield found.value, found.value, found.summary(), *idle()
 
     inputs = [prompt, temperature, length, seed, sampler, pool_size]
-    outputs = [text, plot, status, go, stop]
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    started = gr.on(
-        [go.click, prompt.submit], run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **private
-    )
-    stop.click(
-        lambda: (gr.update(visible=True), gr.update(visible=False), render.note("Stopped; what was written stays.")),
-        None,
-        [go, stop, status],
-        cancels=[started],
-        queue=False,
-        **private,
-    )
-    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **private)
+    runs(run, inputs, [text, plot, status, go, stop], go, stop, status, prompt)
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)
     temperature.change(
         None,
         temperature,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calm import LanguageModel
 
 CHECKPOINTS = ASSETS.parent / "checkpoints"
-DEFAULT = "story-k4"
+DEFAULT, BASELINE = "story-k4", "story-ar"
 MAP = path_of(DEFAULT, ASSETS)
 VISITORS = 24
 """Texts that are written or wait for a place in the engine at once; more wait in Gradio's own queue."""
@@ -57,8 +57,8 @@ def facts() -> Facts:
     return Facts(DEFAULT, index["metadata"]["total_parameters"], config["patch_size"], config["latent_size"])
 
 
-def _load() -> Resident:
-    lm = calm.load(DEFAULT)
+def _load(name: str) -> LanguageModel:
+    lm = calm.load(name)
     for _ in calm.generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):
         pass  # the first steps are slow: memory is reserved, kernels are compiled
     import torch
@@ -66,18 +66,23 @@ def _load() -> Resident:
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
-    return Resident(lm, read(MAP))
+    return lm
 
 
 @cache
-def loading() -> Future[Resident]:
+def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     """The load under way, begun by the first call: it imports torch, which takes longer than drawing the page."""
-    return _thread.submit(_load)
+    return _thread.submit(_load, name)
+
+
+@cache
+def _map() -> VectorMap:
+    return read(MAP)
 
 
 def resident() -> Resident:
-    """The resident model; waits while it is being loaded."""
-    return loading().result()
+    """The default model with its map; waits while it is being loaded."""
+    return Resident(loading().result(), _map())
 
 
 def computed(events: Generator[Event, None, None]) -> Iterator[Event]:

@@ -9,7 +9,7 @@ import calm
 
 from . import render
 from .components import ASSETS, ReconstructionView
-from .generate_tab import whole
+from .controls import PRIVATE, whole
 from .models import Facts, resident
 
 MAX_TEXT = 4000  # characters
@@ -62,6 +62,5 @@ def build(model: Facts) -> None:
         [view, status],
         trigger_mode="always_last",
         concurrency_limit=4,
-        show_progress="hidden",
-        api_visibility="private",
+        **PRIVATE,
     )

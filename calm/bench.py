@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 from . import storyland
+from .cost import flops_per_token
 from .generation import align, generate
 from .loading import LanguageModel, load
 from .model import backbone_config
@@ -59,9 +60,7 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     model = lm.calm
     parts = [model.transformer.layers, model.embed_proj, model.generative_head, model.ae_model.decoder]
     weights = sum(p.numel() for part in parts for p in part.parameters())
-    decoder = sum(p.numel() for p in model.ae_model.decoder.parameters())
-    # The decoder's output matrix, and about half of its layers, work on each token of the chunk.
-    operations = 2 * (weights + (lm.chunk_size - 1) * decoder)
+    operations = lm.chunk_size * flops_per_token(lm)
     big = torch.ones(64 * 2**20, device=lm.device)
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
@@ -98,7 +97,7 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     """Medians over interleaved rounds, one of each contestant a round, after one round of warm-up.
 
     Rates count the tokens that were emitted, over as many texts as ``tokens`` takes; ``draws`` is the mean number of
-    vectors drawn a step; ``long_cost`` is what a token of a continuation of 2,000 tokens costs at T = 1 over one of 200.
+    vectors drawn a step; ``long_cost`` is what a token costs at T = 1 in a continuation of 2,000 over one of 200.
     Raises CalmError for a token-by-token model.
     """
     if threads:
@@ -125,7 +124,9 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
         def run(number: int) -> int:
             told, seed = 0, number
             while told < tokens:  # a story may end early; the next one goes on counting
-                for step in generate(model, opened[seed % PROMPTS], temperature, max_new_tokens=tokens - told, seed=seed):
+                for step in generate(
+                    model, opened[seed % PROMPTS], temperature, max_new_tokens=tokens - told, seed=seed
+                ):
                     told += len(step.token_ids)
                     draws.setdefault(label, []).append(step.draws)
                 seed += 1000

@@ -13,14 +13,18 @@ window.CALM = window.CALM || {};
     ...extra,
   });
 
+  // Draws a figure, or changes it in place.
+  C.react = (target, traces, extra, options = {}) =>
+    Plotly.react(target, traces, layout(C.colours(), extra), { ...config, ...options });
+
   // Repaints a figure when the page changes between light and dark.
-  const onTheme = (element, callback) => {
+  C.onTheme = (element, callback) => {
     const observer = new MutationObserver(() => (element.isConnected ? callback() : observer.disconnect()));
     observer.observe(document.body, { attributes: true, attributeFilter: ["class"] });
   };
 
   // A hidden tab has no width; a figure is drawn when it first shows and resized when that changes.
-  const whenShown = (target, callback) => {
+  C.whenShown = (target, callback) => {
     new ResizeObserver(() => {
       if (target.clientWidth > 0) callback();
     }).observe(target);
@@ -75,14 +79,14 @@ window.CALM = window.CALM || {};
       const axis = { showgrid: true, gridcolor: colours.grid, zeroline: false, showticklabels: false, title: "" };
       // Plotly writes into what it is given: each axis needs an object of its own.
       const scene = { xaxis: { ...axis }, yaxis: { ...axis }, zaxis: { ...axis }, uirevision: "keep", aspectmode: "cube" };
-      const figure = layout(colours, {
+      const figure = {
         showlegend: true,
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
         margin: { l: 8, r: 8, t: 34, b: 8 },
         uirevision: `keep-${dimensions}`,
         xaxis: { ...axis }, yaxis: { ...axis }, scene, hovermode: "closest", dragmode: dimensions === 2 ? "pan" : "orbit",
-      });
-      Plotly.react(target, traces(colours), figure, { ...config, scrollZoom: true });
+      };
+      C.react(target, traces(colours), figure, { scrollZoom: true });
       if (!drawn) {
         drawn = true;
         const pick = (event) => {
@@ -109,8 +113,8 @@ window.CALM = window.CALM || {};
     );
     watch("value", draw);
     C.onSelect(element, draw);
-    onTheme(element, draw);
-    whenShown(target, () => (drawn ? Plotly.Plots.resize(target) : draw()));
+    C.onTheme(element, draw);
+    C.whenShown(target, () => (drawn ? Plotly.Plots.resize(target) : draw()));
     fetch(target.dataset.base)
       .then((response) => response.json())
       .then((found) => {
@@ -131,17 +135,16 @@ window.CALM = window.CALM || {};
       const colours = C.colours();
       title.textContent = `Posterior of chunk ${selected + 1}, “${C.visible(chunk.text)}”: mean and standard deviation of each latent dimension`;
       const dimension = chunk.mean.map((_, i) => i + 1);
-      Plotly.react(
+      C.react(
         target,
         [{ type: "bar", x: dimension, y: chunk.mean, marker: { color: colours.accent },
            error_y: { type: "data", array: chunk.std, color: colours.second, thickness: 1.4, width: 2 },
            hovertemplate: "dimension %{x}: mean %{y:.3f}, std %{customdata:.3f}<extra></extra>", customdata: chunk.std }],
-        layout(colours, {
+        {
           margin: { l: 44, r: 8, t: 8, b: 38 }, bargap: 0.25, showlegend: false, uirevision: "keep",
           xaxis: { title: { text: "latent dimension" }, gridcolor: "rgba(0,0,0,0)", zeroline: false },
           yaxis: { title: { text: "mean ± std" }, gridcolor: colours.grid, zerolinecolor: colours.quiet },
-        }),
-        config,
+        },
       );
     };
 
@@ -176,8 +179,8 @@ window.CALM = window.CALM || {};
     };
 
     watch("value", draw);
-    onTheme(element, drawPosterior);
-    whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : drawPosterior()));
+    C.onTheme(element, drawPosterior);
+    C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : drawPosterior()));
     draw();
   };
 })();

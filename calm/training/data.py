@@ -51,11 +51,17 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
 
     A source is a folder of text, a text file, a JSON Lines file (plain, .gz, .xz or .zst; ``field`` names the text),
     ``hub:OWNER/NAME`` (optionally ``hub:OWNER/NAME:SPLIT``, a Hub dataset, streamed), ``storyland:SEED:COUNT``,
-    ``primer:SEED:COUNT`` (few plots of Storyland), ``orders:SEED:COUNT`` (announced stories, rare things as often as
-    common ones), or ``assorted:SEED:COUNT`` (names, numbers, code-like and other-script text). Raises CalmError if there is no such source or a line cannot be read.
+    ``primer:SEED:COUNT`` (few plots of Storyland), ``orders:SEED:COUNT`` (announced stories, of rare things too), or
+    ``assorted:SEED:COUNT`` (names, numbers, code-like and other-script text). Raises CalmError if there is no such
+    source or a line cannot be read.
     """
     kind, _, rest = source.partition(":")
-    makers = {"storyland": storyland.corpus, "primer": storyland.primer, "orders": storyland.orders, "assorted": assorted.corpus}
+    makers = {
+        "storyland": storyland.corpus,
+        "primer": storyland.primer,
+        "orders": storyland.orders,
+        "assorted": assorted.corpus,
+    }
     if kind in makers:
         try:
             seed, count = (int(part) for part in rest.split(":"))

@@ -207,7 +207,9 @@ def _start(model: nn.Module, name: str) -> None:
     try:
         model.load_state_dict(load(name, device="cpu").model.state_dict())
     except RuntimeError as error:
-        raise CalmError(f"The run cannot start from {name!r}: the recipe describes a model of another shape.") from error
+        raise CalmError(
+            f"The run cannot start from {name!r}: the recipe describes a model of another shape."
+        ) from error
 
 
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
