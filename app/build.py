@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0
 
 def main() -> None:
     lm = calm.load(DEFAULT, device="cpu")
-    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT)
+    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT, SETTINGS["temperature"])
     for step in calm.generate(lm, PROMPT, **SETTINGS):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."

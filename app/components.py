@@ -42,7 +42,7 @@ class _Component(gr.HTML):
             value=value,
             html_template=self.template,
             js_on_load=f"""
-const mount = () => CALM.whenReady({names!r}, () => CALM.{self.mount}(element, props, watch));
+const mount = () => CALM.whenReady({names!r}, () => CALM.{self.mount}(element, props, watch, server));
 const wait = () => (window.CALM && CALM.whenReady ? mount() : setTimeout(wait, 40));
 wait();
 """,
@@ -61,7 +61,10 @@ wait();
 
 
 class RunText(_Component):
-    """The text of a run as chunks, and the pool of the selected one. Value: ``render.Run.value``."""
+    """The text of a run as chunks, and the pool of the selected one. Value: ``render.Run.value``.
+
+    Its server function ``open_pool`` draws a full pool at a step.
+    """
 
     template = """
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>

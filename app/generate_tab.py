@@ -12,7 +12,7 @@ import calm
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
 from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, runs, whole
-from .models import Resident, computed, loading, resident
+from .models import Resident, compute, computed, loading, resident
 
 
 def example() -> dict[str, Any]:
@@ -31,10 +31,26 @@ def stream(model: Resident, prompt, temperature, length, seed, sampler, pool_siz
         seed=whole(seed, "Seed"),
     )
     events = calm.follow(model.lm, prompt, options)
-    run = render.Run(model.lm, model.map, prompt)
+    run = render.Run(model.lm, model.map, prompt, options.temperature)
     for event in computed(events):
         run.add(event)
         yield run
+
+
+def open_pool(place: dict[str, Any]) -> dict[str, Any]:
+    """200 fresh draws at a step of a run, for the page: ``prompt``, ``chunks`` (ids of the steps before), ``chosen``.
+
+    What is wrong with the place, as one sentence, is the answer's ``error``.
+    """
+    lm = resident().lm
+    try:
+        prompt, chunks = check_prompt(place["prompt"]), place["chunks"][: MAX_TOKENS // lm.chunk_size]
+        candidates = compute(calm.draw_pool, lm, prompt, chunks)
+    except calm.CalmError as error:
+        return {"error": str(error)}
+    except (KeyError, TypeError):
+        return {"error": "This is no step of a run."}
+    return render.pool(lm, candidates, place["chosen"])
 
 
 def build(plot: VectorMapPlot) -> None:
@@ -81,7 +97,7 @@ def build(plot: VectorMapPlot) -> None:
             8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
         )
     status = gr.HTML(render.note(example()["mark"]), elem_id="status")
-    text = RunText(value=example(), elem_id="run")
+    text = RunText(value=example(), elem_id="run", server_functions=[open_pool])
 
     def run(prompt, temperature, length, seed, sampler, pool_size):
         doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"

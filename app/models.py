@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import calm
 from calm.maps import VectorMap, path_of, read
@@ -85,10 +85,15 @@ def resident() -> Resident:
     return Resident(loading().result(), _map())
 
 
+def compute(function: Callable[..., Event], *arguments: Any) -> Event:
+    """What a function returns, computed by the thread that has all cores."""
+    return _thread.submit(function, *arguments).result()
+
+
 def computed(events: Generator[Event, None, None]) -> Iterator[Event]:
     """The same events, each computed by the thread that has all cores."""
     try:
-        while (event := _thread.submit(next, events, None).result()) is not None:
+        while (event := compute(next, events, None)) is not None:
             yield event
     finally:
         events.close()

@@ -15,7 +15,7 @@ from calm.maps import VectorMap
 from .models import Facts
 
 if TYPE_CHECKING:
-    from calm import LanguageModel, Reconstruction, Step, Waiting
+    from calm import Candidate, LanguageModel, Reconstruction, Step, Waiting
 
 SHOWN_CANDIDATES = 8
 _run_numbers = itertools.count(1)
@@ -31,15 +31,36 @@ def _round(numbers: np.ndarray, digits: int = 3) -> list[float]:
     return np.round(numbers.astype(float), digits).tolist()
 
 
+def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int]) -> dict[str, Any]:
+    """The commonest candidates of a step, with the chosen one among them, and how often each of the others was drawn.
+
+    The page reckons what a temperature makes of these counts (``CALM.temper``).
+    """
+    eos = lm.tokenizer.eos_token_id
+    told = [
+        {
+            "text": c.text + ("∎" if eos in c.token_ids else ""),
+            "count": c.count,
+            "chosen": list(c.token_ids) == list(chosen),
+        }
+        for c in sorted(candidates, key=lambda c: -c.count)
+    ]
+    shown = told[:SHOWN_CANDIDATES]
+    if not any(c["chosen"] for c in shown):
+        shown[-1:] = [c for c in told if c["chosen"]] or shown[-1:]
+    return {"candidates": shown, "others": [c["count"] for c in told if c not in shown]}
+
+
 class Run:
     """One run as the page sees it, growing step by step."""
 
-    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str):
+    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str, temperature: float):
         self.lm, self.map = lm, map_
         self.waiting: Waiting | None = None
         self.value: dict[str, Any] = {
             "run": next(_run_numbers),
             "prompt": prompt,
+            "temperature": temperature,
             "steps": [],
             "ended": False,
             "mark": "",
@@ -72,18 +93,6 @@ class Run:
 
     def _add_step(self, step: Step) -> None:
         eos = self.lm.tokenizer.eos_token_id
-        candidates = [
-            {
-                "text": c.text + ("∎" if eos in c.token_ids else ""),
-                "count": c.count,
-                "probability": round(c.probability, 5),
-                "chosen": c.token_ids == step.token_ids,
-            }
-            for c in step.candidates
-        ]
-        shown = candidates[:SHOWN_CANDIDATES]
-        if not any(c["chosen"] for c in shown):
-            shown[-1:] = [c for c in candidates if c["chosen"]]
         ended = eos in step.token_ids
         entry: dict[str, Any] = {
             "index": step.index,
@@ -91,9 +100,9 @@ class Run:
             "tokens": ["∎" if i == eos else self.lm.decode([i]) for i in step.token_ids],
             "draws": step.draws,
             "seconds": round(step.seconds, 4),
-            "candidates": shown,
-            "more": len(candidates) - len(shown),
+            "ids": step.token_ids,
             "end": ended,
+            **pool(self.lm, step.candidates, step.token_ids),
         }
         if step.vector is not None:
             entry |= _places(self.map, [step.vector])[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .brier import BrierLM, brier_lm
     from .errors import CalmError
-    from .generation import Candidate, Options, Step, Waiting, follow, generate
+    from .generation import Candidate, Options, Step, Waiting, draw_pool, follow, generate
     from .loading import LanguageModel, bundled, load, save
     from .reconstruction import Chunk, Reconstruction, reconstruct
     from .temperature import temper
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "brier": ["BrierLM", "brier_lm"],
     "errors": ["CalmError"],
-    "generation": ["Candidate", "Options", "Step", "Waiting", "follow", "generate"],
+    "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "follow", "generate"],
     "loading": ["LanguageModel", "bundled", "load", "save"],
     "reconstruction": ["Chunk", "Reconstruction", "reconstruct"],
     "temperature": ["temper"],
@@ -38,6 +38,7 @@ __all__ = [
     "Waiting",
     "brier_lm",
     "bundled",
+    "draw_pool",
     "follow",
     "generate",
     "load",

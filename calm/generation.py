@@ -5,11 +5,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from .engine import Writing
 from .errors import CalmError
 from .loading import LanguageModel
-from .sampling import SAMPLERS, ChunkSampler, TokenSampler
+from .sampling import SAMPLERS, Choice, ChunkSampler, TokenSampler, choose_chunk
 from .temperature import MAXIMUM, check_temperature
 
 ALIGNMENTS = ("front", "end", "condition")
@@ -121,6 +122,27 @@ def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step |
     return _steps(lm, Writing(ids, steps, sampler), leftover)
 
 
+@torch.inference_mode()
+def draw_pool(
+    lm: LanguageModel, prompt: str, chunks: Sequence[Sequence[int]] = (), pool_size: int = 200, seed: int = 0
+) -> list[Candidate]:
+    """``pool_size`` draws of what may follow a prompt and ``chunks`` of K token ids behind it, commonest first.
+
+    The probability of a candidate is its share of the draws. Raises CalmError for a token-by-token model, for numbers
+    outside the ranges of ``generate``, and for chunks of another length or with ids that the model does not know.
+    """
+    _check_whole("pool_size", pool_size, 1, 10_000)
+    _check_whole("seed", seed, 0, 2**63 - 1)
+    model, drawer, k = lm.calm, lm.engine.drawer, lm.chunk_size
+    assert drawer  # a CALM has one
+    for chunk in chunks:
+        if len(chunk) != k or not all(isinstance(i, int) and 0 <= i < model.config.vocab_size for i in chunk):
+            raise CalmError(f"A chunk must be {k} token ids below {model.config.vocab_size:,}.")
+    ids = align(lm, lm.encode(prompt))[0] + [i for chunk in chunks for i in chunk]
+    hidden = model(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
+    return _candidates(lm, choose_chunk(drawer, hidden, ChunkSampler(1.0, pool_size, "pooled", seed, lm.device)))
+
+
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
     """Token ids -> (context of whole chunks, leftover tokens with which the first generated chunk must begin)."""
     k = lm.chunk_size
@@ -164,6 +186,10 @@ class _Text:
         return added
 
 
+def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
+    return [Candidate(list(chunk), lm.text_of(chunk), n, p) for chunk, n, p in choice.candidates]
+
+
 def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Generator[Step | Waiting, None, None]:
     text, eos, index = _Text(lm), lm.tokenizer.eos_token_id, 0
     text.add(leftover)
@@ -176,6 +202,5 @@ def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Generato
         added = ids if index else ids[len(leftover) :]
         ended = eos in ids
         shown = text.add(added[: added.index(eos)] if ended else added, ended)
-        candidates = [Candidate(list(chunk), lm.text_of(chunk), n, p) for chunk, n, p in choice.candidates]
-        yield Step(index, ids, shown, choice.vector, candidates, choice.draws, seconds)
+        yield Step(index, ids, shown, choice.vector, _candidates(lm, choice), choice.draws, seconds)
         index += 1

@@ -229,3 +229,31 @@ def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
     lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk
     with pytest.raises(CalmError, match="did not accept within 100 draws"):
         list(calm.generate(lm, "x", temperature=0.1, sampler="exact", max_new_tokens=4))
+
+
+def test_a_pool_holds_the_draws_of_the_pooled_sampler(tiny):
+    lm = tiny()
+    step = next(calm.generate(lm, "Once", 1.0, 4, pool_size=300, sampler="pooled", seed=1))
+    pool = calm.draw_pool(lm, "Once", pool_size=300, seed=1)
+    assert pool == step.candidates and len(pool) > 1
+    assert sum(c.count for c in pool) == 300
+    assert [c.probability for c in pool] == pytest.approx([c.count / 300 for c in pool])
+
+
+def test_a_pool_is_drawn_behind_the_chunks_of_a_run(tiny):
+    lm = tiny()
+    ids = lm.encode("Once upon a time there was")[:4]
+    text = lm.decode(ids)
+    assert lm.encode(text) == ids
+    assert calm.draw_pool(lm, "", [ids], seed=1) == calm.draw_pool(lm, text, seed=1) != calm.draw_pool(lm, "", seed=1)
+
+
+@pytest.mark.parametrize("chunks", [[[1, 2]], [[1, 2, 3, 10_000]], [["a", "b", "c", "d"]]])
+def test_a_pool_behind_something_else_is_refused(tiny, chunks):
+    with pytest.raises(CalmError, match="4 token ids below"):
+        calm.draw_pool(tiny(), "Once", chunks)
+
+
+def test_a_token_by_token_model_has_no_pool(tiny_ar):
+    with pytest.raises(CalmError, match="no vectors"):
+        calm.draw_pool(tiny_ar, "Once")

@@ -83,6 +83,28 @@ window.CALM = window.CALM || {};
     };
   };
 
+  // log Gamma(x), x > 0: Stirling's series where it is exact to double precision, the recurrence below.
+  const logGamma = (x) => {
+    let shift = 0;
+    for (; x < 12; x++) shift -= Math.log(x);
+    const r = 1 / (x * x);
+    const series = (1 / 12 - r * (1 / 360 - r * (1 / 1260 - r * (1 / 1680 - r / 1188)))) / x;
+    return shift + (x - 0.5) * Math.log(x) - x + 0.5 * Math.log(2 * Math.PI) + series;
+  };
+
+  // The page's copy of calm.temper, so that a pool is weighted anew while a slider moves; a test compares them.
+  C.temper = (counts, temperature) => {
+    let s = 1 / temperature;
+    const highest = Math.max(...counts);
+    if (Math.floor(s) > highest) s = Math.max(1, highest + s - Math.floor(s));
+    const least = Math.max(1, Math.floor(s));
+    const logs = counts.map((k) => (k >= least ? logGamma(k + 1) - logGamma(k + 1 - s) : -Infinity));
+    const peak = Math.max(...logs);
+    const weights = logs.map((log) => Math.exp(log - peak));
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    return weights.map((weight) => weight / total);
+  };
+
   C.temperatureWords = (value) => {
     const t = Number(value);
     if (!(t > 0)) return "The temperature must be above 0.";

@@ -1,16 +1,71 @@
-// The text of a run, chunk by chunk, and the pool behind the selected chunk.
+// The text of a run, chunk by chunk, and the pool behind the selected chunk, weighted anew as a slider moves.
 window.CALM = window.CALM || {};
-CALM.mountRun = (element, props, watch) => {
+CALM.mountRun = (element, props, watch, server) => {
   const C = window.CALM;
   const text = element.querySelector(".calm-text");
   const detail = element.querySelector(".calm-detail");
+  const LOW = 0.1;
+  const HIGH = 2;
+  const opened = new Map(); // run:index -> a full pool, drawn on demand
+  let temperature = null; // of the slider, until the next run
+  let drawn = null; // what the detail shows: run, index, pool
 
-  const drawDetail = (value, index) => {
+  const weigh = (pool, rows, told) => {
+    const t = temperature ?? props.value.temperature;
+    const counts = [...pool.candidates.map((c) => c.count), ...pool.others];
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    const shares = C.temper(counts, t);
+    const most = Math.max(...shares, counts[0] / total);
+    rows.forEach(({ share, tempered, figure }, i) => {
+      share.style.width = `${((100 * counts[i]) / total / most).toFixed(2)}%`;
+      tempered.style.width = `${((100 * shares[i]) / most).toFixed(2)}%`;
+      figure.textContent = `${C.percent(counts[i] / total)} → ${C.percent(shares[i])}, drawn ${counts[i]}×`;
+    });
+    const rest = shares.slice(rows.length).reduce((sum, share) => sum + share, 0);
+    told.textContent = C.temperatureWords(t) + (pool.others.length ? `; ${pool.others.length} more chunks have ${C.percent(rest)}` : "");
+  };
+
+  const slider = (onmove) => {
+    const value = temperature ?? props.value.temperature;
+    const input = C.node("input", {
+      type: "range", min: LOW, max: HIGH, step: 0.01, value, class: "calm-range",
+      "aria-label": "temperature with which the pool is weighted",
+      oninput: () => {
+        temperature = Number(input.value);
+        onmove();
+      },
+    });
+    const ticks = C.node("div", { class: "calm-ticks", "aria-hidden": "true" });
+    // The published rule knows only these.
+    [[1, "1"], [1 / 2, "½"], [1 / 3, "⅓"], [1 / 4, ""], [1 / 5, ""], [1 / 6, ""]].forEach(([t, name]) =>
+      ticks.append(C.node("span", { style: `left:${(100 * (t - LOW)) / (HIGH - LOW)}%` }, name)),
+    );
+    return C.node("div", { class: "calm-weigh" }, C.node("span", {}, "weighted at T ="), C.node("div", {}, input, ticks));
+  };
+
+  const openPool = async (value, index, button) => {
+    const step = value.steps[index];
+    button.disabled = true;
+    button.textContent = "Drawing …";
+    const chunks = value.steps.slice(0, index).map((before) => before.ids);
+    const found = await server.open_pool({ prompt: value.prompt, chunks, chosen: step.ids });
+    if (found.error) button.replaceWith(C.node("span", { class: "calm-note calm-error", role: "alert" }, found.error));
+    else opened.set(`${value.run}:${index}`, found);
+    if (!found.error && drawn.run === value.run && drawn.index === index) drawDetail(value, index, true);
+  };
+
+  const drawDetail = (value, index, anew = false) => {
     const step = value.steps[index];
     if (!step) {
+      drawn = null;
       detail.replaceChildren(C.node("p", { class: "calm-note" }, "Point at a chunk to see what it was chosen from."));
       return;
     }
+    if (drawn && drawn.run === value.run && drawn.index === index && !anew) return;
+    if (!drawn || drawn.run !== value.run) temperature = null;
+    const full = opened.get(`${value.run}:${index}`);
+    const pool = full || step;
+    drawn = { run: value.run, index };
     const facts = C.node("dl", { class: "calm-facts" });
     const fact = (name, content) => facts.append(C.node("div", {}, C.node("dt", {}, name), C.node("dd", {}, content)));
     const tokens = C.node("span", {});
@@ -19,25 +74,29 @@ CALM.mountRun = (element, props, watch) => {
     fact("vectors drawn", String(step.draws));
     fact("time", `${(1000 * step.seconds).toFixed(0)} ms`);
     const bars = C.node("ul", { class: "calm-bars" });
-    const most = Math.max(...step.candidates.map((c) => c.probability), 1e-9);
-    for (const c of step.candidates) {
-      const fill = C.node("div", { class: "fill", style: `width:${((100 * c.probability) / most).toFixed(1)}%` });
-      bars.append(
-        C.node(
-          "li",
-          { class: c.chosen ? "chosen" : "" },
-          C.node("span", { class: "name", title: c.text }, `${c.chosen ? "▸ " : "  "}${C.visible(c.text)}`),
-          C.node("div", { class: "track" }, fill),
-          C.node("span", { class: "figure" }, `${C.percent(c.probability)}${c.count ? `, drawn ${c.count}×` : ""}`),
-        ),
-      );
-    }
-    if (step.more) bars.append(C.node("li", { class: "calm-note" }, `and ${step.more} more`));
+    const rows = pool.candidates.map((c) => {
+      const row = {
+        share: C.node("div", { class: "fill share" }),
+        tempered: C.node("div", { class: "fill" }),
+        figure: C.node("span", { class: "figure" }),
+      };
+      const name = C.node("span", { class: "name", title: c.text }, `${c.chosen ? "▸ " : "  "}${C.visible(c.text)}`);
+      const track = C.node("div", { class: "track" }, row.share, row.tempered);
+      bars.append(C.node("li", { class: c.chosen ? "chosen" : "" }, name, track, row.figure));
+      return row;
+    });
+    const told = C.node("p", { class: "calm-note", role: "status" });
+    const button = C.node("button", { type: "button", class: "calm-small", onclick: () => openPool(value, index, button) },
+      "Draw 200 here");
+    const title = full ? "200 fresh draws" : "the pool";
     detail.replaceChildren(
-      C.node("h3", {}, `Step ${index + 1}: the pool, after temperature`),
+      C.node("h3", {}, `Step ${index + 1}: ${title}, as drawn and after temperature`),
       facts,
+      C.node("div", { class: "calm-row" }, slider(() => weigh(pool, rows, told)), full ? null : button),
+      told,
       bars,
     );
+    weigh(pool, rows, told);
   };
 
   const draw = () => {
