@@ -20,7 +20,7 @@ def main() -> None:
     for step in calm.generate(lm, PROMPT, **SETTINGS):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
-    value = {**run.value, "run": "example", "mark": mark}
+    value = {**run.value, "run": "example", "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
     view = {"view": render.reconstruction(lm, found), "summary": render.reconstruction_summary(found, 0)}
     for name, shown in (("example", value), ("reconstruction", view)):

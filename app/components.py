@@ -42,7 +42,7 @@ class _Component(gr.HTML):
             value=value,
             html_template=self.template,
             js_on_load=f"""
-const mount = () => CALM.whenReady({names!r}, () => CALM.{self.mount}(element, props, watch, server));
+const mount = () => CALM.whenReady({names!r}, () => CALM.{self.mount}(element, props, watch, server, trigger));
 const wait = () => (window.CALM && CALM.whenReady ? mount() : setTimeout(wait, 40));
 wait();
 """,
@@ -63,11 +63,13 @@ wait();
 class RunText(_Component):
     """The text of a run as chunks, and the pool of the selected one. Value: ``render.Run.value``.
 
-    Its server function ``open_pool`` draws a full pool at a step.
+    Its server function ``open_pool`` draws a full pool at a step; its event ``submit`` tells that the visitor leaves
+    the run at a step, with another candidate (``render.Run.leave``).
     """
 
     template = """
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
+<nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 <section class="calm-detail" aria-label="the pool of the selected chunk"></section>
 """
     mount = "mountRun"

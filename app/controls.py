@@ -58,24 +58,18 @@ def idle() -> tuple[Any, Any]:
     return gr.update(visible=True), gr.update(visible=False)
 
 
-def runs(
-    run: Callable, inputs: list, outputs: list, go: gr.Button, stop: gr.Button, status: gr.HTML, *enter: gr.Textbox
-) -> None:
-    """Lets ``go``, or Enter in a text box, start a streaming run with the resident models, and ``stop`` cancel it."""
-    started = gr.on(
-        [go.click, *(box.submit for box in enter)],
-        run,
-        inputs,
-        outputs,
-        concurrency_id="model",
-        concurrency_limit=VISITORS,
-        **PRIVATE,
-    )
+def runs(starts: list[tuple[list, Callable, list]], outputs: list, go: gr.Button, stop: gr.Button, status: gr.HTML):
+    """Wires streaming runs with the resident models: each of ``starts`` is triggers, function and inputs; ``stop``
+    cancels whichever runs."""
+    started = [
+        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **PRIVATE)
+        for triggers, run, inputs in starts
+    ]
     stop.click(
         lambda: (*idle(), render.note("Stopped; what was written stays.")),
         None,
         [go, stop, status],
-        cancels=[started],
+        cancels=started,
         queue=False,
         **PRIVATE,
     )

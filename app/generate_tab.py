@@ -20,19 +20,28 @@ def example() -> dict[str, Any]:
     return json.loads((ASSETS / "example.json").read_text(encoding="utf-8"))
 
 
-def stream(model: Resident, prompt, temperature, length, seed, sampler, pool_size) -> Iterator[render.Run]:
-    """The run after each step, or change of its place in the queue. Raises CalmError for bad input before the first."""
+def stream(
+    model: Resident, prompt, temperature, length, seed, sampler, pool_size, branch: dict[str, Any] | None = None
+) -> Iterator[render.Run]:
+    """The run after each step, or change of its place in the queue; a ``branch`` leaves another run at a step of it.
+
+    Raises CalmError for bad input before the first.
+    """
     prompt = check_prompt(prompt)
+    run = render.Run(model.lm, model.map, prompt, temperature)
+    begun = run.leave(branch) if branch else []
     options = calm.Options(
         temperature=temperature,
         max_new_tokens=check_length(length),
         pool_size=whole(pool_size, "Pool size"),
         sampler=sampler,
         seed=whole(seed, "Seed"),
+        begun=begun,
     )
     events = calm.follow(model.lm, prompt, options)
-    run = render.Run(model.lm, model.map, prompt, options.temperature)
-    for event in computed(events):
+    if branch:
+        yield run
+    for event in computed(events) if not run.value["ended"] else ():
         run.add(event)
         yield run
 
@@ -96,25 +105,40 @@ def build(plot: VectorMapPlot) -> None:
         pool_size = gr.Slider(
             8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
         )
-    status = gr.HTML(render.note(example()["mark"]), elem_id="status")
+    status = gr.HTML(example()["told"], elem_id="status")
     text = RunText(value=example(), elem_id="run", server_functions=[open_pool])
 
-    def run(prompt, temperature, length, seed, sampler, pool_size):
+    def show(branch, prompt, temperature, length, seed, sampler, pool_size):
         doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"
         yield gr.skip(), gr.skip(), render.note(doing), *busy()
         found: render.Run | None = None
         try:
-            for found in paced(stream(resident(), prompt, temperature, length, seed, sampler, pool_size)):
+            events = stream(resident(), prompt, temperature, length, seed, sampler, pool_size, branch)
+            for found in paced(events):
                 yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()
         except calm.CalmError as error:
             kept = gr.skip() if found is None else found.value
             yield kept, kept, render.error(error), *idle()
             return
         assert found is not None  # a length of at least one token means at least one step
-        yield found.value, found.value, found.summary(), *idle()
+        told = found.summary()
+        value = {**found.value, "told": told}
+        yield value, value, told, *idle()
 
-    inputs = [prompt, temperature, length, seed, sampler, pool_size]
-    runs(run, inputs, [text, plot, status, go, stop], go, stop, status, prompt)
+    def run(prompt, temperature, length, seed, sampler, pool_size):
+        yield from show(None, prompt, temperature, length, seed, sampler, pool_size)
+
+    def retell(event: gr.EventData):
+        return event._data["told"]  # by run.js, when the visitor goes back to another branch
+
+    def steer(temperature, length, seed, sampler, pool_size, event: gr.EventData):
+        branch = event._data  # from run.js
+        yield from show(branch, branch["prompt"], temperature, length, seed, sampler, pool_size)
+
+    settings = [temperature, length, seed, sampler, pool_size]
+    starts = [([go.click, prompt.submit], run, [prompt, *settings]), ([text.submit], steer, settings)]
+    runs(starts, [text, plot, status, go, stop], go, stop, status)
+    text.select(retell, None, status, queue=False, **PRIVATE)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)
     temperature.change(
         None,

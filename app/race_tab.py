@@ -144,4 +144,5 @@ def build() -> None:
         assert found is not None  # each racer has at least one turn
         yield found.value(), found.summary(), *idle()
 
-    runs(run, [prompt, temperature, length, seed], [view, status, go, stop], go, stop, status, prompt)
+    starts = [([go.click, prompt.submit], run, [prompt, temperature, length, seed])]
+    runs(starts, [view, status, go, stop], go, stop, status)

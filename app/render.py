@@ -41,6 +41,7 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
         {
             "text": c.text + ("∎" if eos in c.token_ids else ""),
             "count": c.count,
+            "ids": list(c.token_ids),
             "chosen": list(c.token_ids) == list(chosen),
         }
         for c in sorted(candidates, key=lambda c: -c.count)
@@ -63,25 +64,64 @@ class Run:
             "temperature": temperature,
             "steps": [],
             "ended": False,
-            "mark": "",
+            "parent": None,
+            "told": "",
             "prompt_chunks": self._prompt_chunks(prompt),
         }
 
     def _prompt_chunks(self, prompt: str) -> list[dict[str, Any]]:
         """The latent of each chunk of the prompt, aligned as generation aligns it."""
-        import torch
-
         from calm.generation import align
 
         ids, _ = align(self.lm, self.lm.encode(prompt))
         k = self.lm.chunk_size
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
+        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, self._encoded(chunks))]
+
+    def _encoded(self, chunks: list[list[int]]) -> list[dict[str, list[float]]]:
+        """Where the posterior means of chunks lie on the map."""
+        import torch
+
         if not chunks:
             return []
         with torch.no_grad():
             mean = self.lm.calm.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
-        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, _places(self.map, list(mean)))]
+        return _places(self.map, list(mean))
+
+    def leave(self, branch: dict[str, Any]) -> list[list[int]]:
+        """Begins as another run did, up to a step at which another candidate of its pool is taken.
+
+        ``branch`` comes from the page: ``run``, ``steps`` (up to and with the one that is left) and ``choice``, a
+        candidate of its ``pool``. Returns the ids of all chunks so far. Raises CalmError if these do not fit together.
+        """
+        try:
+            *kept, left = branch["steps"]
+            opened = branch["pool"]
+            ids = list(opened["candidates"][branch["choice"]]["ids"])
+            candidates = [{**c, "chosen": i == branch["choice"]} for i, c in enumerate(opened["candidates"])]
+            self.value["parent"] = {"run": branch["run"], "index": left["index"]}
+            begun = [*(step["ids"] for step in kept), ids]
+            if len(ids) != self.lm.chunk_size or len(begun) > self.lm.context:
+                raise ValueError
+            entry = self._entry(left["index"], ids) | {"candidates": candidates, "others": opened["others"]}
+            entry |= {"draws": sum(c["count"] for c in candidates) + sum(opened["others"]), "by_hand": True}
+            self.value |= {"steps": [*kept, entry | self._encoded([ids])[0]], "ended": entry["end"]}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise calm.CalmError("A text can only go on from a step of its own.") from error
+        return begun
+
+    def _entry(self, index: int, ids: list[int]) -> dict[str, Any]:
+        """What the page shows of a chunk wherever it comes from."""
+        eos = self.lm.tokenizer.eos_token_id
+        return {
+            "index": index,
+            "text": self.lm.decode(ids[: ids.index(eos)] if eos in ids else ids),
+            "tokens": ["∎" if i == eos else self.lm.decode([i]) for i in ids],
+            "seconds": 0.0,
+            "ids": ids,
+            "end": eos in ids,
+        }
 
     def add(self, event: Step | Waiting) -> None:
         """Takes the next step, or the news that the run has to wait for one."""
@@ -92,22 +132,17 @@ class Run:
             self._add_step(event)
 
     def _add_step(self, step: Step) -> None:
-        eos = self.lm.tokenizer.eos_token_id
-        ended = eos in step.token_ids
-        entry: dict[str, Any] = {
-            "index": step.index,
-            "text": step.text,
-            "tokens": ["∎" if i == eos else self.lm.decode([i]) for i in step.token_ids],
+        steps = self.value["steps"]
+        entry = self._entry(len(steps), step.token_ids) | {
+            "text": step.text,  # without the bytes that wait for the rest of a character
             "draws": step.draws,
             "seconds": round(step.seconds, 4),
-            "ids": step.token_ids,
-            "end": ended,
             **pool(self.lm, step.candidates, step.token_ids),
         }
         if step.vector is not None:
             entry |= _places(self.map, [step.vector])[0]
         # A fresh list, because what was already yielded must not change under Gradio's comparison of values.
-        self.value = {**self.value, "steps": [*self.value["steps"], entry], "ended": ended}
+        self.value = {**self.value, "steps": [*steps, entry], "ended": entry["end"]}
 
     def summary(self, running: bool = False) -> str:
         """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""

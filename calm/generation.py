@@ -65,6 +65,8 @@ class Options:
     sampler: str = "auto"
     seed: int = 0
     alignment: str = "front"
+    begun: Sequence[Sequence[int]] = ()
+    """Chunks of K token ids that the text already has behind its prompt."""
 
 
 def generate(
@@ -76,6 +78,7 @@ def generate(
     sampler: str = "auto",
     seed: int = 0,
     alignment: str = "front",
+    begun: Sequence[Sequence[int]] = (),
 ) -> Generator[Step, None, None]:
     """Continues a prompt, one ``Step`` at a time, until end-of-text, ``max_new_tokens`` or the end of the context.
 
@@ -92,12 +95,13 @@ def generate(
     ``condition`` and -26.6 for ``end`` on ``story-k4``, see ``benchmarks/alignment``),
     ``end`` (padding tokens behind it, as the official code does) and ``condition`` (the first chunk is drawn from those
     draws that begin with the leftover tokens). Of a prompt longer than the context its end is kept.
-    ``max_new_tokens`` is rounded up to whole chunks.
+    ``max_new_tokens`` is rounded up to whole chunks. ``begun`` holds chunks of token ids behind the prompt, steps made
+    before, from which the text goes on.
 
     Raises CalmError for arguments outside these ranges, and, while iterating, if the exact sampler does not accept
     within 20,000 draws of one step.
     """
-    events = follow(lm, prompt, Options(temperature, max_new_tokens, pool_size, sampler, seed, alignment))
+    events = follow(lm, prompt, Options(temperature, max_new_tokens, pool_size, sampler, seed, alignment, begun))
     return (event for event in events if isinstance(event, Step))
 
 
@@ -112,6 +116,8 @@ def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step |
     if not isinstance(prompt, str):
         raise CalmError("The prompt must be text.")
     ids, leftover = align(lm, lm.encode(prompt), options.alignment)
+    if options.begun:
+        ids, leftover = ids + _joined(lm, options.begun), []
     steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context - 1)
     ids = ids[-(lm.context - steps) * lm.chunk_size :]
     sampler: ChunkSampler | TokenSampler = (
@@ -135,10 +141,7 @@ def draw_pool(
     _check_whole("seed", seed, 0, 2**63 - 1)
     model, drawer, k = lm.calm, lm.engine.drawer, lm.chunk_size
     assert drawer  # a CALM has one
-    for chunk in chunks:
-        if len(chunk) != k or not all(isinstance(i, int) and 0 <= i < model.config.vocab_size for i in chunk):
-            raise CalmError(f"A chunk must be {k} token ids below {model.config.vocab_size:,}.")
-    ids = align(lm, lm.encode(prompt))[0] + [i for chunk in chunks for i in chunk]
+    ids = align(lm, lm.encode(prompt))[0] + _joined(lm, chunks)
     hidden = model(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
     return _candidates(lm, choose_chunk(drawer, hidden, ChunkSampler(1.0, pool_size, "pooled", seed, lm.device)))
 
@@ -153,6 +156,15 @@ def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[
     if alignment == "end":
         return ids + [lm.fill_id] * (-len(ids) % k), []
     return [eos] * k + ids[:whole], ids[whole:]
+
+
+def _joined(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
+    """The ids of whole chunks, one after another. Raises CalmError for what the model cannot read."""
+    k, vocabulary = lm.chunk_size, lm.model.config.vocab_size
+    for chunk in chunks:
+        if len(chunk) != k or not all(isinstance(i, int) and 0 <= i < vocabulary for i in chunk):
+            raise CalmError(f"A chunk must be {k} token ids below {vocabulary:,}.")
+    return [i for chunk in chunks for i in chunk]
 
 
 def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:

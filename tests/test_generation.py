@@ -257,3 +257,14 @@ def test_a_pool_behind_something_else_is_refused(tiny, chunks):
 def test_a_token_by_token_model_has_no_pool(tiny_ar):
     with pytest.raises(CalmError, match="no vectors"):
         calm.draw_pool(tiny_ar, "Once")
+
+
+def test_a_text_goes_on_behind_chunks_that_it_has(tiny):
+    lm = tiny()
+    ids = lm.encode("Once upon a time there was")[:4]
+    behind = list(calm.generate(lm, "", 1.0, 16, seed=3, begun=[ids]))
+    assert [step.token_ids for step in behind] == [
+        step.token_ids for step in calm.generate(lm, lm.decode(ids), 1.0, 16, seed=3)
+    ]
+    with pytest.raises(CalmError, match="4 token ids below"):
+        calm.generate(lm, "", begun=[ids[:3]])

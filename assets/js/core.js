@@ -9,13 +9,25 @@ window.CALM = window.CALM || {};
     window.dispatchEvent(new CustomEvent("calm-select", { detail: C.selected }));
   };
 
-  C.onSelect = (element, callback) => {
+  const on = (name) => (element, callback) => {
     const listener = (event) => {
-      if (!element.isConnected) window.removeEventListener("calm-select", listener);
+      if (!element.isConnected) window.removeEventListener(name, listener);
       else callback(event.detail);
     };
-    window.addEventListener("calm-select", listener);
+    window.addEventListener(name, listener);
   };
+  C.onSelect = on("calm-select");
+
+  // The runs of this visit, so that one can go back to a branch that was left. All views show the same run.
+  const REMEMBERED = 40;
+  C.runs = new Map();
+  C.remember = (value) => {
+    C.runs.delete(value.run);
+    C.runs.set(value.run, value);
+    if (C.runs.size > REMEMBERED) C.runs.delete(C.runs.keys().next().value);
+  };
+  C.show = (run) => window.dispatchEvent(new CustomEvent("calm-show", { detail: C.runs.get(run) }));
+  C.onShow = on("calm-show");
 
   C.node = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);

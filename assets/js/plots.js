@@ -113,6 +113,10 @@ window.CALM = window.CALM || {};
     );
     watch("value", draw);
     C.onSelect(element, draw);
+    C.onShow(element, (value) => {
+      props.value = value;
+      draw();
+    });
     C.onTheme(element, draw);
     C.whenShown(target, () => (drawn ? Plotly.Plots.resize(target) : draw()));
     fetch(target.dataset.base)

@@ -1,9 +1,10 @@
 // The text of a run, chunk by chunk, and the pool behind the selected chunk, weighted anew as a slider moves.
 window.CALM = window.CALM || {};
-CALM.mountRun = (element, props, watch, server) => {
+CALM.mountRun = (element, props, watch, server, trigger) => {
   const C = window.CALM;
   const text = element.querySelector(".calm-text");
   const detail = element.querySelector(".calm-detail");
+  const tree = element.querySelector(".calm-tree");
   const LOW = 0.1;
   const HIGH = 2;
   const opened = new Map(); // run:index -> a full pool, drawn on demand
@@ -54,6 +55,46 @@ CALM.mountRun = (element, props, watch, server) => {
     if (!found.error && drawn.run === value.run && drawn.index === index) drawDetail(value, index, true);
   };
 
+  const leave = (value, index, pool, candidate) => {
+    C.remember(value);
+    const { candidates, others } = pool;
+    trigger("submit", {
+      prompt: value.prompt, run: value.run, steps: value.steps.slice(0, index + 1), pool: { candidates, others },
+      choice: candidates.indexOf(candidate),
+    });
+  };
+
+  const goTo = (value) => {
+    C.show(value.run);
+    trigger("select", { told: value.told });
+  };
+
+  // The runs that left one another, each below the one that it left.
+  const drawTree = (value) => {
+    const parent = (found) => found.parent && C.runs.get(found.parent.run);
+    let root = value;
+    while (parent(root)) root = parent(root);
+    const rows = [];
+    const grow = (found, depth) => {
+      rows.push([found, depth]);
+      for (const other of C.runs.values()) if (other.parent && other.parent.run === found.run) grow(other, depth + 1);
+    };
+    grow(root, 0);
+    const list = C.node("ul", {});
+    for (const [found, depth] of rows) {
+      const left = found.parent && found.steps[found.parent.index];
+      const name = left ? `step ${found.parent.index + 1}: “${C.visible(left.text)}”` : "first text";
+      const here = found.run === value.run;
+      list.append(
+        C.node("li", { style: `margin-left:${depth * 1.2}rem` },
+          C.node("button", { type: "button", class: "calm-small", "aria-current": here ? "true" : null, onclick: () => goTo(found) },
+            `${depth ? "↳ " : ""}${name}`)),
+      );
+    }
+    tree.hidden = rows.length < 2;
+    tree.replaceChildren(C.node("h3", {}, "Branches"), list);
+  };
+
   const drawDetail = (value, index, anew = false) => {
     const step = value.steps[index];
     if (!step) {
@@ -72,7 +113,8 @@ CALM.mountRun = (element, props, watch, server) => {
     step.tokens.forEach((token) => tokens.append(C.node("span", { class: "calm-token" }, C.visible(token))));
     fact(step.tokens.length === 1 ? "token" : "tokens", tokens);
     fact("vectors drawn", String(step.draws));
-    fact("time", `${(1000 * step.seconds).toFixed(0)} ms`);
+    if (step.by_hand) fact("chosen", "by hand");
+    else fact("time", `${(1000 * step.seconds).toFixed(0)} ms`);
     const bars = C.node("ul", { class: "calm-bars" });
     const rows = pool.candidates.map((c) => {
       const row = {
@@ -80,7 +122,10 @@ CALM.mountRun = (element, props, watch, server) => {
         tempered: C.node("div", { class: "fill" }),
         figure: C.node("span", { class: "figure" }),
       };
-      const name = C.node("span", { class: "name", title: c.text }, `${c.chosen ? "▸ " : "  "}${C.visible(c.text)}`);
+      const name = c.chosen
+        ? C.node("span", { class: "name" }, `▸ ${C.visible(c.text)}`)
+        : C.node("button", { class: "name", type: "button", title: `Go on from here with “${C.visible(c.text)}”`,
+            onclick: () => leave(value, index, pool, c) }, `↳ ${C.visible(c.text)}`);
       const track = C.node("div", { class: "track" }, row.share, row.tempered);
       bars.append(C.node("li", { class: c.chosen ? "chosen" : "" }, name, track, row.figure));
       return row;
@@ -102,7 +147,9 @@ CALM.mountRun = (element, props, watch, server) => {
   const draw = () => {
     const value = props.value;
     if (!value || !value.steps) return;
+    C.remember(value);
     C.drawText(text, value);
+    drawTree(value);
     const chosen = C.selected.run === value.run ? C.selected.index : value.steps.length - 1;
     C.markText(text, value, { run: value.run, index: chosen });
     drawDetail(value, chosen);
@@ -112,6 +159,10 @@ CALM.mountRun = (element, props, watch, server) => {
     if (!props.value || run !== props.value.run) return;
     C.markText(text, props.value, { run, index });
     drawDetail(props.value, index);
+  });
+  C.onShow(element, (value) => {
+    props.value = value;
+    draw();
   });
   draw();
 };

@@ -33,6 +33,43 @@ def test_the_summary_tells_steps_and_what_they_replace(model):
     assert f"would have taken <strong>{4 * steps}</strong> steps" in line
 
 
+BRANCH = {"length": 24, "seed": 0, "sampler": "auto", "pool_size": 100}
+
+
+def branch_of(value, index, choice):
+    step = value["steps"][index]
+    pool = {"candidates": step["candidates"], "others": step["others"]}
+    return {"run": value["run"], "steps": value["steps"][: index + 1], "pool": pool, "choice": choice}
+
+
+def test_a_branch_goes_on_from_another_candidate(model):
+    *_, first = generate_tab.stream(model, "Once upon a time", 1.3, 48, 0, "pooled", 100)
+    value = first.value
+    index = next(i for i, step in enumerate(value["steps"]) if i and len(step["candidates"]) > 1)
+    other = next(i for i, c in enumerate(value["steps"][index]["candidates"]) if not c["chosen"])
+    branch = branch_of(value, index, other)
+    *_, found = generate_tab.stream(model, "Once upon a time", 0.5, **BRANCH, branch=branch)
+    steps = found.value["steps"]
+    assert found.value["parent"] == {"run": value["run"], "index": index} and found.value["run"] != value["run"]
+    assert steps[:index] == value["steps"][:index]
+    taken = value["steps"][index]["candidates"][other]
+    assert steps[index]["ids"] == taken["ids"] and steps[index]["by_hand"] and len(steps[index]["plane"]) == 2
+    assert [c["chosen"] for c in steps[index]["candidates"]].index(True) == other
+    assert [step["index"] for step in steps] == list(range(len(steps)))
+    begun = [step["ids"] for step in steps[: index + 1]]
+    ended = steps[index]["end"]
+    told = [] if ended else calm.generate(model.lm, "Once upon a time", 0.5, 24, 100, begun=begun)
+    assert [step["ids"] for step in steps[index + 1 :]] == [step.token_ids for step in told]
+
+
+@pytest.mark.parametrize("change", [{"choice": 99}, {"steps": []}, {"pool": None}, {"steps": [{"index": 0}] * 2}])
+def test_a_branch_that_leaves_nothing_is_one_sentence(model, change):
+    *_, first = generate_tab.stream(model, "Once upon a time", 1.0, 8, 0, "auto", 100)
+    branch = {**branch_of(first.value, 1, 0), **change}
+    with pytest.raises(CalmError, match="only go on from a step of its own"):
+        next(generate_tab.stream(model, "Once upon a time", 0.5, **BRANCH, branch=branch))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -71,6 +108,6 @@ def test_the_example_of_the_first_screen_is_what_the_model_says_today():
     from app.build import PROMPT, SETTINGS
 
     value = generate_tab.example()
-    assert value["mark"].startswith("An example")
+    assert "An example" in value["told"]
     steps = list(calm.generate(calm.load("story-k4", device="cpu"), PROMPT, **SETTINGS))
     assert [step["text"] for step in value["steps"]][:5] == [step.text for step in steps][:5]
