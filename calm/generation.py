@@ -5,12 +5,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .engine import Writing
 from .errors import CalmError
 from .loading import LanguageModel
-from .sampling import SAMPLERS, Choice, ChunkSampler, TokenSampler, choose_chunk
+from .sampling import SAMPLERS, Choice, ChunkSampler, TokenSampler
 from .temperature import MAXIMUM, check_temperature
 
 ALIGNMENTS = ("front", "end", "condition")
@@ -128,7 +127,6 @@ def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step |
     return _steps(lm, Writing(ids, steps, sampler), leftover)
 
 
-@torch.inference_mode()
 def draw_pool(
     lm: LanguageModel, prompt: str, chunks: Sequence[Sequence[int]] = (), pool_size: int = 200, seed: int = 0
 ) -> list[Candidate]:
@@ -137,13 +135,8 @@ def draw_pool(
     The probability of a candidate is its share of the draws. Raises CalmError for a token-by-token model, for numbers
     outside the ranges of ``generate``, and for chunks of another length or with ids that the model does not know.
     """
-    _check_whole("pool_size", pool_size, 1, 10_000)
-    _check_whole("seed", seed, 0, 2**63 - 1)
-    model, drawer, k = lm.calm, lm.engine.drawer, lm.chunk_size
-    assert drawer  # a CALM has one
-    ids = align(lm, lm.encode(prompt))[0] + _joined(lm, chunks)
-    hidden = model(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
-    return _candidates(lm, choose_chunk(drawer, hidden, ChunkSampler(1.0, pool_size, "pooled", seed, lm.device)))
+    k = lm.calm.config.patch_size  # a token-by-token model has none
+    return next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, begun=chunks)).candidates
 
 
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
