@@ -32,6 +32,8 @@ def _named(sources: Any) -> Any:
 def record(run: Path) -> dict[str, Any] | None:
     """What a run folder says of its training: settings, steps, tokens, seconds, the same of the run that it began with
     and of its autoencoder's; None if it is not a run folder."""
+    if (run / "training.json").is_file():  # an exported model
+        return json.loads((run / "training.json").read_text())
     if not (run / "settings.json").is_file() or not (run / "log.jsonl").is_file():
         return None
     settings = json.loads((run / "settings.json").read_text())

@@ -36,6 +36,7 @@ class LoopSettings:
     beta2: float = 0.95
     gradient_clip: float = 1.0
     mixed_precision: str = "no"
+    """``no``, ``bf16``, ``fp16``, or ``auto``: bf16 where the machine multiplies it in hardware."""
     seed: int = 0
     log_every: int = 20
     validate_every: int = 1000
@@ -74,6 +75,14 @@ def learning_rate(settings: LoopSettings, step: int) -> float:
     return settings.learning_rate * warmup * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def _precision(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
 def run(task: Task) -> Path:
     """Trains until ``steps``, or until Ctrl-C or SIGTERM, after which the same call goes on where it stopped.
 
@@ -85,7 +94,7 @@ def run(task: Task) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     # A part of a model may rest for a share of the run, as the energy head does while the backbone learns alone.
     resting = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision, kwargs_handlers=[resting])
+    accelerator = Accelerator(mixed_precision=_precision(settings.mixed_precision), kwargs_handlers=[resting])
     set_seed(settings.seed)
     share, odd = divmod(settings.batch_size, settings.accumulate * accelerator.num_processes)
     if odd or not share:

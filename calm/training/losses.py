@@ -22,7 +22,9 @@ def energy_score(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
     strictly proper scoring rule for 0 < beta < 2, which is smallest in expectation where both distributions agree.
     """
     n = samples.shape[-2]
-    fidelity = distances(samples, targets, beta).mean((-1, -2))
-    diagonal = torch.eye(n, dtype=torch.bool, device=samples.device)
-    spread = distances(samples, samples, beta).masked_fill(diagonal, 0).sum((-1, -2)) / (n * (n - 1))
+    # A squared distance is the small difference of large numbers, so its products are never rounded to bfloat16.
+    with torch.autocast(samples.device.type, enabled=False):
+        fidelity = distances(samples, targets, beta).mean((-1, -2))
+        diagonal = torch.eye(n, dtype=torch.bool, device=samples.device)
+        spread = distances(samples, samples, beta).masked_fill(diagonal, 0).sum((-1, -2)) / (n * (n - 1))
     return 2 * fidelity - spread
