@@ -72,8 +72,8 @@ class Decoder(nn.Module):
         self.expand_layer = nn.Linear(config.hidden_size, config.patch_size * config.hidden_size)
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """latent [B, L] -> logits [B, K, V]."""
+    def states(self, latent: Tensor) -> Tensor:
+        """latent [B, L] -> the normalised state of each token, before the vocabulary [B, K, H]."""
         x = self.latent_to_hidden(latent.reshape(-1, latent.shape[-1]))
         half = len(self.decoder_layers) // 2
         for layer in self.decoder_layers[:half]:
@@ -81,8 +81,11 @@ class Decoder(nn.Module):
         x = self.expand_layer(x).view(-1, x.shape[-1])
         for layer in self.decoder_layers[half:]:
             x = layer(x)
-        logits = F.linear(self.norm(x), self.lm_head_weight)
-        return logits.view(*latent.shape[:-1], self.patch_size, -1)
+        return self.norm(x).view(*latent.shape[:-1], self.patch_size, -1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """latent [B, L] -> logits [B, K, V]."""
+        return F.linear(self.states(latent), self.lm_head_weight)
 
 
 class Autoencoder(PreTrainedModel):

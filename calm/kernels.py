@@ -181,11 +181,32 @@ def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
     return x + linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
 
 
-@_serial
-def likeliest(x, embedding):
-    """x [R, H], embedding [V, H] -> the index of the greatest product of each row [R]."""
-    logits = linear(x, embedding, embedding[0, :0], 0)
-    best = np.empty(x.shape[0], np.int64)
-    for r in range(x.shape[0]):
-        best[r] = logits[r].argmax()
+@_parallel
+def settle(bounds, x, embedding):
+    """bounds [R, V], never below the products of x [R, H] with the rows of embedding [V, H] -> the index of the
+    greatest product of each row [R]. Only those are computed whose bound does not rule them out."""
+    rows, words, block = bounds.shape[0], bounds.shape[1], 64
+    blocks = (words + block - 1) // block
+    best = np.empty(rows, np.int64)
+    for r in prange(rows):
+        highest = np.empty(blocks, np.float32)
+        for b in range(blocks):
+            top = bounds[r, b * block]
+            for v in range(b * block, min((b + 1) * block, words)):
+                top = max(top, bounds[r, v])
+            highest[b] = top
+        # The block with the greatest bound first: what is found there mostly rules out all others.
+        first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
+        for turn in range(blocks + 1):
+            b = first if turn == 0 else turn - 1
+            if highest[b] < product or (turn and b == first):
+                continue
+            for v in range(b * block, min((b + 1) * block, words)):
+                if bounds[r, v] >= product:
+                    total = np.float32(0)
+                    for i in range(x.shape[1]):
+                        total += x[r, i] * embedding[v, i]
+                    if total > product:
+                        found, product = v, total
+        best[r] = found
     return best

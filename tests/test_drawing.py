@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from calm.drawing import DRAWS, ROWS, CompiledDrawer, Drawer, make_drawer
+from calm.drawing import DRAWS, ROWS, CompiledDrawer, Drawer, Vocabulary, make_drawer
 
 
 @pytest.fixture
@@ -56,3 +56,17 @@ def test_kernels_read_the_models_own_memory(drawers):
     after = compiled.vectors(projected, noise)
     assert not torch.allclose(after, before)
     assert torch.allclose(after, modules.vectors(projected, noise), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_vocabulary_is_searched_to_the_likeliest_token(drawers):
+    generator = torch.Generator().manual_seed(0)
+    embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 40))
+    embedding *= torch.linspace(2, 0.01, 64)
+    states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
+    vocabulary = Vocabulary(embedding, drawers[1].kernels)
+    logits = states @ embedding.T
+    assert torch.equal(vocabulary.likeliest(states), logits.argmax(-1))
+    bounds = vocabulary._bounding(states) @ vocabulary.table.T
+    assert (bounds >= logits).all()
+    assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
