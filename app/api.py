@@ -9,11 +9,10 @@ import gradio as gr
 
 import calm
 
+from .evaluate_tab import SAMPLES, split_texts
 from .generate_tab import stream
-from .models import VISITORS, resident
+from .models import VISITORS, compute, resident
 from .reconstruct_tab import check_text
-
-MAX_EVALUATED = 20_000  # characters of one call
 
 
 def endpoints() -> None:
@@ -39,7 +38,7 @@ def endpoints() -> None:
             pool_size: Vectors drawn a step at most, 1 to 10,000.
         """
         with _plain_errors():
-            for run in stream(resident(), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
+            for (run,) in stream(resident(), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
                 yield {
                     "text": prompt + "".join(step["text"] for step in run.value["steps"]),
                     "steps": len(run.value["steps"]),
@@ -72,7 +71,7 @@ def endpoints() -> None:
             seed: A whole number; the same seed gives the same path.
         """
         with _plain_errors():
-            *_, run = stream(resident(), prompt, temperature, max_new_tokens, seed, "auto", 200)
+            *_, (run,) = stream(resident(), prompt, temperature, max_new_tokens, seed, "auto", 200)
         return [{key: step[key] for key in ("index", "text", "plane", "space")} for step in run.value["steps"]]
 
     def evaluate(text: str, seed: int = 0) -> dict[str, Any]:
@@ -83,9 +82,7 @@ def endpoints() -> None:
             seed: Seed of the model's draws.
         """
         with _plain_errors():
-            if len(text) > MAX_EVALUATED:
-                raise calm.CalmError(f"The text has {len(text):,} characters; up to {MAX_EVALUATED:,} are measured.")
-            found = calm.brier_lm(resident().lm, [part for part in text.split("\n\n") if part.strip()], seed, samples=4)
+            found = compute(calm.brier_lm, resident().lm, split_texts(text), seed, SAMPLES)
         return asdict(found)
 
     # The engine writes many texts together; what does not go through it runs two at a time.

@@ -1,4 +1,4 @@
-"""Makes what the page shows before the first click: ``python -m app.build`` writes two files in assets."""
+"""Makes what the page shows before the first click: ``python -m app.build`` writes three files in assets."""
 
 import json
 from typing import Any
@@ -11,19 +11,23 @@ from .components import ASSETS
 from .models import DEFAULT
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
+STORIES = 20  # held-out ones, of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
 
 
 def main() -> None:
     lm = calm.load(DEFAULT, device="cpu")
-    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT, SETTINGS["temperature"])
-    for step in calm.generate(lm, PROMPT, **SETTINGS):
+    options = calm.Options(**SETTINGS)
+    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT, options)
+    for step in calm.follow(lm, PROMPT, options):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
     value = {**run.value, "run": "example", "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
     view = {"view": render.reconstruction(lm, found), "summary": render.reconstruction_summary(found, 0)}
-    for name, shown in (("example", value), ("reconstruction", view)):
+    stories = "\n".join(calm.storyland.corpus(STORIES, calm.storyland.HELD_OUT + 2_000_000))
+    curve = [(noise, round(share, 5)) for noise, share in calm.robustness(lm, stories, reconstruct_tab.NOISES)]
+    for name, shown in (("example", value), ("reconstruction", view), ("robustness", curve)):
         (ASSETS / f"{name}.json").write_text(json.dumps(shown, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

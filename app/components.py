@@ -8,7 +8,8 @@ import plotly
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-SCRIPTS = [ASSETS / "js" / name for name in ("core.js", "run.js", "plots.js", "race.js")]
+NAMES = ("core", "page", "run", "plots", "latent", "map", "race")  # in the order in which they need one another
+SCRIPTS = [ASSETS / "js" / f"{name}.js" for name in NAMES]
 
 
 def _url(path: Path) -> str:
@@ -69,6 +70,8 @@ class RunText(_Component):
 
     template = """
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
+<div class="calm-actions" hidden></div>
+<div class="calm-samples" role="group" aria-label="samples of this prompt" hidden></div>
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 <section class="calm-detail" aria-label="the pool of the selected chunk"></section>
 """
@@ -83,16 +86,35 @@ class VectorMapPlot(_Component):
     """
 
     template = """
-<div class="calm-tools" role="group" aria-label="dimensions of the map">
+<div class="calm-tools" role="group" aria-label="what the map shows">
   <span>
     <button type="button" data-dimensions="2" aria-pressed="true">2-D</button
     ><button type="button" data-dimensions="3" aria-pressed="false">3-D</button>
   </span>
-  <span class="calm-note">Scroll to zoom, drag to move. Point at a step, on the map or in the text.</span>
+  <label>Layout <select class="calm-select" data-layout>
+    <option value="umap">UMAP</option><option value="principal">PCA</option>
+    <option value="own" disabled>own fit</option></select></label>
+  <label>Colour by <select class="calm-select" data-colour>
+    <option value="">one colour</option><option value="time">time</option>
+    <option value="distance">distance to the encoded vector</option>
+    <option value="frequency">chunk frequency</option></select></label>
+  <label><input type="checkbox" data-encoded> encoded path</label>
+  <label><input type="checkbox" data-others> earlier runs</label>
+  <button type="button" class="calm-small" data-cloud>Draw 200 here</button>
+</div>
+<div class="calm-tools" role="group" aria-label="walk along the path">
+  <button type="button" class="calm-small" data-play>▶ Play</button>
+  <input type="range" class="calm-range" min="1" value="1" step="1" aria-label="step of the run" data-step>
+  <span class="calm-note" data-told role="status"></span>
 </div>
 <div class="calm-plot map" data-base="BASE" role="img"
   aria-label="map of chunk vectors with the path of the run"></div>
 <div class="calm-strip"><p class="calm-text" aria-label="text of the run"></p></div>
+<div class="calm-actions">
+  <button type="button" class="calm-small" data-export="png">Export PNG</button>
+  <button type="button" class="calm-small" data-export="html">Export HTML</button>
+  <button type="button" class="calm-small" data-export="csv">Export CSV</button>
+</div>
 """
     mount = "mountMap"
     needs = ("CALM.select", "Plotly.react")
@@ -103,6 +125,14 @@ class VectorMapPlot(_Component):
         super().__init__(value, **props)
 
 
+class FitResult(_Component):
+    """Hands a fitted map to the map's plot; shows nothing itself. Value: ``render.fitted``."""
+
+    template = '<span class="calm-fit" hidden></span>'
+    mount = "mountFit"
+    needs = ("CALM.mountFit",)
+
+
 class ReconstructionView(_Component):
     """Chunks above their reconstructions, and the posterior of the selected one. Value: ``render.reconstruction``."""
 
@@ -111,9 +141,19 @@ class ReconstructionView(_Component):
 <section class="calm-detail">
   <h3></h3>
   <div class="calm-plot posterior" role="img" aria-label="posterior mean and standard deviation"></div>
+  <div class="calm-walk"></div>
 </section>
 """
     mount = "mountReconstruction"
+    needs = ("CALM.select", "Plotly.react")
+    scripts = PLOT_HEAD
+
+
+class CurveView(_Component):
+    """Restored tokens over noise. Value: ``reference`` and ``text``, each a list of (noise, share)."""
+
+    template = '<div class="calm-plot curve" role="img" aria-label="share of tokens restored over noise"></div>'
+    mount = "mountCurve"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
 

@@ -1,10 +1,12 @@
 """What the tabs share: checks of what a visitor gives, and a button pair that starts and stops a run."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.context import Context
 
 import calm
 
@@ -58,11 +60,18 @@ def idle() -> tuple[Any, Any]:
     return gr.update(visible=True), gr.update(visible=False)
 
 
-def runs(starts: list[tuple[list, Callable, list]], outputs: list, go: gr.Button, stop: gr.Button, status: gr.HTML):
+def runs(
+    starts: list[tuple[list, Callable, list]],
+    outputs: list,
+    go: gr.Button,
+    stop: gr.Button,
+    status: gr.HTML,
+    js: str | None = None,
+) -> None:
     """Wires streaming runs with the resident models: each of ``starts`` is triggers, function and inputs; ``stop``
-    cancels whichever runs."""
+    cancels whichever runs. ``js`` changes the inputs in the browser before they are sent."""
     started = [
-        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **PRIVATE)
+        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, js=js, **PRIVATE)
         for triggers, run, inputs in starts
     ]
     stop.click(
@@ -73,3 +82,20 @@ def runs(starts: list[tuple[list, Callable, list]], outputs: list, go: gr.Button
         queue=False,
         **PRIVATE,
     )
+
+
+def script(call: str, arguments: str = "...values") -> str:
+    """A handler in the browser that waits for the page's scripts."""
+    return f"""async ({arguments}) => {{
+  while (!(window.CALM && CALM.savedTab)) await new Promise((done) => setTimeout(done, 30));
+  return {call};
+}}"""
+
+
+def remembered(inputs: dict[str, Any]) -> None:
+    """Keeps inputs in the address of the page, each under its name, so that it survives a reload and can be shared."""
+    names, parts = json.dumps(list(inputs)), list(inputs.values())
+    gr.on([part.change for part in parts], None, parts, None, js=script(f"CALM.saveInputs({names}, values)"))
+    page = Context.root_block
+    assert page
+    page.load(None, parts, parts, js=script(f"CALM.restoreInputs({names}, values)"))

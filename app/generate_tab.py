@@ -1,8 +1,10 @@
 """Tab "Generate": text from a prompt, chunk by chunk, at a continuous temperature."""
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -11,8 +13,10 @@ import calm
 
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
-from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, runs, whole
+from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
 from .models import Resident, compute, computed, loading, resident
+
+MAX_SAMPLES = 4
 
 
 def example() -> dict[str, Any]:
@@ -21,29 +25,46 @@ def example() -> dict[str, Any]:
 
 
 def stream(
-    model: Resident, prompt, temperature, length, seed, sampler, pool_size, branch: dict[str, Any] | None = None
-) -> Iterator[render.Run]:
-    """The run after each step, or change of its place in the queue; a ``branch`` leaves another run at a step of it.
+    model: Resident, prompt, temperature, length, seed, sampler, pool_size, count=1, branch: dict | None = None
+) -> Iterator[list[render.Run]]:
+    """Runs of one prompt, with seeds that follow one another, written side by side; all of them after each step of any,
+    or change of a place in the queue. A ``branch`` leaves another run at a step of it.
 
     Raises CalmError for bad input before the first.
     """
     prompt = check_prompt(prompt)
-    run = render.Run(model.lm, model.map, prompt, temperature)
-    begun = run.leave(branch) if branch else []
     options = calm.Options(
         temperature=temperature,
         max_new_tokens=check_length(length),
         pool_size=whole(pool_size, "Pool size"),
         sampler=sampler,
         seed=whole(seed, "Seed"),
-        begun=begun,
     )
-    events = calm.follow(model.lm, prompt, options)
+    each = [replace(options, seed=options.seed + i) for i in range(whole(count, "Samples"))]
+    found = [render.Run(model.lm, model.map, prompt, one) for one in each]
+    begun = found[0].leave(branch) if branch else []
+    events = [calm.follow(model.lm, prompt, replace(one, begun=begun)) for one in each]
     if branch:
-        yield run
-    for event in computed(events) if not run.value["ended"] else ():
-        run.add(event)
-        yield run
+        yield found
+    for turn in computed(_together(events)) if not found[0].value["ended"] else ():
+        for run, event in zip(found, turn):
+            if event is not None:
+                run.add(event)
+        yield found
+
+
+def _together(several: list[Generator]) -> Generator[tuple, None, None]:
+    """The next event of each, None for those that have ended."""
+    try:
+        yield from itertools.zip_longest(*several)
+    finally:
+        for events in several:
+            events.close()
+
+
+def _shown(found: list[render.Run]) -> dict[str, Any]:
+    """The value of the first run with those of the others as its ``samples``."""
+    return {**found[0].value, "samples": [run.value for run in found[1:]]}
 
 
 def open_pool(place: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +114,10 @@ def build(plot: VectorMapPlot) -> None:
         )  # fmt: skip
         seed = gr.Number(0, label="Seed", info="Same seed, same text.", precision=0, elem_id="seed", scale=2)
         dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
+        count = gr.Slider(
+            1, MAX_SAMPLES, value=1, step=1, label="Samples", info="Side by side.", scale=3,
+            elem_id="samples",
+        )  # fmt: skip
         go = gr.Button("Generate", variant="primary", size="md", elem_id="generate", scale=2, min_width=160)
         stop = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", scale=2, min_width=160)
     with gr.Accordion("Advanced", open=False):
@@ -108,35 +133,40 @@ def build(plot: VectorMapPlot) -> None:
     status = gr.HTML(example()["told"], elem_id="status")
     text = RunText(value=example(), elem_id="run", server_functions=[open_pool])
 
-    def show(branch, prompt, temperature, length, seed, sampler, pool_size):
+    def show(events):
+        """Shows what each step brings; ``events`` is called once the model is there."""
         doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"
         yield gr.skip(), gr.skip(), render.note(doing), *busy()
-        found: render.Run | None = None
+        found: list[render.Run] = []
         try:
-            events = stream(resident(), prompt, temperature, length, seed, sampler, pool_size, branch)
-            for found in paced(events):
-                yield found.value, found.value, found.summary(running=True), gr.skip(), gr.skip()
+            for found in paced(events()):
+                yield _shown(found), _shown(found), render.summary(found, running=True), gr.skip(), gr.skip()
         except calm.CalmError as error:
-            kept = gr.skip() if found is None else found.value
+            kept = _shown(found) if found else gr.skip()
             yield kept, kept, render.error(error), *idle()
             return
-        assert found is not None  # a length of at least one token means at least one step
-        told = found.summary()
-        value = {**found.value, "told": told}
+        assert found  # a length of at least one token means at least one step
+        told = render.summary(found)
+        value = {**_shown(found), "told": told}
         yield value, value, told, *idle()
 
-    def run(prompt, temperature, length, seed, sampler, pool_size):
-        yield from show(None, prompt, temperature, length, seed, sampler, pool_size)
+    def run(*inputs):
+        yield from show(lambda: stream(resident(), *inputs))
 
     def retell(event: gr.EventData):
         return event._data["told"]  # by run.js, when the visitor goes back to another branch
 
     def steer(temperature, length, seed, sampler, pool_size, event: gr.EventData):
-        branch = event._data  # from run.js
-        yield from show(branch, branch["prompt"], temperature, length, seed, sampler, pool_size)
+        branch, settings = event._data, (temperature, length, seed, sampler, pool_size)  # the branch is from run.js
+        yield from show(lambda: stream(resident(), branch["prompt"], *settings, branch=branch))
 
     settings = [temperature, length, seed, sampler, pool_size]
-    starts = [([go.click, prompt.submit], run, [prompt, *settings]), ([text.submit], steer, settings)]
+    remembered({"prompt": prompt, "t": temperature, "length": length, "seed": seed, "sampler": sampler,
+                "pool": pool_size, "samples": count})  # fmt: skip
+    starts: list[tuple[list, Callable, list]] = [
+        ([go.click, prompt.submit], run, [prompt, *settings, count]),
+        ([text.submit], steer, settings),
+    ]
     runs(starts, [text, plot, status, go, stop], go, stop, status)
     text.select(retell, None, status, queue=False, **PRIVATE)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)

@@ -57,6 +57,12 @@ def facts() -> Facts:
     return Facts(DEFAULT, index["metadata"]["total_parameters"], config["patch_size"], config["latent_size"])
 
 
+def bundled() -> list[str]:
+    """Names of the models that come with the page, without what it takes to load one; the default one first."""
+    names = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+    return sorted(names, key=lambda name: name != DEFAULT)
+
+
 def _load(name: str) -> LanguageModel:
     lm = calm.load(name)
     for _ in calm.generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):

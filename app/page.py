@@ -1,12 +1,14 @@
-"""The page: header and three tabs over one resident model."""
+"""The page: header and tabs over one resident model."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
-from . import api, generate_tab, reconstruct_tab, render, vectors_tab
+from . import api, evaluate_tab, generate_tab, race_tab, reconstruct_tab, render, vectors_tab
 from .components import ASSETS, VectorMapPlot, serve_files
+from .controls import PRIVATE, script
 from .models import MAP, facts, resident
 
 
@@ -34,20 +36,26 @@ def build() -> gr.Blocks:
     """The Gradio app on the bundled model, which need not be loaded yet."""
     serve_files()
     model = facts()
+    parts: dict[str, tuple[str, Callable[[], None]]] = {
+        "generate": ("Generate", lambda: generate_tab.build(plot)),
+        "reconstruct": ("Reconstruct", lambda: reconstruct_tab.build(model)),
+        "vectors": ("Vector space", lambda: vectors_tab.build(plot)),
+        "race": ("Race", race_tab.build),
+        "evaluate": ("Evaluate", evaluate_tab.build),
+    }
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
         header = gr.HTML(render.header(model), elem_id="header")
-        plot = VectorMapPlot(MAP, generate_tab.example(), elem_id="map", render=False)
-        with gr.Tabs():
-            with gr.Tab("Generate", id="generate"):
-                generate_tab.build(plot)
-            with gr.Tab("Reconstruct", id="reconstruct"):
-                reconstruct_tab.build(model)
-            with gr.Tab("Vector space", id="vectors"):
-                vectors_tab.build(plot)
-        api.endpoints()
-        page.load(
-            lambda: render.header(model, resident().lm), None, header, show_progress="hidden", api_visibility="private"
+        plot = VectorMapPlot(
+            MAP, generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
         )
+        with gr.Tabs() as tabs:
+            for name, (title, draw) in parts.items():
+                with gr.Tab(title, id=name) as tab:
+                    draw()
+                tab.select(None, js=script(f"CALM.saveTab({name!r})", ""))
+        api.endpoints()
+        page.load(lambda: render.header(model, resident().lm), None, header, **PRIVATE)
+        page.load(None, None, tabs, js=script('({ __type__: "update", selected: CALM.savedTab() })'))
     return page.queue(max_size=64)
 
 

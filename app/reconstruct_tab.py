@@ -1,18 +1,23 @@
 """Tab "Reconstruct": what the autoencoder makes of any text, and how much disturbance the code survives."""
 
 import json
+from functools import cache
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 import calm
 
 from . import render
-from .components import ASSETS, ReconstructionView
-from .controls import PRIVATE, whole
-from .models import Facts, resident
+from .components import ASSETS, CurveView, ReconstructionView
+from .controls import PRIVATE, busy, idle, remembered, runs, whole
+from .models import Facts, computed, resident
 
 MAX_TEXT = 4000  # characters
+NOISES = [round(0.1 * i, 1) for i in range(31)]  # of the robustness curve
+REACH, PLACES = 4.0, 41  # of a walk along a principal direction: standard deviations to either side, places on it
+DIRECTIONS, NEIGHBOURS = 8, 5  # principal directions offered, training chunks named
 SAMPLE = 'Mia lost her lantern in 1987 - "Où est-elle?" she asked. print(f"{x:.3f}") 🙂'
 
 
@@ -21,11 +26,39 @@ def example() -> dict[str, Any]:
     return json.loads((ASSETS / "reconstruction.json").read_text(encoding="utf-8"))
 
 
+@cache
+def reference() -> list[tuple[float, float]]:
+    """The curve of held-out stories, made by ``python -m app.build``."""
+    return json.loads((ASSETS / "robustness.json").read_text(encoding="utf-8"))
+
+
 def check_text(text: str | None) -> str:
     text = text or ""
     if len(text) > MAX_TEXT:
         raise calm.CalmError(f"The text has {len(text):,} characters; the page takes up to {MAX_TEXT:,}.")
     return text
+
+
+def explore(place: dict[str, Any]) -> dict[str, Any]:
+    """A walk through latent space, decoded at each place, with the nearest training chunks there.
+
+    ``place`` comes from the page: ``mean`` of a chunk and either ``direction``, the number of a principal direction, or
+    ``other``, the mean of the chunk to go to. What is wrong, as one sentence, is the answer's ``error``.
+    """
+    model = resident()
+    try:
+        mean = np.array(place["mean"], np.float32)
+        if place.get("other") is not None:
+            at, way = np.linspace(0, 1, PLACES, dtype=np.float32), np.array(place["other"], np.float32) - mean
+        else:
+            directions, widths = model.map.principal
+            at, number = np.linspace(-REACH, REACH, PLACES, dtype=np.float32), int(place["direction"])
+            way = directions[number] * widths[number]
+        vectors = mean + at[:, None] * way
+        decoded = calm.decode(model.lm, vectors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return {"error": str(error) if isinstance(error, calm.CalmError) else "This is no place in latent space."}
+    return render.walk(model, at, vectors, decoded, NEIGHBOURS)
 
 
 def build(model: Facts) -> None:
@@ -45,7 +78,17 @@ def build(model: Facts) -> None:
             seed = gr.Number(0, label="Seed of the noise", precision=0)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     status = gr.HTML(example()["summary"], elem_id="reconstruct-status")
-    view = ReconstructionView(value=example()["view"], elem_id="reconstruction")
+    view = ReconstructionView(value=example()["view"], elem_id="reconstruction", server_functions=[explore])
+    gr.HTML(
+        '<h3 class="calm-heading">How much noise the code survives</h3><p class="calm-intro">The share of tokens that '
+        "come back when Gaussian noise of a standard deviation is added to each mean: for the text above, beside "
+        "stories that were never trained on.</p>"
+    )
+    with gr.Row():
+        measure = gr.Button("Measure this text", elem_id="curve", scale=0, min_width=200)
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id="curve-stop", scale=0, min_width=200)
+    told = gr.HTML(render.note("The dotted line is the reference."), elem_id="curve-status")
+    curve = CurveView(value={"reference": reference(), "text": []}, elem_id="curve-view")
 
     def run(text, noise, seed):
         lm = resident().lm
@@ -55,6 +98,23 @@ def build(model: Facts) -> None:
             return gr.skip(), render.error(error)
         return render.reconstruction(lm, found), render.reconstruction_summary(found, noise)
 
+    def trace(text, seed):
+        points: list[tuple[float, float]] = []
+        yield gr.skip(), render.note("Measuring …"), *busy()
+        try:
+            for point in computed(calm.robustness(resident().lm, check_text(text), NOISES, seed=whole(seed, "Seed"))):
+                points.append(point)
+                doing = render.note(f"Measuring … {len(points)} of {len(NOISES)} strengths of noise")
+                yield {"reference": reference(), "text": list(points)}, doing, gr.skip(), gr.skip()
+        except calm.CalmError as error:
+            yield gr.skip(), render.error(error), *idle()
+            return
+        half = next((n for n, share in points if share < 0.5), None)
+        where = f"half of its tokens are lost at {half:.1f}" if half else "more than half of its tokens survive it all"
+        yield gr.skip(), render.note(f"{len(points)} strengths of noise, 4 draws each: {where}"), *idle()
+
+    runs([([measure.click], trace, [text, seed])], [curve, told, measure, stop], measure, stop, told)
+    remembered({"text": text, "noise": noise})
     gr.on(
         [go.click, noise.change, seed.submit],
         run,

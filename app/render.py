@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import itertools
+import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +14,23 @@ import numpy as np
 import calm
 from calm.maps import VectorMap
 
-from .models import Facts
+from .models import Facts, Resident
 
 if TYPE_CHECKING:
-    from calm import Candidate, LanguageModel, Reconstruction, Step, Waiting
+    from calm import BrierLM, Candidate, LanguageModel, Options, Reconstruction, Step, Waiting
+
+    from .evaluate_tab import Measured
 
 SHOWN_CANDIDATES = 8
+_VISIT = uuid.uuid4().hex[:6]  # so that runs that a page remembers from before a restart keep their own names
 _run_numbers = itertools.count(1)
 
 
 def _places(map_: VectorMap, vectors: Sequence[np.ndarray]) -> list[dict[str, list[float]]]:
     stacked = np.stack(vectors)
-    plane, space = map_.place(stacked, 2), map_.place(stacked, 3)
-    return [{"plane": _round(p), "space": _round(s)} for p, s in zip(plane, space)]
+    along = map_.project(stacked, 3)
+    places = zip(map_.place(stacked, 2), map_.place(stacked, 3), along)
+    return [{"plane": _round(p), "space": _round(s), "principal": _round(a)} for p, s, a in places]
 
 
 def _round(numbers: np.ndarray, digits: int = 3) -> list[float]:
@@ -55,13 +61,15 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
 class Run:
     """One run as the page sees it, growing step by step."""
 
-    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str, temperature: float):
+    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str, options: Options):
         self.lm, self.map = lm, map_
         self.waiting: Waiting | None = None
         self.value: dict[str, Any] = {
-            "run": next(_run_numbers),
+            "run": f"{_VISIT}-{next(_run_numbers)}",
+            "model": lm.name,
             "prompt": prompt,
-            "temperature": temperature,
+            "temperature": options.temperature,
+            "options": {k: v for k, v in asdict(options).items() if k != "begun"},
             "steps": [],
             "ended": False,
             "parent": None,
@@ -79,15 +87,24 @@ class Run:
         chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
         return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, self._encoded(chunks))]
 
-    def _encoded(self, chunks: list[list[int]]) -> list[dict[str, list[float]]]:
-        """Where the posterior means of chunks lie on the map."""
+    def _means(self, chunks: list[list[int]]) -> np.ndarray:
+        """The posterior means of chunks [n, L]: what the autoencoder would have said."""
         import torch
 
-        if not chunks:
-            return []
         with torch.no_grad():
-            mean = self.lm.calm.ae_model.encode(torch.tensor(chunks, device=self.lm.device))[0].float().cpu().numpy()
-        return _places(self.map, list(mean))
+            ids = torch.tensor(chunks, device=self.lm.device)
+            return self.lm.calm.ae_model.encode(ids)[0].float().cpu().numpy()
+
+    def _encoded(self, chunks: list[list[int]]) -> list[dict[str, list[float]]]:
+        """Where the posterior means of chunks lie on the map."""
+        return _places(self.map, list(self._means(chunks))) if chunks else []
+
+    def _placed(self, vector: np.ndarray, encoded: np.ndarray, text: str) -> dict[str, Any]:
+        """Where the vector of a step lies on the map, and how far from what the autoencoder makes of its chunk."""
+        drawn, said = _places(self.map, [vector, encoded])
+        distance = round(float(np.linalg.norm(vector - encoded)), 4)
+        counted = self.map.count_of(text)
+        return {**drawn, "vector": _round(vector), "encoded": said, "distance": distance, "frequency": counted}
 
     def leave(self, branch: dict[str, Any]) -> list[list[int]]:
         """Begins as another run did, up to a step at which another candidate of its pool is taken.
@@ -106,7 +123,9 @@ class Run:
                 raise ValueError
             entry = self._entry(left["index"], ids) | {"candidates": candidates, "others": opened["others"]}
             entry |= {"draws": sum(c["count"] for c in candidates) + sum(opened["others"]), "by_hand": True}
-            self.value |= {"steps": [*kept, entry | self._encoded([ids])[0]], "ended": entry["end"]}
+            mean = self._means([ids])[0]
+            entry |= self._placed(mean, mean, entry["text"])
+            self.value |= {"steps": [*kept, entry], "ended": entry["end"]}
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise calm.CalmError("A text can only go on from a step of its own.") from error
         return begun
@@ -140,29 +159,32 @@ class Run:
             **pool(self.lm, step.candidates, step.token_ids),
         }
         if step.vector is not None:
-            entry |= _places(self.map, [step.vector])[0]
+            entry |= self._placed(step.vector, self._means([step.token_ids])[0], step.text)
         # A fresh list, because what was already yielded must not change under Gradio's comparison of values.
         self.value = {**self.value, "steps": [*steps, entry], "ended": entry["end"]}
 
-    def summary(self, running: bool = False) -> str:
-        """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""
-        steps = self.value["steps"]
-        if self.waiting:
-            ahead = self.waiting.ahead
-            return note(f"Waiting for a place: {ahead or 'no'} text{'s' * (ahead != 1)} before this one …")
-        if not steps:
-            return note("Reading the prompt …" if running else "")
-        tokens = len(steps) * self.lm.chunk_size
-        seconds = sum(step["seconds"] for step in steps)
-        draws = sum(step["draws"] for step in steps) / len(steps)
-        parts = [
-            f"<strong>{len(steps)}</strong> steps",
-            f"<strong>{tokens}</strong> tokens",
-            f"<strong>{tokens / seconds:.0f}</strong> tokens a second",
-            f"{draws:.0f} vectors drawn a step",
-            f"token by token it would have taken <strong>{tokens}</strong> steps",
-        ]
-        return note(("Writing … " if running else "") + " · ".join(parts))
+
+def summary(runs: Sequence[Run], running: bool = False) -> str:
+    """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""
+    waiting = [run.waiting.ahead for run in runs if run.waiting]
+    steps = [step for run in runs for step in run.value["steps"]]
+    if waiting and not steps:
+        ahead = min(waiting)
+        return note(f"Waiting for a place: {ahead or 'no'} text{'s' * (ahead != 1)} before this one …")
+    if not steps:
+        return note("Reading the prompt …" if running else "")
+    tokens = len(steps) * runs[0].lm.chunk_size
+    # Samples are written together: each second of one is a second of all.
+    seconds = max(sum(step["seconds"] for step in run.value["steps"]) for run in runs)
+    draws = sum(step["draws"] for step in steps) / len(steps)
+    parts = [
+        f"<strong>{len(steps)}</strong> steps",
+        f"<strong>{tokens}</strong> tokens",
+        f"<strong>{tokens / seconds:.0f}</strong> tokens a second",
+        f"{draws:.0f} vectors drawn a step",
+        f"token by token it would have taken <strong>{tokens}</strong> steps",
+    ]
+    return note(("Writing … " if running else "") + " · ".join(parts))
 
 
 def note(content: str) -> str:
@@ -207,12 +229,50 @@ def reconstruction(lm: LanguageModel, found: Reconstruction) -> dict[str, Any]:
                 "tokens": [[chunk.text, chunk.text, True]]
                 if chunk.exact
                 else [[lm.decode([a]), lm.decode([b]), a == b] for a, b in pairs],
+                "ids": chunk.token_ids,
                 "mean": _round(chunk.mean),
                 "std": _round(chunk.std),
                 "exact": chunk.exact,
             }
         )
     return {"chunks": chunks}
+
+
+def walk(
+    model: Resident, at: np.ndarray, vectors: np.ndarray, decoded: Sequence[Sequence[int]], count: int
+) -> dict[str, Any]:
+    """Places [P] of a walk, its vectors [P, L], what each decodes to, and the ``count`` nearest training chunks."""
+    nearest, distances = model.map.nearest(vectors, count)
+    lm, texts = model.lm, model.map.texts
+    return {
+        "at": _round(at, 2),
+        "places": [
+            {
+                "ids": list(ids),
+                "tokens": [lm.decode([i]) for i in ids],
+                "text": lm.decode(list(ids)),
+                "near": [[texts[i], round(float(d), 2)] for i, d in zip(*row)],
+            }
+            for ids, row in zip(decoded, zip(nearest, distances))
+        ],
+    }
+
+
+def cloud(model: Resident, vectors: np.ndarray, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Vectors [N, L] that were drawn at a step, on the map, with the chunks that they decode to."""
+    return {"points": _places(model.map, list(vectors)), "texts": [model.lm.decode(list(chunk)) for chunk in ids]}
+
+
+def fitted(
+    places: np.ndarray, base: VectorMap, chunks: int, own: Sequence[dict[str, Any]], dimensions: int
+) -> dict[str, Any]:
+    """A map fitted to the first ``chunks`` training chunks and the vectors of runs behind them, taken apart again."""
+    rows = np.round(places.astype(float), 3).tolist()
+    runs, start = {}, chunks
+    for run in own:
+        runs[run["run"]] = rows[start : start + len(run["vectors"])]
+        start += len(run["vectors"])
+    return {"dimensions": dimensions, "texts": base.texts[:chunks], "places": rows[:chunks], "runs": runs}
 
 
 def reconstruction_summary(found: Reconstruction, noise: float) -> str:
@@ -222,3 +282,30 @@ def reconstruction_summary(found: Reconstruction, noise: float) -> str:
         f"<strong>{found.token_accuracy:.2%}</strong> of {found.tokens} tokens and <strong>{found.chunk_accuracy:.2%}"
         f"</strong> of {len(found.chunks)} chunks ({exact}) restored {disturbed}"
     )
+
+
+def scores(measured: Sequence[Measured], references: dict[str, tuple[str, BrierLM]]) -> str:
+    """A table: BrierLM with its interval as a bar, the four Brier-n, and the figure of the model's card."""
+
+    def cell(found: BrierLM) -> str:
+        return f"{found.score:.1f} <small>({found.low:.1f} to {found.high:.1f})</small>"
+
+    rows = []
+    for entry in measured:
+        if entry.found is None:
+            rows.append(f"<tr><th scope=row>{html.escape(entry.name)}</th><td colspan=7>…</td></tr>")
+            continue
+        found = entry.found
+        bar = (
+            f'<div class="calm-span" aria-hidden="true"><i style="width:{found.score:.1f}%"></i>'
+            f'<b style="left:{found.low:.1f}%;width:{max(found.high - found.low, 0.4):.1f}%"></b></div>'
+        )
+        of_card = references.get(entry.name)
+        known = f"{cell(of_card[1])}<br><small>{html.escape(of_card[0])}</small>" if of_card else "–"
+        briers = "".join(f"<td>{b:.1f}</td>" for b in found.brier)
+        rows.append(
+            f"<tr><th scope=row>{html.escape(entry.name)}</th><td>{cell(found)}{bar}</td>{briers}<td>{known}</td></tr>"
+        )
+    names = ["model", "BrierLM (95 % interval)", *(f"Brier-{n}" for n in (1, 2, 3, 4)), "on its card"]
+    head = "".join(f"<th scope=col>{name}</th>" for name in names)
+    return f'<div class="calm-scores"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

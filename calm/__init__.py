@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .brier import BrierLM, brier_lm
+    from .brier import BrierLM, brier_lm, follow_brier_lm
     from .errors import CalmError
-    from .generation import Candidate, Options, Step, Waiting, draw_pool, follow, generate
+    from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
     from .loading import LanguageModel, bundled, load, save
-    from .reconstruction import Chunk, Reconstruction, reconstruct
+    from .reconstruction import Chunk, Reconstruction, decode, reconstruct, robustness
     from .temperature import temper
 
 _HOMES = {
-    "brier": ["BrierLM", "brier_lm"],
+    "brier": ["BrierLM", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
-    "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "follow", "generate"],
+    "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
     "loading": ["LanguageModel", "bundled", "load", "save"],
-    "reconstruction": ["Chunk", "Reconstruction", "reconstruct"],
+    "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
     "temperature": ["temper"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -38,11 +38,15 @@ __all__ = [
     "Waiting",
     "brier_lm",
     "bundled",
+    "decode",
     "draw_pool",
+    "draw_vectors",
     "follow",
+    "follow_brier_lm",
     "generate",
     "load",
     "reconstruct",
+    "robustness",
     "save",
     "storyland",
     "temper",

@@ -1,6 +1,6 @@
 """BrierLM, the likelihood-free score of a language model (paper, section 3.4), for both kinds of model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,6 @@ def brier_lm(
     samples: int = 2,
     stride: int | None = None,
     bootstrap: int = 1000,
-    progress: Callable[[int, int], None] | None = None,
 ) -> BrierLM:
     """Measures a model on texts.
 
@@ -58,8 +57,23 @@ def brier_lm(
     tokens are the target. A chunk longer than four counts its first four; a shorter one is continued with the model's
     own samples. ``samples`` independent draws are made at each place (at least 2). For a token-by-token model the
     sampled indicators are replaced by their exact conditional probabilities, which has the same mean and less variance.
-    ``progress`` is called with the number of texts done and their total. Raises CalmError if no text is long enough.
+    Raises CalmError if no text is long enough.
     """
+    *_, found = [None, *follow_brier_lm(lm, texts, seed, samples, stride, bootstrap)]
+    if found is None:
+        raise CalmError(f"BrierLM needs at least one text of {ORDERS} tokens or more.")
+    return found
+
+
+def follow_brier_lm(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    seed: int = 0,
+    samples: int = 2,
+    stride: int | None = None,
+    bootstrap: int = 1000,
+) -> Generator[BrierLM | None, None, None]:
+    """Like ``brier_lm``, and tells after each text what was measured so far; None while every text was too short."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each place, not {samples}.")
     k = lm.chunk_size
@@ -68,15 +82,16 @@ def brier_lm(
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     measure = _measure_calm if lm.is_calm else _measure_tokens
-    per_text = []
-    for done, text in enumerate(texts):
+    per_text: list[np.ndarray] = []
+    for text in texts:
         ids = lm.encode(text)[: (lm.context - 8) * k]
         if len(ids) >= ORDERS:
             per_text.append(measure(lm, ids, stride, samples, generator).double().cpu().numpy())
-        if progress is not None:
-            progress(done + 1, len(texts))
-    if not per_text:
-        raise CalmError(f"BrierLM needs at least one text of {ORDERS} tokens or more.")
+        yield _score(per_text, seed, bootstrap) if per_text else None
+
+
+def _score(per_text: list[np.ndarray], seed: int, bootstrap: int) -> BrierLM:
+    """per_text: Brier-n [P, 4] of the places of each text."""
     sums, counts = np.stack([b.sum(0) for b in per_text]), np.array([len(b) for b in per_text])
     mean = sums.sum(0) / counts.sum()
     picks = np.random.default_rng(seed).integers(0, len(counts), (bootstrap, len(counts)))

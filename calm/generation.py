@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from .engine import Writing
 from .errors import CalmError
@@ -137,6 +138,21 @@ def draw_pool(
     """
     k = lm.calm.config.patch_size  # a token-by-token model has none
     return next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, begun=chunks)).candidates
+
+
+@torch.inference_mode()
+def draw_vectors(
+    lm: LanguageModel, prompt: str, chunks: Sequence[Sequence[int]] = (), count: int = 200, seed: int = 0
+) -> tuple[np.ndarray, list[list[int]]]:
+    """The cloud of what may follow a prompt and ``chunks`` behind it: vectors [count, L] of the energy head, and the K
+    token ids that each decodes to. Raises CalmError as ``draw_pool`` does."""
+    _check_whole("count", count, 1, 10_000)
+    _check_whole("seed", seed, 0, 2**63 - 1)
+    head, k = lm.calm.generative_head, lm.chunk_size
+    ids = align(lm, lm.encode(prompt))[0] + _joined(lm, chunks)
+    hidden = lm.calm(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
+    vectors = head(hidden, head.noise((count,), hidden, torch.Generator(lm.device).manual_seed(seed)))
+    return vectors.float().cpu().numpy(), lm.calm.ae_model.decode(vectors).tolist()
 
 
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:

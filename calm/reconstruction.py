@@ -1,5 +1,6 @@
 """What the autoencoder makes of a text: each chunk encoded to a vector and decoded again (paper, section 2)."""
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,3 +64,27 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
         before, after = before[:size], after[:size]
         chunks.append(Chunk(before, after, lm.decode(before), lm.decode(after), means[i], stds[i], before == after))
     return Reconstruction(chunks, float(right.float().mean()), sum(c.exact for c in chunks) / len(chunks), len(ids))
+
+
+def robustness(
+    lm: LanguageModel, text: str, noises: Sequence[float], draws: int = 4, seed: int = 0
+) -> Generator[tuple[float, float], None, None]:
+    """For each standard deviation of noise the share of a text's tokens that are restored, the mean of ``draws`` draws.
+
+    Raises CalmError as ``reconstruct`` does, while iterating.
+    """
+    for noise in noises:
+        found = [reconstruct(lm, text, noise, seed + i).token_accuracy for i in range(draws)]
+        yield noise, sum(found) / draws
+
+
+@torch.no_grad()
+def decode(lm: LanguageModel, vectors: np.ndarray) -> list[list[int]]:
+    """Latent vectors [n, L] -> the K token ids that each decodes to.
+
+    Raises CalmError for a token-by-token model, and for vectors of another length or that are not finite.
+    """
+    width = lm.calm.config.latent_size
+    if vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
+        raise CalmError(f"A vector must be {width} finite numbers.")
+    return lm.calm.ae_model.decode(torch.from_numpy(vectors.astype(np.float32)).to(lm.device, lm.dtype)).tolist()

@@ -21,6 +21,7 @@ window.CALM = window.CALM || {};
   // The runs of this visit, so that one can go back to a branch that was left. All views show the same run.
   const REMEMBERED = 40;
   C.runs = new Map();
+  C.groups = new Map(); // run -> the runs of its prompt that were written beside it
   C.remember = (value) => {
     C.runs.delete(value.run);
     C.runs.set(value.run, value);
@@ -28,6 +29,7 @@ window.CALM = window.CALM || {};
   };
   C.show = (run) => window.dispatchEvent(new CustomEvent("calm-show", { detail: C.runs.get(run) }));
   C.onShow = on("calm-show");
+  C.onFit = on("calm-fit");
 
   C.node = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);
@@ -88,6 +90,7 @@ window.CALM = window.CALM || {};
     return {
       accent: of("--calm-accent") || (dark ? "#7db4ff" : "#0f62c9"),
       second: of("--calm-second") || (dark ? "#f0a35e" : "#b5540b"),
+      others: dark ? ["#b99df5", "#6fcf97", "#f29bb2"] : ["#6b3fc4", "#1c7c4a", "#b0305c"],
       quiet: of("--calm-quiet") || "#5b6472",
       ink: dark ? "#e6e9ef" : "#1f2733",
       grid: dark ? "rgba(170,180,195,0.18)" : "rgba(100,110,125,0.18)",

@@ -5,6 +5,8 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
   const text = element.querySelector(".calm-text");
   const detail = element.querySelector(".calm-detail");
   const tree = element.querySelector(".calm-tree");
+  const actions = element.querySelector(".calm-actions");
+  const samples = element.querySelector(".calm-samples");
   const LOW = 0.1;
   const HIGH = 2;
   const opened = new Map(); // run:index -> a full pool, drawn on demand
@@ -144,11 +146,55 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     weigh(pool, rows, told);
   };
 
+  // Everything that is needed to make the run again, and what came of it.
+  const exported = ({ run, told, samples: others, prompt_chunks: _, ...value }) =>
+    JSON.stringify({ made_by: "CALM Playground", address: location.href, ...value }, null, 1);
+
+  const action = (name, done, act) => {
+    const button = C.node("button", { type: "button", class: "calm-small", onclick: async () => {
+      await act(props.value);
+      button.textContent = done;
+      setTimeout(() => (button.textContent = name), 1500);
+    } }, name);
+    return button;
+  };
+  actions.append(
+    action("Copy text", "Copied", (value) => C.copy(value.prompt + value.steps.map((step) => step.text).join(""))),
+    action("Copy link", "Copied", () => C.copy(location.href)),
+    action("Export JSON", "Exported", (value) => C.download(`calm-${value.run}.json`, "application/json", exported(value))),
+  );
+
+  // The samples of one prompt beside each other; the one that is shown in full above is marked.
+  const drawSamples = (value) => {
+    const group = C.groups.get(value.run) || [];
+    samples.hidden = group.length < 2;
+    if (samples.hidden) return samples.replaceChildren();
+    if (samples.dataset.group !== group.join()) {
+      samples.dataset.group = group.join();
+      samples.replaceChildren(...group.map((run) => C.node("section", { class: "calm-sample" },
+        C.node("button", { type: "button", class: "calm-small", onclick: () => goTo(C.runs.get(run)) },
+          `Seed ${C.runs.get(run).options.seed}`),
+        C.node("p", { class: "calm-text", "aria-label": "a sample" }))));
+    }
+    group.forEach((run, i) => {
+      const [button, target] = samples.children[i].children;
+      button.setAttribute("aria-current", String(run === value.run));
+      const { steps } = C.runs.get(run);
+      for (let n = target.children.length; n < steps.length; n++)
+        target.append(C.node("span", { class: `calm-piece${n % 2 ? " odd" : ""}` }, steps[n].text));
+    });
+  };
+
   const draw = () => {
     const value = props.value;
     if (!value || !value.steps) return;
-    C.remember(value);
+    const made = [value, ...(value.samples || [])];
+    made.forEach(C.remember);
+    if (made.length > 1) made.forEach((one) => C.groups.set(one.run, made.map((other) => other.run)));
+    actions.hidden = false;
+    if (value.told && value.run !== "example") C.keepRuns(value.run);
     C.drawText(text, value);
+    drawSamples(value);
     drawTree(value);
     const chosen = C.selected.run === value.run ? C.selected.index : value.steps.length - 1;
     C.markText(text, value, { run: value.run, index: chosen });
@@ -165,4 +211,6 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     draw();
   });
   draw();
+  const kept = C.keptRun();
+  if (kept) setTimeout(() => goTo(kept), 0);
 };

@@ -14,7 +14,7 @@ def model():
 def test_a_run_grows_step_by_step(model):
     runs = list(generate_tab.stream(model, "Once upon a time", 0.5, 24, 0, "auto", 100))
     assert len(runs) <= 6
-    value = runs[-1].value
+    value = runs[-1][0].value
     assert "".join(step["text"] for step in value["steps"]) == "".join(
         step.text for step in calm.generate(model.lm, "Once upon a time", 0.5, 24, 100)
     )
@@ -26,8 +26,8 @@ def test_a_run_grows_step_by_step(model):
 
 
 def test_the_summary_tells_steps_and_what_they_replace(model):
-    *_, run = generate_tab.stream(model, "Once", 1.0, 16, 0, "auto", 100)
-    line = run.summary()
+    *_, (run,) = generate_tab.stream(model, "Once", 1.0, 16, 0, "auto", 100)
+    line = render.summary([run])
     steps = len(run.value["steps"])
     assert f"<strong>{steps}</strong> steps" in line
     assert f"would have taken <strong>{4 * steps}</strong> steps" in line
@@ -43,12 +43,12 @@ def branch_of(value, index, choice):
 
 
 def test_a_branch_goes_on_from_another_candidate(model):
-    *_, first = generate_tab.stream(model, "Once upon a time", 1.3, 48, 0, "pooled", 100)
+    *_, (first,) = generate_tab.stream(model, "Once upon a time", 1.3, 48, 0, "pooled", 100)
     value = first.value
     index = next(i for i, step in enumerate(value["steps"]) if i and len(step["candidates"]) > 1)
     other = next(i for i, c in enumerate(value["steps"][index]["candidates"]) if not c["chosen"])
     branch = branch_of(value, index, other)
-    *_, found = generate_tab.stream(model, "Once upon a time", 0.5, **BRANCH, branch=branch)
+    *_, (found,) = generate_tab.stream(model, "Once upon a time", 0.5, **BRANCH, branch=branch)
     steps = found.value["steps"]
     assert found.value["parent"] == {"run": value["run"], "index": index} and found.value["run"] != value["run"]
     assert steps[:index] == value["steps"][:index]
@@ -64,7 +64,7 @@ def test_a_branch_goes_on_from_another_candidate(model):
 
 @pytest.mark.parametrize("change", [{"choice": 99}, {"steps": []}, {"pool": None}, {"steps": [{"index": 0}] * 2}])
 def test_a_branch_that_leaves_nothing_is_one_sentence(model, change):
-    *_, first = generate_tab.stream(model, "Once upon a time", 1.0, 8, 0, "auto", 100)
+    *_, (first,) = generate_tab.stream(model, "Once upon a time", 1.0, 8, 0, "auto", 100)
     branch = {**branch_of(first.value, 1, 0), **change}
     with pytest.raises(CalmError, match="only go on from a step of its own"):
         next(generate_tab.stream(model, "Once upon a time", 0.5, **BRANCH, branch=branch))

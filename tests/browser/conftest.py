@@ -87,6 +87,20 @@ class Visitor:
         )
         return self
 
+    def tab(self, name: str) -> None:
+        """Opens a tab, on a phone perhaps from the menu that holds those without room."""
+        tab = self.page.get_by_role("tab", name=name)
+        if not tab.is_visible():
+            self.page.get_by_label("More tabs").click()
+            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+        tab.click()
+
+    def race(self) -> None:
+        """Lets the models race, in the tab that is open, until both have finished."""
+        self.page.locator("#race").click()
+        self.page.wait_for_selector("#race-stop", state="visible")
+        self.page.wait_for_selector("#race", state="visible", timeout=120_000)
+
     def text(self, part: str = "#run") -> str:
         """What the model wrote, without the prompt."""
         return "".join(self.page.locator(f"{part} .calm-chunk").all_text_contents())

@@ -6,7 +6,7 @@ from .conftest import Visitor, running_app, running_browser
 
 OUT = Path(__file__).parents[2] / "docs" / "screenshots"
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
-TABS = {"generate": "Generate", "reconstruct": "Reconstruct", "vectors": "Vector space"}
+TABS = {"generate": "Generate", "reconstruct": "Reconstruct", "vectors": "Vector space", "race": "Race"}
 
 
 def main() -> None:
@@ -17,7 +17,9 @@ def main() -> None:
                 context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
                 visitor = Visitor(context.new_page(), address).open()
                 for name, tab in TABS.items():
-                    visitor.page.get_by_role("tab", name=tab).click()
+                    visitor.tab(tab)
+                    if name == "race":
+                        visitor.race()
                     visitor.page.wait_for_timeout(1500)
                     visitor.page.screenshot(path=OUT / f"{name}-{size}-{scheme}.png")
                 context.close()

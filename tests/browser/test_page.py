@@ -1,5 +1,6 @@
 """The page, driven as a visitor would."""
 
+import random
 import re
 import threading
 
@@ -93,9 +94,73 @@ def test_a_chunk_shows_its_pool(visitor):
     assert "Step 3" in detail.inner_text()
     assert detail.locator(".calm-token").count() == 4
     assert detail.locator(".calm-bars li.chosen").count() == 1
-    assert re.search(r"\d+%, drawn \d+×", detail.inner_text())
+    assert re.search(r"\d+% → \d+%, drawn \d+×", detail.inner_text())
     visitor.page.locator("#run .calm-chunk").nth(4).focus()  # the keyboard's way
     assert "Step 5" in detail.inner_text()
+
+
+def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
+    page = visitor.page
+    detail = page.locator("#run .calm-detail")
+    page.locator("#run .calm-chunk").nth(1).focus()
+    slider = detail.locator("input[type=range]")
+    assert slider.input_value() == "0.5"  # the run's own temperature
+    detail.get_by_role("button", name="Draw 200 here").click()
+    detail.get_by_text("200 fresh draws").wait_for(timeout=60_000)
+    figure = detail.locator(".calm-bars .figure").first
+
+    def shares() -> tuple[float, float, int]:
+        drawn, tempered, count = re.match(r"([\d.]+)% → ([\d.]+)%, drawn (\d+)×", figure.inner_text()).groups()
+        return float(drawn), float(tempered), int(count)
+
+    found = {}
+    for temperature in ("2", "1", "0.35"):
+        slider.fill(temperature)
+        found[temperature] = shares()
+    assert found["1"][0] == found["1"][1] == pytest.approx(found["1"][2] / 2, abs=0.5)
+    assert found["2"][1] < found["1"][1] <= found["0.35"][1]
+    assert len({drawn for drawn, _, _ in found.values()}) == 1
+    page.locator("#run .calm-chunk").nth(2).focus()
+    assert slider.input_value() == "0.35"  # kept from step to step
+
+
+def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
+    page = visitor.page
+    visitor.set("#temperature", 1.2)
+    first = visitor.generate(ORDER)
+    told = visitor.status()
+    others = page.locator("#run .calm-bars button.name")
+    chunks = page.locator("#run .calm-chunk")
+    for index in range(3, chunks.count()):
+        chunks.nth(index).focus()
+        if others.count():
+            break
+    taken = others.first.inner_text().removeprefix("↳ ")
+    kept = "".join(chunks.all_text_contents()[:index])
+    before = page.locator("#run .calm-text").get_attribute("data-run")
+    others.first.click()
+    page.wait_for_function("before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before)
+    page.wait_for_selector("#generate", state="visible")
+    assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
+    tree = page.locator("#run .calm-tree")
+    assert tree.get_by_role("button").count() == 2 and f"step {index + 1}" in tree.inner_text()
+    chunks.nth(index).focus()
+    assert "by hand" in page.locator("#run .calm-detail").inner_text()
+    tree.get_by_role("button", name="first text").click()
+    assert visitor.text() == first
+    page.wait_for_function("told => document.querySelector('#status').innerText === told", arg=told)
+    visitor.tab("Vector space")
+    page.locator("#map .calm-chunk").first.wait_for()
+    assert visitor.text("#map") == first
+
+
+def test_the_page_weights_a_pool_as_the_library_does(visitor):
+    rng = random.Random(0)
+    for _ in range(100):
+        counts = [rng.randint(1, 60) for _ in range(rng.randint(1, 40))]
+        temperature = rng.choice([1, 0.5, 1 / 3, rng.uniform(0.02, 2)])
+        found = visitor.page.evaluate("([counts, t]) => CALM.temper(counts, t)", [counts, temperature])
+        assert found == pytest.approx(calm.temper(counts, temperature), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +194,7 @@ def test_any_prompt_is_answered(visitor):
 
 def test_reconstruction_with_and_without_noise(visitor):
     page = visitor.page
-    page.get_by_role("tab", name="Reconstruct").click()
+    visitor.tab("Reconstruct")
     page.locator("#reconstruct-text textarea").fill("Mia lost her lantern near the old mill, été 1987.")
     page.locator("#reconstruct").click()
     page.wait_for_function(
@@ -161,7 +226,7 @@ def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
     page = visitor.page
     text = visitor.generate(ORDER)
     steps = page.locator("#run .calm-chunk").count()
-    page.get_by_role("tab", name="Vector space").click()
+    visitor.tab("Vector space")
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
     assert page.evaluate(TRACE, "predicted path") == steps
     assert page.evaluate(TRACE, "training chunks") >= 2000
@@ -169,10 +234,10 @@ def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
     assert visitor.text("#map") == text
     page.locator("#map .calm-strip .calm-chunk").nth(3).hover()
     assert page.evaluate(TRACE, "selected step") == 1
-    page.get_by_role("tab", name="Generate").click()
+    visitor.tab("Generate")
     assert "Step 4" in page.locator("#run .calm-detail").inner_text()
     assert page.locator("#run .calm-chunk.selected").get_attribute("data-index") == "3"
-    page.get_by_role("tab", name="Vector space").click()
+    visitor.tab("Vector space")
     page.get_by_role("button", name="3-D").click()
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data[0].type === 'scatter3d'")
     assert page.evaluate(TRACE, "predicted path") == steps
@@ -180,23 +245,44 @@ def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
 
 def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
     page = visitor.page
-    page.get_by_role("tab", name="Vector space").click()
+    visitor.tab("Vector space")
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
     page.evaluate("() => Plotly.relayout(document.querySelector('#map .calm-plot'),"
                   "{'xaxis.range': [1, 4], 'yaxis.range': [2, 5]})")  # fmt: skip
-    page.get_by_role("tab", name="Generate").click()
+    visitor.tab("Generate")
     visitor.generate("Once upon a time")
-    page.get_by_role("tab", name="Vector space").click()
+    visitor.tab("Vector space")
     kept = page.evaluate("() => document.querySelector('#map .calm-plot').layout.xaxis.range.map(Math.round)")
     assert kept == [1, 4]
+
+
+def test_a_race_is_run_told_and_drawn(visitor):
+    page = visitor.page
+    visitor.tab("Race")
+    visitor.set("#race-length", 48)
+    visitor.race()
+    lanes = page.locator("#race-view .calm-lane")
+    told = [re.findall(r"(steps|tokens)\n(\d+)", lane) for lane in lanes.all_inner_texts()]
+    (calm_steps, calm_tokens), (steps, tokens) = [[int(number) for _, number in facts] for facts in told]
+    assert calm_tokens == 4 * calm_steps <= 48 and tokens == steps <= 48
+    assert [lanes.nth(i).locator(".calm-piece").count() for i in (0, 1)] == [calm_steps, steps]
+    assert re.search(r"times as fast", page.locator("#race-status").inner_text())
+    points = page.evaluate("() => document.querySelector('#race-view .calm-plot').data.map(t => t.x.length)")
+    assert points == [calm_steps + 1, steps + 1]
+    before = lanes.first.inner_text()
+    visitor.set("#race-seed", "")
+    page.locator("#race").click()
+    page.wait_for_selector("#race-status [role=alert]")
+    assert "Seed must be a whole number" in page.locator("#race-status").inner_text()
+    assert lanes.first.inner_text() == before
 
 
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
 def test_the_page_works_at_phone_width(visitor):
     page = visitor.page
     assert visitor.generate(ORDER)
-    for tab in ("Generate", "Reconstruct", "Vector space"):
-        page.get_by_role("tab", name=tab).click()
+    for tab in ("Generate", "Reconstruct", "Vector space", "Race"):
+        visitor.tab(tab)
         page.wait_for_timeout(400)
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= PHONE["width"] + 1, tab
