@@ -22,7 +22,7 @@ def main() -> None:
     for step in calm.follow(lm, PROMPT, options):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
-    value = {**run.value, "run": "example", "told": render.note(mark)}
+    value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
     view = {"view": render.reconstruction(lm, found), "summary": render.reconstruction_summary(found, 0)}
     stories = "\n".join(calm.storyland.corpus(STORIES, calm.storyland.HELD_OUT + 2_000_000))

@@ -70,8 +70,20 @@ def runs(
 ) -> None:
     """Wires streaming runs with the resident models: each of ``starts`` is triggers, function and inputs; ``stop``
     cancels whichever runs. ``js`` changes the inputs in the browser before they are sent."""
+    # Gradio takes an event with a script of its own for still pending after it was cancelled; its button is hidden.
+    mode: Any = "multiple" if js else "once"
     started = [
-        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, js=js, **PRIVATE)
+        gr.on(
+            triggers,
+            run,
+            inputs,
+            outputs,
+            concurrency_id="model",
+            concurrency_limit=VISITORS,
+            js=js,
+            trigger_mode=mode,
+            **PRIVATE,
+        )
         for triggers, run, inputs in starts
     ]
     stop.click(

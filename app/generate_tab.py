@@ -67,6 +67,12 @@ def _shown(found: list[render.Run]) -> dict[str, Any]:
     return {**found[0].value, "samples": [run.value for run in found[1:]]}
 
 
+def _finished(found: list[render.Run], told: str) -> dict[str, Any]:
+    """The same with all vectors, once they need not be sent again and again."""
+    whole = [{**run.value, "vectors": run.vectors, "told": told} for run in found]
+    return {**whole[0], "samples": whole[1:]}
+
+
 def open_pool(place: dict[str, Any]) -> dict[str, Any]:
     """200 fresh draws at a step of a run, for the page: ``prompt``, ``chunks`` (ids of the steps before), ``chosen``.
 
@@ -142,12 +148,13 @@ def build(plot: VectorMapPlot) -> None:
             for found in paced(events()):
                 yield _shown(found), _shown(found), render.summary(found, running=True), gr.skip(), gr.skip()
         except calm.CalmError as error:
-            kept = _shown(found) if found else gr.skip()
-            yield kept, kept, render.error(error), *idle()
+            told = render.error(error)
+            kept = _finished(found, told) if found else gr.skip()
+            yield kept, kept, told, *idle()
             return
         assert found  # a length of at least one token means at least one step
         told = render.summary(found)
-        value = {**_shown(found), "told": told}
+        value = _finished(found, told)
         yield value, value, told, *idle()
 
     def run(*inputs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def _round(numbers: np.ndarray, digits: int = 3) -> list[float]:
 
 
 def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int]) -> dict[str, Any]:
-    """The commonest candidates of a step, with the chosen one among them, and how often each of the others was drawn.
+    """The commonest candidates of a step, with the chosen one among them, and of the others how many were drawn how
+    often, as pairs of count and number of chunks.
 
     The page reckons what a temperature makes of these counts (``CALM.temper``).
     """
@@ -55,7 +57,12 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
     shown = told[:SHOWN_CANDIDATES]
     if not any(c["chosen"] for c in shown):
         shown[-1:] = [c for c in told if c["chosen"]] or shown[-1:]
-    return {"candidates": shown, "others": [c["count"] for c in told if c not in shown]}
+    rest = (c["count"] for c in told if c not in shown)
+    return {"candidates": shown, "others": sorted(Counter(rest).items(), reverse=True)}
+
+
+def _total(others: Sequence[Sequence[int]]) -> int:
+    return sum(count * chunks for count, chunks in others)
 
 
 class Run:
@@ -64,6 +71,7 @@ class Run:
     def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str, options: Options):
         self.lm, self.map = lm, map_
         self.waiting: Waiting | None = None
+        self.vectors: list[list[float]] = []  # apart from the value, which is compared as a whole whenever it is sent
         self.value: dict[str, Any] = {
             "run": f"{_VISIT}-{next(_run_numbers)}",
             "model": lm.name,
@@ -103,17 +111,19 @@ class Run:
         """Where the vector of a step lies on the map, and how far from what the autoencoder makes of its chunk."""
         drawn, said = _places(self.map, [vector, encoded])
         distance = round(float(np.linalg.norm(vector - encoded)), 4)
-        counted = self.map.count_of(text)
-        return {**drawn, "vector": _round(vector), "encoded": said, "distance": distance, "frequency": counted}
+        self.vectors.append(_round(vector))
+        return {**drawn, "encoded": said, "distance": distance, "frequency": self.map.count_of(text)}
 
     def leave(self, branch: dict[str, Any]) -> list[list[int]]:
         """Begins as another run did, up to a step at which another candidate of its pool is taken.
 
-        ``branch`` comes from the page: ``run``, ``steps`` (up to and with the one that is left) and ``choice``, a
-        candidate of its ``pool``. Returns the ids of all chunks so far. Raises CalmError if these do not fit together.
+        ``branch`` comes from the page: ``run``, ``steps`` (up to and with the one that is left), their ``vectors`` and
+        ``choice``, a candidate of its ``pool``. Returns the ids of all chunks so far. Raises CalmError if these do not
+        fit together.
         """
         try:
             *kept, left = branch["steps"]
+            self.vectors = list(branch["vectors"][: len(kept)])
             opened = branch["pool"]
             ids = list(opened["candidates"][branch["choice"]]["ids"])
             candidates = [{**c, "chosen": i == branch["choice"]} for i, c in enumerate(opened["candidates"])]
@@ -122,7 +132,7 @@ class Run:
             if len(ids) != self.lm.chunk_size or len(begun) > self.lm.context:
                 raise ValueError
             entry = self._entry(left["index"], ids) | {"candidates": candidates, "others": opened["others"]}
-            entry |= {"draws": sum(c["count"] for c in candidates) + sum(opened["others"]), "by_hand": True}
+            entry |= {"draws": sum(c["count"] for c in candidates) + _total(opened["others"]), "by_hand": True}
             mean = self._means([ids])[0]
             entry |= self._placed(mean, mean, entry["text"])
             self.value |= {"steps": [*kept, entry], "ended": entry["end"]}

@@ -14,7 +14,7 @@ from .heads import HeadBlock
 from .model import EnergyTransformer
 
 ROWS = 8  # chunks that are read at once while texts are written: as many as an engine has slots
-DRAWS = 4  # draws up to which the kernels take less time than the modules
+DRAWS = 64  # draws up to which the kernels take less time than the modules
 
 Chunk = tuple[int, ...]
 

@@ -36,23 +36,36 @@ def use_threads(count: int) -> None:
 def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
     """x [R, I], bias [O] or empty -> [R, O], by the columns start to start + I of weight [O, ...].
 
-    Two rows by two outputs at a time, so that each number read is used twice.
+    Four rows by four outputs at a time, so that each number read is used four times. What is beyond the last row or
+    output is computed again in its place.
     """
     rows, inner, outer = x.shape[0], x.shape[1], weight.shape[0]
+    end = start + inner
     y = np.empty((rows, outer), np.float32)
-    for pair in prange((outer + 1) // 2):
-        o, p = 2 * pair, min(2 * pair + 1, outer - 1)
-        for r in range(0, rows, 2):
-            s = min(r + 1, rows - 1)
-            ro = so = rp = sp = np.float32(0)
+    for block in prange((outer + 3) // 4):
+        o = 4 * block
+        p, q, z = min(o + 1, outer - 1), min(o + 2, outer - 1), min(o + 3, outer - 1)
+        # Cut first, because an index that may be negative would be looked at in each turn of the loop.
+        at_o, at_p, at_q, at_z = weight[o, start:end], weight[p, start:end], weight[q, start:end], weight[z, start:end]
+        for r in range(0, rows, 4):
+            s, t, u = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
+            ro = so = to = uo = rp = sp = tp = up = np.float32(0)
+            rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
             for i in range(inner):
-                ro += x[r, i] * weight[o, start + i]
-                so += x[s, i] * weight[o, start + i]
-                rp += x[r, i] * weight[p, start + i]
-                sp += x[s, i] * weight[p, start + i]
-            if bias.size:
-                ro, so, rp, sp = ro + bias[o], so + bias[o], rp + bias[p], sp + bias[p]
-            y[r, o], y[s, o], y[r, p], y[s, p] = ro, so, rp, sp
+                xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
+                wo, wp, wq, wz = at_o[i], at_p[i], at_q[i], at_z[i]
+                ro, so, to, uo = ro + xr * wo, so + xs * wo, to + xt * wo, uo + xu * wo
+                rp, sp, tp, up = rp + xr * wp, sp + xs * wp, tp + xt * wp, up + xu * wp
+                rq, sq, tq, uq = rq + xr * wq, sq + xs * wq, tq + xt * wq, uq + xu * wq
+                rz, sz, tz, uz = rz + xr * wz, sz + xs * wz, tz + xt * wz, uz + xu * wz
+            y[r, o], y[s, o], y[t, o], y[u, o] = ro, so, to, uo
+            y[r, p], y[s, p], y[t, p], y[u, p] = rp, sp, tp, up
+            y[r, q], y[s, q], y[t, q], y[u, q] = rq, sq, tq, uq
+            y[r, z], y[s, z], y[t, z], y[u, z] = rz, sz, tz, uz
+        if bias.size:
+            for r in range(rows):
+                for c in range(o, min(o + 4, outer)):
+                    y[r, c] += bias[c]
     return y
 
 
@@ -63,21 +76,29 @@ def silu(x):
 
 @_parallel
 def gated(x, gate, gate_bias, up, up_bias):
-    """x [R, I], gate and up [O, I], biases [O] or empty -> silu(gate x) * (up x) [R, O]."""
+    """x [R, I], gate and up [O, I], biases [O] or empty -> silu(gate x) * (up x) [R, O]; blocks as in ``linear``."""
     rows, inner, outer = x.shape[0], x.shape[1], gate.shape[0]
     y = np.empty((rows, outer), np.float32)
-    for o in prange(outer):
-        for r in range(0, rows, 2):
-            s = min(r + 1, rows - 1)
-            rg = sg = ru = su = np.float32(0)
+    for block in prange((outer + 1) // 2):
+        o = 2 * block
+        p = min(o + 1, outer - 1)
+        for r in range(0, rows, 4):
+            s, t, u = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
+            ro = so = to = uo = rp = sp = tp = up_ = np.float32(0)
+            rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
             for i in range(inner):
-                rg += x[r, i] * gate[o, i]
-                sg += x[s, i] * gate[o, i]
-                ru += x[r, i] * up[o, i]
-                su += x[s, i] * up[o, i]
+                xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
+                go, gp, vo, vp = gate[o, i], gate[p, i], up[o, i], up[p, i]
+                ro, so, to, uo = ro + xr * go, so + xs * go, to + xt * go, uo + xu * go
+                rp, sp, tp, up_ = rp + xr * gp, sp + xs * gp, tp + xt * gp, up_ + xu * gp
+                rq, sq, tq, uq = rq + xr * vo, sq + xs * vo, tq + xt * vo, uq + xu * vo
+                rz, sz, tz, uz = rz + xr * vp, sz + xs * vp, tz + xt * vp, uz + xu * vp
             if gate_bias.size:
-                rg, sg, ru, su = rg + gate_bias[o], sg + gate_bias[o], ru + up_bias[o], su + up_bias[o]
-            y[r, o], y[s, o] = silu(rg) * ru, silu(sg) * su
+                a, b, c, d = gate_bias[o], gate_bias[p], up_bias[o], up_bias[p]
+                ro, so, to, uo, rp, sp, tp, up_ = ro + a, so + a, to + a, uo + a, rp + b, sp + b, tp + b, up_ + b
+                rq, sq, tq, uq, rz, sz, tz, uz = rq + c, sq + c, tq + c, uq + c, rz + d, sz + d, tz + d, uz + d
+            y[r, o], y[s, o], y[t, o], y[u, o] = silu(ro) * rq, silu(so) * sq, silu(to) * tq, silu(uo) * uq
+            y[r, p], y[s, p], y[t, p], y[u, p] = silu(rp) * rz, silu(sp) * sz, silu(tp) * tz, silu(up_) * uz
     return y
 
 

@@ -1,9 +1,11 @@
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 
 import calm
-from calm import CalmError
+from calm import CalmError, maps
 from calm.generation import align
 from calm.maps import VectorMap, build, path_of, read
 
@@ -75,3 +77,33 @@ def test_unusable_requests_are_refused(bundled, tiny_ar, tmp_path):
         bundled.place(bundled.vectors[:1], 4)
     with pytest.raises(CalmError, match="choose a CALM model"):
         build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
+
+
+def test_a_fit_tells_how_far_it_is_and_ends_with_a_place_for_each_vector():
+    vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    *progress, places = maps.follow_fit(vectors, maps.FitSettings(neighbours=5, dimensions=3))
+    assert places.shape == (60, 3) and np.isfinite(places).all()
+    assert all(isinstance(share, int) and 0 <= share <= 100 for share in progress) and progress[-1] > 0
+
+
+def test_a_fit_that_is_left_ends_its_process():
+    vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    fit = maps.follow_fit(vectors, maps.FitSettings(neighbours=5))
+    next(fit)
+    assert multiprocessing.active_children()
+    fit.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"neighbours": 1}, "Neighbours must be from 2 to 59"),
+        ({"min_dist": 2}, "minimum distance"),
+        ({"metric": "taxi"}, "metric 'taxi' is not known"),
+        ({"dimensions": 4}, "2 or 3 dimensions"),
+    ],
+)
+def test_a_fit_with_odd_settings_is_refused(change, sentence):
+    with pytest.raises(CalmError, match=sentence):
+        next(maps.follow_fit(np.zeros((60, 8), np.float32), maps.FitSettings(**change)))

@@ -43,7 +43,7 @@ window.CALM = window.CALM || {};
 
   // A newline inside a chunk is shown as the break it is, everywhere else as a sign.
   C.visible = (text) => text.replace(/\n/g, "⏎");
-  C.percent = (share) => `${(100 * share).toFixed(share < 0.1 && share > 0 ? 1 : 0)}%`;
+  C.percent = (share) => `${(100 * share + 1e-9).toFixed(share < 0.1 && share > 0 ? 1 : 0)}%`; // equal shares look equal
 
   C.chunk = (run, step, index) =>
     C.node(

@@ -11,7 +11,7 @@ window.CALM = window.CALM || {};
   // The vectors of the runs of this visit, for a map of their own.
   C.ownVectors = () =>
     [...C.runs.values()]
-      .map(({ run, steps }) => ({ run, vectors: steps.map((step) => step.vector).filter(Boolean) }))
+      .map(({ run, vectors = [] }) => ({ run, vectors }))
       .filter(({ vectors }) => vectors.length);
 
   C.mountFit = (element, props, watch) =>
@@ -192,11 +192,11 @@ window.CALM = window.CALM || {};
     });
 
     const table = () => {
-      const { steps } = run();
+      const { steps, vectors = [] } = run();
       const quoted = (text) => `"${String(text).replace(/"/g, '""')}"`;
       const head = ["step", "text", "distance", "frequency", "umap_x", "umap_y", "umap3_x", "umap3_y", "umap3_z", "pca_1", "pca_2", "pca_3"];
-      const width = steps.length && steps[0].vector ? steps[0].vector.length : 0;
-      const rows = steps.map((s) => [s.index + 1, quoted(s.text), s.distance, s.frequency, ...s.plane, ...s.space, ...(s.principal || []), ...(s.vector || [])]);
+      const width = vectors.length ? vectors[0].length : 0;
+      const rows = steps.map((s, i) => [s.index + 1, quoted(s.text), s.distance, s.frequency, ...s.plane, ...s.space, ...(s.principal || []), ...(vectors[i] || [])]);
       return [[...head, ...Array.from({ length: width }, (_, i) => `v${i + 1}`)], ...rows].map((row) => row.join(",")).join("\n");
     };
     const exports = {

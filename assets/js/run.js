@@ -15,7 +15,8 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
 
   const weigh = (pool, rows, told) => {
     const t = temperature ?? props.value.temperature;
-    const counts = [...pool.candidates.map((c) => c.count), ...pool.others];
+    const others = pool.others.flatMap(([count, chunks]) => Array(chunks).fill(count));
+    const counts = [...pool.candidates.map((c) => c.count), ...others];
     const total = counts.reduce((sum, count) => sum + count, 0);
     const shares = C.temper(counts, t);
     const most = Math.max(...shares, counts[0] / total);
@@ -25,7 +26,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
       figure.textContent = `${C.percent(counts[i] / total)} → ${C.percent(shares[i])}, drawn ${counts[i]}×`;
     });
     const rest = shares.slice(rows.length).reduce((sum, share) => sum + share, 0);
-    told.textContent = C.temperatureWords(t) + (pool.others.length ? `; ${pool.others.length} more chunks have ${C.percent(rest)}` : "");
+    told.textContent = C.temperatureWords(t) + (others.length ? `; ${others.length} more chunks have ${C.percent(rest)}` : "");
   };
 
   const slider = (onmove) => {
@@ -61,7 +62,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     C.remember(value);
     const { candidates, others } = pool;
     trigger("submit", {
-      prompt: value.prompt, run: value.run, steps: value.steps.slice(0, index + 1), pool: { candidates, others },
+      prompt: value.prompt, run: value.run, steps: value.steps.slice(0, index + 1), vectors: value.vectors || [], pool: { candidates, others },
       choice: candidates.indexOf(candidate),
     });
   };

@@ -39,7 +39,14 @@ BRANCH = {"length": 24, "seed": 0, "sampler": "auto", "pool_size": 100}
 def branch_of(value, index, choice):
     step = value["steps"][index]
     pool = {"candidates": step["candidates"], "others": step["others"]}
-    return {"run": value["run"], "steps": value["steps"][: index + 1], "pool": pool, "choice": choice}
+    vectors = [[0.0]] * (index + 1)
+    return {
+        "run": value["run"],
+        "steps": value["steps"][: index + 1],
+        "vectors": vectors,
+        "pool": pool,
+        "choice": choice,
+    }
 
 
 def test_a_branch_goes_on_from_another_candidate(model):

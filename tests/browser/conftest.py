@@ -108,6 +108,14 @@ class Visitor:
     def status(self) -> str:
         return self.page.locator("#status").inner_text()
 
+    def finished(self) -> None:
+        """Waits until the run that is being written has ended and is shown whole."""
+        self.page.wait_for_function(
+            "() => !document.querySelector('#status').innerText.includes('Writing')", timeout=60_000
+        )
+        self.page.wait_for_selector("#generate", state="visible")
+        self.page.wait_for_timeout(500)
+
     def set(self, element: str, value: object) -> None:
         box = self.page.locator(f"{element} input[type=number]").first
         box.fill(str(value))

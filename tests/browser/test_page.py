@@ -1,14 +1,18 @@
 """The page, driven as a visitor would."""
 
+import json
 import random
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from gradio_client import Client
 
 import calm
 from calm import storyland
+
+from .conftest import Visitor
 
 PHONE = {"width": 390, "height": 844}
 ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
@@ -140,7 +144,8 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     before = page.locator("#run .calm-text").get_attribute("data-run")
     others.first.click()
     page.wait_for_function("before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before)
-    page.wait_for_selector("#generate", state="visible")
+    page.wait_for_selector("#stop", state="visible")
+    visitor.finished()
     assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
     tree = page.locator("#run .calm-tree")
     assert tree.get_by_role("button").count() == 2 and f"step {index + 1}" in tree.inner_text()
@@ -210,7 +215,7 @@ def test_reconstruction_with_and_without_noise(visitor):
     status = page.locator("#reconstruct-status").inner_text()
     assert "noise of 2.60" in status and not status.startswith("100.00%")
     page.locator("#reconstruction .calm-pair").nth(2).click()
-    assert "chunk 3" in page.locator("#reconstruction h3").inner_text()
+    assert "chunk 3" in page.locator("#reconstruction h3").first.inner_text()
     page.locator("#reconstruct-text textarea").fill("")
     page.locator("#reconstruct").click()
     page.wait_for_selector("#reconstruct-status [role=alert]")
@@ -220,6 +225,8 @@ def test_reconstruction_with_and_without_noise(visitor):
 
 TRACE = """(name) => { const plot = document.querySelector('#map .calm-plot');
   const trace = plot.data.find(t => t.name === name); return [...trace.x].length; }"""
+
+NAMES = "() => document.querySelector('#map .calm-plot').data.map(t => t.name)"
 
 
 def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
@@ -277,11 +284,157 @@ def test_a_race_is_run_told_and_drawn(visitor):
     assert lanes.first.inner_text() == before
 
 
+def test_models_are_measured_on_a_visitors_text(visitor):
+    page = visitor.page
+    visitor.tab("Evaluate")
+    page.locator("#evaluate").click()
+    page.wait_for_selector("#evaluate-status [role=alert]")
+    assert "no text to measure" in page.locator("#evaluate-status").inner_text()
+    page.locator("#evaluate-text textarea").fill("\n\n".join(storyland.corpus(2, storyland.HELD_OUT)))
+    page.locator("#evaluate").click()
+    page.wait_for_function(
+        "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=120_000
+    )
+    rows = page.locator("#evaluate-table tbody tr")
+    assert [rows.nth(i).locator("th").inner_text() for i in range(rows.count())] == ["story-k4", "story-ar"]
+    for i in range(rows.count()):
+        score, low, high = map(
+            float, re.match(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", rows.nth(i).locator("td").first.inner_text()).groups()
+        )
+        assert 0 < low <= score <= high < 100
+
+
+def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
+    page = visitor.page
+    visitor.set("#samples", 3)
+    visitor.set("#temperature", 0.9)
+    visitor.set("#length", 48)
+    first = visitor.generate(ORDER)
+    columns = page.locator(".calm-sample")
+    assert columns.count() == 3
+    second = "".join(columns.nth(1).locator(".calm-piece").all_text_contents())
+    assert first == "".join(columns.nth(0).locator(".calm-piece").all_text_contents()) != second
+    columns.nth(1).get_by_role("button", name="Seed 1").click()
+    assert visitor.text() == second and columns.count() == 3
+    assert columns.nth(1).get_by_role("button").get_attribute("aria-current") == "true"
+
+
+def test_a_run_can_be_exported_and_its_address_makes_it_again(visitor, browser):
+    page = visitor.page
+    visitor.set("#seed", 7)
+    visitor.set("#temperature", 0.63)
+    visitor.set("#length", 32)
+    text = visitor.generate("Once upon a time")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export JSON").click()
+    told = json.loads(Path(download.value.path()).read_text())
+    assert told["prompt"] == "Once upon a time" and told["options"]["seed"] == 7 and told["model"] == "story-k4"
+    assert "".join(step["text"] for step in told["steps"]) == text
+    again = calm.generate(calm.load("story-k4", device="cpu"), told["prompt"], **told["options"])
+    assert [step.token_ids for step in again] == [step["ids"] for step in told["steps"]]
+    page.wait_for_function("() => location.search.includes('seed=7') && location.search.includes('t=0.63')")
+    other = Visitor(browser.new_context().new_page(), page.url).open()
+    other.page.wait_for_function("() => document.querySelector('#seed input').value === '7'")
+    assert other.page.locator("#prompt textarea").input_value() == "Once upon a time"
+    assert other.generate() == text
+    other.page.context.close()
+
+
+def test_a_reload_keeps_tab_inputs_and_text(visitor):
+    page = visitor.page
+    text = visitor.generate("Once upon a time")
+    visitor.tab("Race")
+    page.wait_for_function("() => location.search.includes('tab=race')")
+    page.reload()
+    page.wait_for_function("() => document.querySelector('button[aria-selected=true]')?.innerText === 'Race'")
+    visitor.tab("Generate")
+    page.locator("#run .calm-chunk").first.wait_for()
+    assert visitor.text() == text
+    assert page.locator("#prompt textarea").input_value() == "Once upon a time"
+
+
+def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):
+    page = visitor.page
+    visitor.tab("Reconstruct")
+    page.locator(".calm-walk .calm-token").first.wait_for()
+    before = page.locator(".calm-walked").inner_text()
+    page.locator(".calm-walk .calm-range").fill("40")
+    assert page.locator(".calm-walked").inner_text() != before
+    assert "+4.0 standard deviations" in page.locator(".calm-walk").inner_text()
+    page.get_by_label("where to move the vector").select_option("to 1")
+    page.wait_for_function("() => document.querySelector('.calm-walk').innerText.includes('0 % of the way')")
+    page.locator(".calm-walk .calm-range").fill("40")
+    assert "100 % of the way" in page.locator(".calm-walk").inner_text()
+    assert page.locator(".calm-near li").count() == 5
+    page.locator("#curve").click()
+    page.wait_for_function(
+        "() => document.querySelector('#curve-status').innerText.includes('4 draws each')", timeout=60_000
+    )
+    points = page.evaluate("() => document.querySelector('#curve-view .calm-plot').data.map(t => [t.name, t.y.length])")
+    assert points == [["held-out stories", 31], ["this text", 31]]
+
+
+def test_the_map_shows_more_than_one_path(visitor):
+    page = visitor.page
+    visitor.set("#length", 48)
+    visitor.generate(ORDER)
+    visitor.generate("Once upon a time")
+    steps = page.locator("#run .calm-chunk").count()
+    visitor.tab("Vector space")
+    parts = page.locator("#map")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    parts.get_by_label("encoded path").check()
+    assert page.evaluate(TRACE, "encoded path") == steps
+    parts.get_by_label("earlier runs").check()
+    assert (
+        page.evaluate(
+            "() => document.querySelector('#map .calm-plot').data.filter(t => t.name.startsWith('earlier run')).length"
+        )
+        >= 1
+    )
+    parts.get_by_label("Colour by").select_option("distance")
+    colours = page.evaluate(
+        "() => document.querySelector('#map .calm-plot').data.find(t => t.name === 'predicted path').marker.color"
+    )
+    assert len(colours) == steps and all(distance >= 0 for distance in colours)
+    parts.locator(".calm-strip .calm-chunk").nth(1).click()
+    parts.get_by_role("button", name="Draw 200 here").click()
+    page.wait_for_function(
+        "() => document.querySelector('#map .calm-plot').data.some(t => t.name === '200 draws of this step')"
+    )
+    assert page.evaluate(TRACE, "200 draws of this step") == 200
+    parts.get_by_label("Layout").select_option("principal")
+    assert page.evaluate(TRACE, "predicted path") == steps
+    parts.locator("[data-play]").click()
+    page.wait_for_function("() => document.querySelector('#map [data-told]').innerText.startsWith('step 4')")
+    parts.locator("[data-play]").click()
+    for kind, begins in (("CSV", b"step,text,distance"), ("PNG", b"\x89PNG"), ("HTML", b"<!doctype html>")):
+        with page.expect_download() as download:
+            parts.get_by_role("button", name=f"Export {kind}").click()
+        assert Path(download.value.path()).read_bytes().startswith(begins)
+
+
+def test_a_map_of_ones_own_runs_is_fitted(visitor):
+    page = visitor.page
+    visitor.set("#length", 32)
+    visitor.generate("Once upon a time")
+    visitor.tab("Vector space")
+    page.get_by_text("Fit a map of your own runs").click()
+    page.locator("#fit").click()
+    page.wait_for_selector("#fit-stop", state="visible")
+    page.locator("#fit-stop").click()
+    page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('Stopped')")
+    page.locator("#fit").click()
+    page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('own fit')", timeout=120_000)
+    assert page.get_by_label("Layout").input_value() == "own"
+    assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
+
+
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
 def test_the_page_works_at_phone_width(visitor):
     page = visitor.page
     assert visitor.generate(ORDER)
-    for tab in ("Generate", "Reconstruct", "Vector space", "Race"):
+    for tab in ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate"):
         visitor.tab(tab)
         page.wait_for_timeout(400)
         width = page.evaluate("() => document.documentElement.scrollWidth")
