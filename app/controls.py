@@ -71,19 +71,9 @@ def runs(
     """Wires streaming runs with the resident models: each of ``starts`` is triggers, function and inputs; ``stop``
     cancels whichever runs. ``js`` changes the inputs in the browser before they are sent."""
     # Gradio takes an event with a script of its own for still pending after it was cancelled; its button is hidden.
-    mode: Any = "multiple" if js else "once"
+    how: dict[str, Any] = {**PRIVATE, "js": js, "trigger_mode": "multiple" if js else "once"}
     started = [
-        gr.on(
-            triggers,
-            run,
-            inputs,
-            outputs,
-            concurrency_id="model",
-            concurrency_limit=VISITORS,
-            js=js,
-            trigger_mode=mode,
-            **PRIVATE,
-        )
+        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **how)
         for triggers, run, inputs in starts
     ]
     stop.click(

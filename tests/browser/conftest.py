@@ -111,10 +111,9 @@ class Visitor:
     def finished(self) -> None:
         """Waits until the run that is being written has ended and is shown whole."""
         self.page.wait_for_function(
-            "() => !document.querySelector('#status').innerText.includes('Writing')", timeout=60_000
+            "() => CALM.runs.get(document.querySelector('#run .calm-text').dataset.run).told", timeout=60_000
         )
         self.page.wait_for_selector("#generate", state="visible")
-        self.page.wait_for_timeout(500)
 
     def set(self, element: str, value: object) -> None:
         box = self.page.locator(f"{element} input[type=number]").first
@@ -133,6 +132,7 @@ class Visitor:
             arg=before,
             timeout=60_000,
         )
+        self.finished()
         return self.text()
 
 

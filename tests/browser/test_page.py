@@ -144,7 +144,6 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     before = page.locator("#run .calm-text").get_attribute("data-run")
     others.first.click()
     page.wait_for_function("before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before)
-    page.wait_for_selector("#stop", state="visible")
     visitor.finished()
     assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
     tree = page.locator("#run .calm-tree")
