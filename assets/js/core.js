@@ -27,6 +27,7 @@ window.CALM = window.CALM || {};
     C.runs.set(value.run, value);
     if (C.runs.size > REMEMBERED) C.runs.delete(C.runs.keys().next().value);
   };
+  C.shown = null; // for a view that is made later
   C.show = (run) => window.dispatchEvent(new CustomEvent("calm-show", { detail: C.runs.get(run) }));
   C.onShow = on("calm-show");
   C.onFit = on("calm-fit");

@@ -33,6 +33,7 @@ window.CALM = window.CALM || {};
     let drawn = false;
     let base = null;
     let timer = null;
+    if (C.shown) props.value = C.shown; // Gradio knows only the last run that was written
 
     const run = () => props.value || { steps: [], prompt_chunks: [], run: null };
     const selected = () => (C.selected.run === run().run ? C.selected.index : null);

@@ -192,6 +192,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     const made = [value, ...(value.samples || [])];
     made.forEach(C.remember);
     if (made.length > 1) made.forEach((one) => C.groups.set(one.run, made.map((other) => other.run)));
+    C.shown = value;
     actions.hidden = false;
     if (value.told && value.run !== "example") C.keepRuns(value.run);
     C.drawText(text, value);

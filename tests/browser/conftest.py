@@ -114,6 +114,7 @@ class Visitor:
             "() => CALM.runs.get(document.querySelector('#run .calm-text').dataset.run).told", timeout=60_000
         )
         self.page.wait_for_selector("#generate", state="visible")
+        self.page.wait_for_timeout(1000)  # Gradio sends the last value once more when a run completes
 
     def set(self, element: str, value: object) -> None:
         box = self.page.locator(f"{element} input[type=number]").first
