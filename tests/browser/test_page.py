@@ -39,6 +39,7 @@ def test_text_is_generated_chunk_by_chunk(visitor):
             break
         visitor.page.wait_for_timeout(20)
     assert len(seen) > 3  # it grew on the page
+    visitor.finished()
     status = visitor.status()
     steps, tokens = (int(n) for n in re.search(r"(\d+) steps · (\d+) tokens", status).groups())
     assert tokens == 4 * steps == 4 * visitor.page.locator("#run .calm-chunk").count()
