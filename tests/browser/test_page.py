@@ -30,6 +30,7 @@ def test_the_first_screen_shows_a_finished_example(visitor):
 
 def test_text_is_generated_chunk_by_chunk(visitor):
     seen = set()
+    visitor.set("#temperature", 1.2)  # slow enough to be seen: nothing repeats, so each step draws its whole pool
     visitor.page.locator("#prompt textarea").fill(ORDER)
     visitor.page.locator("#generate").click()
     for _ in range(400):
