@@ -17,6 +17,7 @@ from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idl
 from .models import Resident, compute, computed, loading, resident
 
 MAX_SAMPLES = 4
+DRAWS = 200  # of a pool or a cloud that is opened at a step
 
 
 def example() -> dict[str, Any]:
@@ -73,20 +74,27 @@ def _finished(found: list[render.Run], told: str) -> dict[str, Any]:
     return {**whole[0], "samples": whole[1:]}
 
 
-def open_pool(place: dict[str, Any]) -> dict[str, Any]:
-    """200 fresh draws at a step of a run, for the page: ``prompt``, ``chunks`` (ids of the steps before), ``chosen``.
-
-    What is wrong with the place, as one sentence, is the answer's ``error``.
-    """
+def draw_at(place: dict[str, Any], draw: Callable[..., Any]) -> Any:
+    """What ``draw`` brings of 200 fresh draws at a step of a run: ``place`` comes from the page, with ``prompt`` and
+    ``chunks`` (ids of the steps before). Raises CalmError if this is no step of a run."""
     lm = resident().lm
     try:
         prompt, chunks = check_prompt(place["prompt"]), place["chunks"][: MAX_TOKENS // lm.chunk_size]
-        candidates = compute(calm.draw_pool, lm, prompt, chunks)
+        return compute(draw, lm, prompt, chunks, DRAWS)
+    except (KeyError, TypeError) as error:
+        raise calm.CalmError("This is no step of a run.") from error
+
+
+def open_pool(place: dict[str, Any]) -> dict[str, Any]:
+    """The pool of 200 fresh draws at a step (``draw_at``) in which ``chosen`` was taken, for the page.
+
+    What is wrong with the place, as one sentence, is the answer's ``error``.
+    """
+    try:
+        candidates = draw_at(place, calm.draw_pool)
     except calm.CalmError as error:
         return {"error": str(error)}
-    except (KeyError, TypeError):
-        return {"error": "This is no step of a run."}
-    return render.pool(lm, candidates, place["chosen"])
+    return render.pool(resident().lm, candidates, place["chosen"])
 
 
 def build(plot: VectorMapPlot) -> None:

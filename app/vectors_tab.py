@@ -10,28 +10,24 @@ from calm.maps import METRICS, FitSettings, follow_fit
 
 from . import render
 from .components import FitResult, VectorMapPlot
-from .controls import MAX_TOKENS, busy, check_prompt, idle, runs, whole
-from .models import compute, resident
+from .controls import busy, idle, runs, whole
+from .generate_tab import draw_at
+from .models import resident
 
-CLOUD = 200  # draws of a step's cloud
 CHUNKS = 800  # training chunks that are fitted with a visitor's own vectors, so that these have surroundings
 MAX_VECTORS = 4000  # of a fit
 
 
 def open_cloud(place: dict[str, Any]) -> dict[str, Any]:
-    """200 fresh vectors at a step of a run, placed on the map: ``prompt``, ``chunks`` (ids of the steps before).
+    """200 fresh vectors at a step of a run (``draw_at``), placed on the map.
 
     What is wrong with the place, as one sentence, is the answer's ``error``.
     """
-    model = resident()
     try:
-        prompt, chunks = check_prompt(place["prompt"]), place["chunks"][: MAX_TOKENS // model.lm.chunk_size]
-        vectors, ids = compute(calm.draw_vectors, model.lm, prompt, chunks, CLOUD)
+        vectors, ids = draw_at(place, calm.draw_vectors)
     except calm.CalmError as error:
         return {"error": str(error)}
-    except (KeyError, TypeError):
-        return {"error": "This is no step of a run."}
-    return render.cloud(model, vectors, ids)
+    return render.cloud(resident(), vectors, ids)
 
 
 def build(plot: VectorMapPlot) -> None:

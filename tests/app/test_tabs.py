@@ -64,7 +64,7 @@ def test_robustness_falls_with_the_noise(model):
 def test_a_cloud_surrounds_the_step_that_it_was_drawn_at(model):
     step = next(calm.generate(model.lm, PROMPT, 0.5, 4))
     cloud = vectors_tab.open_cloud({"prompt": PROMPT, "chunks": []})
-    assert len(cloud["points"]) == len(cloud["texts"]) == vectors_tab.CLOUD
+    assert len(cloud["points"]) == len(cloud["texts"]) == generate_tab.DRAWS
     assert step.text in cloud["texts"]
     assert set(vectors_tab.open_cloud({"prompt": PROMPT, "chunks": [[1]]})) == {"error"}
     assert set(vectors_tab.open_cloud({})) == {"error"}
