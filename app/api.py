@@ -11,7 +11,7 @@ import calm
 
 from .evaluate_tab import SAMPLES, split_texts
 from .generate_tab import stream
-from .models import VISITORS, compute, resident
+from .models import DEFAULT, VISITORS, compute, resident
 from .reconstruct_tab import check_text
 
 
@@ -25,43 +25,47 @@ def endpoints() -> None:
         seed: int = 0,
         sampler: str = "auto",
         pool_size: int = 200,
+        model: str = DEFAULT,
     ) -> Iterator[dict[str, Any]]:
-        """Continues a prompt with the resident CALM, streaming the text so far after each step of K tokens.
+        """Continues a prompt, streaming the text so far after each step of K tokens.
 
         Args:
-            prompt: Text to continue; empty for a new story. Announcements such as "A story about a shy fox named Mia
-                and a fear of thunder." followed by a line break order a story.
+            prompt: Text to continue; empty for a new story, "A story about a shy fox and a fear of thunder." for one.
             temperature: Any number above 0, at most 2 (at most 1 with the exact sampler).
             max_new_tokens: From 1 to 512, rounded up to whole chunks.
             seed: A whole number; the same seed gives the same text.
             sampler: "auto", "exact" or "pooled".
             pool_size: Vectors drawn a step at most, 1 to 10,000.
+            model: Name of a model in the page's menu; story-ar writes token by token, the others are CALMs.
         """
         with _plain_errors():
-            for (run,) in stream(resident(), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
+            for (run,) in stream(resident(model), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
                 yield {
                     "text": prompt + "".join(step["text"] for step in run.value["steps"]),
                     "steps": len(run.value["steps"]),
                     "ended": run.value["ended"],
                 }
 
-    def reconstruct(text: str, noise: float = 0.0, seed: int = 0) -> dict[str, Any]:
+    def reconstruct(text: str, noise: float = 0.0, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
         """Encodes each chunk of K tokens to one vector and decodes it again.
 
         Args:
             text: Any text of up to 4,000 characters.
             noise: Standard deviation of Gaussian noise added to each posterior mean, at least 0.
             seed: Seed of the noise.
+            model: Name of a CALM in the page's menu.
         """
         with _plain_errors():
-            found = calm.reconstruct(resident().lm, check_text(text), noise, seed)
+            found = calm.reconstruct(resident(model).lm, check_text(text), noise, seed)
         return {
             "token_accuracy": found.token_accuracy,
             "chunk_accuracy": found.chunk_accuracy,
             "chunks": [{"text": c.text, "decoded": c.decoded_text, "exact": c.exact} for c in found.chunks],
         }
 
-    def trajectory(prompt: str = "", temperature: float = 0.5, max_new_tokens: int = 128, seed: int = 0) -> list[dict]:
+    def trajectory(
+        prompt: str = "", temperature: float = 0.5, max_new_tokens: int = 128, seed: int = 0, model: str = DEFAULT
+    ) -> list[dict[str, Any]]:
         """Generates a text and returns the path of its predicted vectors on the UMAP map, one entry a step.
 
         Args:
@@ -69,20 +73,24 @@ def endpoints() -> None:
             temperature: Any number above 0, at most 2.
             max_new_tokens: From 1 to 512, rounded up to whole chunks.
             seed: A whole number; the same seed gives the same path.
+            model: Name of a CALM in the page's menu that has a map.
         """
         with _plain_errors():
-            *_, (run,) = stream(resident(), prompt, temperature, max_new_tokens, seed, "auto", 200)
+            chosen = resident(model)
+            chosen.mapped()
+            *_, (run,) = stream(chosen, prompt, temperature, max_new_tokens, seed, "auto", 200)
         return [{key: step[key] for key in ("index", "text", "plane", "space")} for step in run.value["steps"]]
 
-    def evaluate(text: str, seed: int = 0) -> dict[str, Any]:
-        """BrierLM of the resident model on a text, with its four Brier-n; blank lines separate texts.
+    def evaluate(text: str, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
+        """BrierLM of a model on a text, with its four Brier-n; blank lines separate texts.
 
         Args:
             text: One or more texts, up to 20,000 characters in all.
             seed: Seed of the model's draws.
+            model: Name of a model in the page's menu.
         """
         with _plain_errors():
-            found = compute(calm.brier_lm, resident().lm, split_texts(text), seed, SAMPLES)
+            found = compute(calm.brier_lm, resident(model).lm, split_texts(text), seed, SAMPLES)
         return asdict(found)
 
     # The engine writes many texts together; what does not go through it runs two at a time.

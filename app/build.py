@@ -4,11 +4,10 @@ import json
 from typing import Any
 
 import calm
-from calm.maps import path_of, read
 
 from . import reconstruct_tab, render
 from .components import ASSETS
-from .models import DEFAULT
+from .models import maps, resident
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 STORIES = 20  # held-out ones, of the reference curve
@@ -16,18 +15,22 @@ SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0
 
 
 def main() -> None:
-    lm = calm.load(DEFAULT, device="cpu")
+    model = resident()
+    lm = model.lm
     options = calm.Options(**SETTINGS)
-    run = render.Run(lm, read(path_of(lm.name, ASSETS)), PROMPT, options)
+    run = render.Run(model, PROMPT, options)
     for step in calm.follow(lm, PROMPT, options):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
     value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
-    view = {"view": render.reconstruction(lm, found), "summary": render.reconstruction_summary(found, 0)}
+    view = {"view": render.reconstruction(model, found), "summary": render.reconstruction_summary(found, 0)}
     stories = "\n".join(calm.storyland.corpus(STORIES, calm.storyland.HELD_OUT + 2_000_000))
-    curve = [(noise, round(share, 5)) for noise, share in calm.robustness(lm, stories, reconstruct_tab.NOISES)]
-    for name, shown in (("example", value), ("reconstruction", view), ("robustness", curve)):
+    curves = {
+        name: [(n, round(share, 5)) for n, share in calm.robustness(resident(name).lm, stories, reconstruct_tab.NOISES)]
+        for name in maps()
+    }
+    for name, shown in (("example", value), ("reconstruction", view), ("robustness", curves)):
         (ASSETS / f"{name}.json").write_text(json.dumps(shown, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

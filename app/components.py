@@ -1,5 +1,7 @@
 """Parts that Gradio lacks, as small ``gr.HTML`` subclasses; their JavaScript and CSS are the files in ``assets``."""
 
+import html
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,16 @@ import plotly
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-NAMES = ("core", "page", "run", "plots", "latent", "map", "race")  # in the order in which they need one another
+NAMES = (
+    "core",
+    "page",
+    "run",
+    "plots",
+    "latent",
+    "map",
+    "race",
+    "learn",
+)  # in the order in which they need one another
 SCRIPTS = [ASSETS / "js" / f"{name}.js" for name in NAMES]
 
 
@@ -79,10 +90,10 @@ class RunText(_Component):
 
 
 class VectorMapPlot(_Component):
-    """The map with the path of a run over it. Value: ``render.Run.value``; ``base``: the map's file.
+    """The map with the path of a run over it. Value: ``render.Run.value``; ``maps``: the maps' files by model.
 
-    The page fetches the map's file itself: a custom prop of a component in a tab that was never opened does not survive
-    an update of its value.
+    The page fetches the file of a run's model itself: a custom prop of a component in a tab that was never opened does
+    not survive an update of its value.
     """
 
     template = """
@@ -107,7 +118,7 @@ class VectorMapPlot(_Component):
   <input type="range" class="calm-range" min="1" value="1" step="1" aria-label="step of the run" data-step>
   <span class="calm-note" data-told role="status"></span>
 </div>
-<div class="calm-plot map" data-base="BASE" role="img"
+<div class="calm-plot map" data-maps="MAPS" role="figure"
   aria-label="map of chunk vectors with the path of the run"></div>
 <div class="calm-strip"><p class="calm-text" aria-label="text of the run"></p></div>
 <div class="calm-actions">
@@ -120,8 +131,9 @@ class VectorMapPlot(_Component):
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
 
-    def __init__(self, base: Path, value: Any = None, **props: Any):
-        self.template = self.template.replace("BASE", _url(base))
+    def __init__(self, maps: dict[str, Path], value: Any = None, **props: Any):
+        told = json.dumps({name: _url(path) for name, path in maps.items()})
+        self.template = self.template.replace("MAPS", html.escape(told))
         super().__init__(value, **props)
 
 
@@ -139,8 +151,8 @@ class ReconstructionView(_Component):
     template = """
 <div class="calm-pairs" aria-label="each chunk above its reconstruction"></div>
 <section class="calm-detail">
-  <h3></h3>
-  <div class="calm-plot posterior" role="img" aria-label="posterior mean and standard deviation"></div>
+  <h2></h2>
+  <div class="calm-plot posterior" role="figure" aria-label="posterior mean and standard deviation"></div>
   <div class="calm-walk"></div>
 </section>
 """
@@ -152,7 +164,7 @@ class ReconstructionView(_Component):
 class CurveView(_Component):
     """Restored tokens over noise. Value: ``reference`` and ``text``, each a list of (noise, share)."""
 
-    template = '<div class="calm-plot curve" role="img" aria-label="share of tokens restored over noise"></div>'
+    template = '<div class="calm-plot curve" role="figure" aria-label="share of tokens restored over noise"></div>'
     mount = "mountCurve"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
@@ -163,8 +175,30 @@ class RaceView(_Component):
 
     template = """
 <div class="calm-race"></div>
-<div class="calm-plot race" role="img" aria-label="tokens written over seconds"></div>
+<div class="calm-plot race" role="figure" aria-label="tokens written over seconds"></div>
 """
     mount = "mountRace"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
+
+
+class TourSteps(_Component):
+    """The steps of the guided tour as a list. Value: a list of ``TourStep`` as dictionaries."""
+
+    template = """
+<p><button type="button" class="calm-small calm-strong" data-start></button></p>
+<ol class="calm-steps"></ol>
+"""
+    mount = "mountTourSteps"
+    needs = ("CALM.tour",)
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "array"}
+
+
+class TourPanel(TourSteps):
+    """The step that is being taken. Its event ``select`` asks for the tab that ``CALM.tour.tab`` names."""
+
+    template = "<span hidden></span>"
+    mount = "mountTourPanel"
+    needs = ("CALM.select",)

@@ -14,7 +14,7 @@ import calm
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
 from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
-from .models import Resident, compute, computed, loading, resident
+from .models import Resident, compute, computed, is_resident, resident
 
 MAX_SAMPLES = 4
 DRAWS = 200  # of a pool or a cloud that is opened at a step
@@ -42,7 +42,7 @@ def stream(
         seed=whole(seed, "Seed"),
     )
     each = [replace(options, seed=options.seed + i) for i in range(whole(count, "Samples"))]
-    found = [render.Run(model.lm, model.map, prompt, one) for one in each]
+    found = [render.Run(model, prompt, one) for one in each]
     begun = found[0].leave(branch) if branch else []
     events = [calm.follow(model.lm, prompt, replace(one, begun=begun)) for one in each]
     if branch:
@@ -75,10 +75,10 @@ def _finished(found: list[render.Run], told: str) -> dict[str, Any]:
 
 
 def draw_at(place: dict[str, Any], draw: Callable[..., Any]) -> Any:
-    """What ``draw`` brings of 200 fresh draws at a step of a run: ``place`` comes from the page, with ``prompt`` and
-    ``chunks`` (ids of the steps before). Raises CalmError if this is no step of a run."""
-    lm = resident().lm
+    """What ``draw`` brings of 200 fresh draws at a step of a run: ``place`` comes from the page, with ``model``,
+    ``prompt`` and ``chunks`` (ids of the steps before). Raises CalmError if this is no step of a run."""
     try:
+        lm = resident(place["model"]).lm
         prompt, chunks = check_prompt(place["prompt"]), place["chunks"][: MAX_TOKENS // lm.chunk_size]
         return compute(draw, lm, prompt, chunks, DRAWS)
     except (KeyError, TypeError) as error:
@@ -94,10 +94,10 @@ def open_pool(place: dict[str, Any]) -> dict[str, Any]:
         candidates = draw_at(place, calm.draw_pool)
     except calm.CalmError as error:
         return {"error": str(error)}
-    return render.pool(resident().lm, candidates, place["chosen"])
+    return render.pool(resident(place["model"]).lm, candidates, place["chosen"])
 
 
-def build(plot: VectorMapPlot) -> None:
+def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     """Draws the tab; each run is shown here and on the map ``plot`` at once."""
     gr.HTML(
         '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy '
@@ -147,13 +147,13 @@ def build(plot: VectorMapPlot) -> None:
     status = gr.HTML(example()["told"], elem_id="status")
     text = RunText(value=example(), elem_id="run", server_functions=[open_pool])
 
-    def show(events):
-        """Shows what each step brings; ``events`` is called once the model is there."""
-        doing = "Reading the prompt …" if loading().done() else "The model is being loaded …"
+    def show(name, events):
+        """Shows what each step brings; ``events`` is called with the model of that name once it is there."""
+        doing = "Reading the prompt …" if is_resident(name) else f"{name} is being loaded …"
         yield gr.skip(), gr.skip(), render.note(doing), *busy()
         found: list[render.Run] = []
         try:
-            for found in paced(events()):
+            for found in paced(events(resident(name))):
                 yield _shown(found), _shown(found), render.summary(found, running=True), gr.skip(), gr.skip()
         except calm.CalmError as error:
             told = render.error(error)
@@ -165,21 +165,21 @@ def build(plot: VectorMapPlot) -> None:
         value = _finished(found, told)
         yield value, value, told, *idle()
 
-    def run(*inputs):
-        yield from show(lambda: stream(resident(), *inputs))
+    def run(name, *inputs):
+        yield from show(name, lambda model: stream(model, *inputs))
 
     def retell(event: gr.EventData):
         return event._data["told"]  # by run.js, when the visitor goes back to another branch
 
     def steer(temperature, length, seed, sampler, pool_size, event: gr.EventData):
         branch, settings = event._data, (temperature, length, seed, sampler, pool_size)  # the branch is from run.js
-        yield from show(lambda: stream(resident(), branch["prompt"], *settings, branch=branch))
+        yield from show(branch["model"], lambda model: stream(model, branch["prompt"], *settings, branch=branch))
 
     settings = [temperature, length, seed, sampler, pool_size]
     remembered({"prompt": prompt, "t": temperature, "length": length, "seed": seed, "sampler": sampler,
                 "pool": pool_size, "samples": count})  # fmt: skip
     starts: list[tuple[list, Callable, list]] = [
-        ([go.click, prompt.submit], run, [prompt, *settings, count]),
+        ([go.click, prompt.submit], run, [model, prompt, *settings, count]),
         ([text.submit], steer, settings),
     ]
     runs(starts, [text, plot, status, go, stop], go, stop, status)

@@ -1,13 +1,15 @@
-"""The resident model and its map, loaded once, in the background, and shared by all visitors."""
+"""The models of the page and their maps, each loaded once, when first asked for, and shared by all visitors."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from threading import Thread
+from pathlib import Path
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import calm
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = ASSETS.parent / "checkpoints"
 DEFAULT, BASELINE = "story-k4", "story-ar"
-MAP = path_of(DEFAULT, ASSETS)
 VISITORS = 24
 """Texts that are written or wait for a place in the engine at once; more wait in Gradio's own queue."""
 
@@ -33,38 +34,63 @@ _thread = ThreadPoolExecutor(1, "model")
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says of a model before it is loaded."""
+    """What the page says of a model."""
 
     name: str
     parameters: int
     chunk_size: int
     latent_size: int
+    """0 for a token-by-token model."""
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A model with the map of its chunk vectors."""
+    """A model under its name in the menu, with the map of its chunk vectors, if there is one."""
 
+    name: str
     lm: LanguageModel
-    map: VectorMap
+    map: VectorMap | None
+
+    def mapped(self) -> VectorMap:
+        """The map. Raises CalmError where there is none."""
+        if self.map is None:
+            why = "build one with python -m calm map" if self.lm.is_calm else "a token-by-token model has no vectors"
+            raise calm.CalmError(f"There is no map of {self.name}: {why}.")
+        return self.map
 
 
-def facts() -> Facts:
-    """The default model's, from its files alone."""
-    folder = CHECKPOINTS / DEFAULT
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-    return Facts(DEFAULT, index["metadata"]["total_parameters"], config["patch_size"], config["latent_size"])
+def facts(name: str) -> Facts | None:
+    """From the files of a bundled model, before it is loaded, else from the model itself, if it is resident."""
+    if name in bundled():
+        folder = CHECKPOINTS / name
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        parameters = index["metadata"]["total_parameters"]
+        return Facts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
+    if is_resident(name):
+        lm = loading(name).result()
+        return Facts(name, lm.parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
+    return None
 
 
+@cache
 def bundled() -> list[str]:
     """Names of the models that come with the page, without what it takes to load one; the default one first."""
     names = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
     return sorted(names, key=lambda name: name != DEFAULT)
 
 
+def offered() -> list[str]:
+    """Names of the models in the menu: the bundled ones, and the folders and Hub ids, separated by commas, of the
+    environment variable CALM_MODELS."""
+    return [*bundled(), *(name.strip() for name in os.environ.get("CALM_MODELS", "").split(",") if name.strip())]
+
+
 def _load(name: str) -> LanguageModel:
-    lm = calm.load(name)
+    try:
+        lm = calm.load(name)
+    except (OSError, RuntimeError) as error:  # what the libraries below say of damaged files or too little memory
+        raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
     for _ in calm.generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):
         pass  # the first steps are slow: memory is reserved, kernels are compiled
     import torch
@@ -75,20 +101,44 @@ def _load(name: str) -> LanguageModel:
     return lm
 
 
-@cache
+_loads: dict[str, Future[LanguageModel]] = {}
+_lock = Lock()
+
+
 def loading(name: str = DEFAULT) -> Future[LanguageModel]:
-    """The load under way, begun by the first call: it imports torch, which takes longer than drawing the page."""
-    return _thread.submit(_load, name)
+    """The load under way, begun by the first call: it imports torch, which takes longer than drawing the page.
+
+    One that failed is begun anew. Raises CalmError for a model that is not in the menu.
+    """
+    if name not in offered():
+        raise calm.CalmError(f"There is no model {name!r} here; choose one of {', '.join(offered())}.")
+    with _lock:
+        known = _loads.get(name)
+        if known is None or (known.done() and known.exception()):
+            _loads[name] = _thread.submit(_load, name)
+        return _loads[name]
+
+
+def is_resident(name: str) -> bool:
+    """Whether a model is loaded and ready."""
+    known = _loads.get(name)
+    return known is not None and known.done() and not known.exception()
 
 
 @cache
-def _map() -> VectorMap:
-    return read(MAP)
+def _map(name: str) -> VectorMap | None:
+    path = path_of(name, ASSETS)
+    return read(path) if path.is_file() else None
 
 
-def resident() -> Resident:
-    """The default model with its map; waits while it is being loaded."""
-    return Resident(loading().result(), _map())
+def maps() -> dict[str, Path]:
+    """The files of the maps, by the names of their models."""
+    return {name: path_of(name, ASSETS) for name in offered() if path_of(name, ASSETS).is_file()}
+
+
+def resident(name: str = DEFAULT) -> Resident:
+    """A model of the menu with its map; waits while it is being loaded. Raises CalmError if it cannot be."""
+    return Resident(name, loading(name).result(), _map(name))
 
 
 def compute(function: Callable[..., Event], *arguments: Any) -> Event:

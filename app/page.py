@@ -1,15 +1,17 @@
-"""The page: header and tabs over one resident model."""
+"""The page: header, menu of models and tabs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from . import api, evaluate_tab, generate_tab, race_tab, reconstruct_tab, render, vectors_tab
+import calm
+
+from . import api, evaluate_tab, generate_tab, learn_tab, race_tab, reconstruct_tab, render, vectors_tab
 from .components import ASSETS, VectorMapPlot, serve_files
-from .controls import PRIVATE, script
-from .models import MAP, facts, resident
+from .controls import PRIVATE, remembered, script
+from .models import DEFAULT, facts, is_resident, maps, offered, resident
 
 
 def theme() -> gr.themes.Base:
@@ -29,32 +31,65 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         input_background_fill="*neutral_100",
+        # Gradio's own greys and its blue are too light for small text (WCAG AA).
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        color_accent="*primary_600",
     )
 
 
+def _menu() -> list[tuple[str, str]]:
+    """The models with what a step of each writes, as far as that is known before they are loaded."""
+    known = [(name, facts(name)) for name in offered()]
+    return [(f"{name} · {render.step_of(found)}" if found else name, name) for name, found in known]
+
+
+def _ready() -> list[str]:
+    return [name for name in offered() if is_resident(name)]
+
+
+def choose(name: str) -> Iterator[str]:
+    """What the page says of a model while it is loaded, and then."""
+    try:
+        yield render.model_facts(facts(name), None, _ready())
+        lm = resident(name).lm
+        yield render.model_facts(facts(name), lm, _ready())
+    except calm.CalmError as error:
+        yield render.error(error)
+
+
 def build() -> gr.Blocks:
-    """The Gradio app on the bundled model, which need not be loaded yet."""
+    """The Gradio app on the bundled models, which need not be loaded yet."""
     serve_files()
-    model = facts()
     parts: dict[str, tuple[str, Callable[[], None]]] = {
-        "generate": ("Generate", lambda: generate_tab.build(plot)),
+        "generate": ("Generate", lambda: generate_tab.build(plot, model)),
         "reconstruct": ("Reconstruct", lambda: reconstruct_tab.build(model)),
-        "vectors": ("Vector space", lambda: vectors_tab.build(plot)),
-        "race": ("Race", race_tab.build),
+        "vectors": ("Vector space", lambda: vectors_tab.build(plot, model)),
+        "race": ("Race", lambda: race_tab.build(model)),
         "evaluate": ("Evaluate", evaluate_tab.build),
+        "learn": ("Learn", learn_tab.build),
     }
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
-        header = gr.HTML(render.header(model), elem_id="header")
+        gr.HTML(render.HEADER, elem_id="header")
+        with gr.Row(elem_id="model-row"):
+            model = gr.Dropdown(
+                _menu(), value=DEFAULT, label="Model", elem_id="model", scale=0, min_width=300, allow_custom_value=True
+            )  # fmt: skip
+            told = gr.HTML(render.model_facts(facts(DEFAULT), None, _ready()), elem_id="model-facts")
         plot = VectorMapPlot(
-            MAP, generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
+            maps(), generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
         )
         with gr.Tabs() as tabs:
             for name, (title, draw) in parts.items():
-                with gr.Tab(title, id=name) as tab:
+                with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
                     draw()
                 tab.select(None, js=script(f"CALM.saveTab({name!r})", ""))
+        learn_tab.panel(tabs)
         api.endpoints()
-        page.load(lambda: render.header(model, resident().lm), None, header, **PRIVATE)
+        remembered({"model": model})
+        gr.on([page.load, model.change], choose, model, told, trigger_mode="always_last", **PRIVATE)
         page.load(None, None, tabs, js=script('({ __type__: "update", selected: CALM.savedTab() })'))
     return page.queue(max_size=64)
 
@@ -67,5 +102,6 @@ def launch_options() -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "show_error": False,
         "ssr_mode": False,
+        "mcp_server": True,
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
     }

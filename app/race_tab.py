@@ -13,7 +13,7 @@ from . import render
 from .components import RaceView
 from .controls import MAX_TOKENS, busy, check_length, check_prompt, idle, paced, runs, whole
 from .generate_tab import example
-from .models import BASELINE, DEFAULT, computed, loading
+from .models import BASELINE, computed, is_resident, loading
 
 if TYPE_CHECKING:
     from calm import LanguageModel
@@ -109,11 +109,11 @@ def _turns(found: Race) -> Generator[Race, None, None]:
             racer.events.close()
 
 
-def build() -> None:
+def build(model: gr.Dropdown) -> None:
     gr.HTML(
-        '<p class="calm-intro">The same prompt for a CALM and for a token-by-token Transformer with the same backbone, '
-        "trained for the same time. They take turns, so that each has the device to itself; the clocks count only a "
-        "model's own time. Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
+        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer with the same '
+        "backbone, trained for the same time. They take turns, so that each has the device to itself; the clocks count "
+        "only a model's own time. Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
     )
     with gr.Row():
         prompt = gr.Textbox(
@@ -129,13 +129,15 @@ def build() -> None:
     status = gr.HTML(render.note("Nothing has run yet."), elem_id="race-status")
     view = RaceView(elem_id="race-view")
 
-    def run(prompt, temperature, length, seed):
-        futures = [loading(name) for name in (DEFAULT, BASELINE)]
-        ready = all(future.done() for future in futures)
+    def run(name, prompt, temperature, length, seed):
+        names = (name, BASELINE)
+        ready = all(is_resident(each) for each in names)
         yield gr.skip(), render.note("Ready …" if ready else "The models are being loaded …"), *busy()
         found: Race | None = None
         try:
-            models = [future.result() for future in futures]
+            models = [future.result() for future in [loading(each) for each in names]]
+            if not models[0].is_calm:
+                raise calm.CalmError(f"{name} writes token by token itself: choose a CALM in the menu above.")
             for found in paced(computed(race(models, prompt, temperature, length, seed))):
                 yield found.value(), found.summary(), gr.skip(), gr.skip()
         except calm.CalmError as error:
@@ -144,5 +146,5 @@ def build() -> None:
         assert found is not None  # each racer has at least one turn
         yield found.value(), found.summary(), *idle()
 
-    starts = [([go.click, prompt.submit], run, [prompt, temperature, length, seed])]
+    starts = [([go.click, prompt.submit], run, [model, prompt, temperature, length, seed])]
     runs(starts, [view, status, go, stop], go, stop, status)

@@ -12,7 +12,7 @@ import calm
 from . import render
 from .components import ASSETS, CurveView, ReconstructionView
 from .controls import PRIVATE, busy, idle, remembered, runs, whole
-from .models import Facts, computed, resident
+from .models import DEFAULT, computed, resident
 
 MAX_TEXT = 4000  # characters
 NOISES = [round(0.1 * i, 1) for i in range(31)]  # of the robustness curve
@@ -27,8 +27,8 @@ def example() -> dict[str, Any]:
 
 
 @cache
-def reference() -> list[tuple[float, float]]:
-    """The curve of held-out stories, made by ``python -m app.build``."""
+def reference() -> dict[str, list[tuple[float, float]]]:
+    """The curves of held-out stories by model, made by ``python -m app.build``."""
     return json.loads((ASSETS / "robustness.json").read_text(encoding="utf-8"))
 
 
@@ -42,29 +42,28 @@ def check_text(text: str | None) -> str:
 def explore(place: dict[str, Any]) -> dict[str, Any]:
     """A walk through latent space, decoded at each place, with the nearest training chunks there.
 
-    ``place`` comes from the page: ``mean`` of a chunk and either ``direction``, the number of a principal direction, or
-    ``other``, the mean of the chunk to go to. What is wrong, as one sentence, is the answer's ``error``.
+    ``place`` comes from the page: ``model``, ``mean`` of a chunk and either ``direction``, the number of a principal
+    direction, or ``other``, the mean of the chunk to go to. What is wrong, as one sentence, is the answer's ``error``.
     """
-    model = resident()
     try:
+        model = resident(place["model"])
         mean = np.array(place["mean"], np.float32)
         if place.get("other") is not None:
             at, way = np.linspace(0, 1, PLACES, dtype=np.float32), np.array(place["other"], np.float32) - mean
         else:
-            directions, widths = model.map.principal
+            directions, widths = model.mapped().principal
             at, number = np.linspace(-REACH, REACH, PLACES, dtype=np.float32), int(place["direction"])
             way = directions[number] * widths[number]
         vectors = mean + at[:, None] * way
-        decoded = calm.decode(model.lm, vectors)
+        return render.walk(model, at, vectors, calm.decode(model.lm, vectors), NEIGHBOURS)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         return {"error": str(error) if isinstance(error, calm.CalmError) else "This is no place in latent space."}
-    return render.walk(model, at, vectors, decoded, NEIGHBOURS)
 
 
-def build(model: Facts) -> None:
+def build(model: gr.Dropdown) -> None:
     gr.HTML(
-        f'<p class="calm-intro">The <em>autoencoder</em> squeezes each chunk of {model.chunk_size} tokens into one '
-        f"vector of {model.latent_size} numbers and restores it. Its posterior is a cloud, not a point, so that a "
+        '<p class="calm-intro">The <em>autoencoder</em> squeezes each chunk of K tokens into one vector of a few dozen '
+        "numbers and restores it. Its posterior is a cloud, not a point, so that a "
         "slightly wrong vector still decodes to the right chunk: disturb it and see.</p>"
     )
     with gr.Row():
@@ -80,7 +79,7 @@ def build(model: Facts) -> None:
     status = gr.HTML(example()["summary"], elem_id="reconstruct-status")
     view = ReconstructionView(value=example()["view"], elem_id="reconstruction", server_functions=[explore])
     gr.HTML(
-        '<h3 class="calm-heading">How much noise the code survives</h3><p class="calm-intro">The share of tokens that '
+        '<h2 class="calm-heading">How much noise the code survives</h2><p class="calm-intro">The share of tokens that '
         "come back when Gaussian noise of a standard deviation is added to each mean: for the text above, beside "
         "stories that were never trained on.</p>"
     )
@@ -88,24 +87,25 @@ def build(model: Facts) -> None:
         measure = gr.Button("Measure this text", elem_id="curve", scale=0, min_width=200)
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="curve-stop", scale=0, min_width=200)
     told = gr.HTML(render.note("The dotted line is the reference."), elem_id="curve-status")
-    curve = CurveView(value={"reference": reference(), "text": []}, elem_id="curve-view")
+    curve = CurveView(value={"reference": reference().get(DEFAULT, []), "text": []}, elem_id="curve-view")
 
-    def run(text, noise, seed):
-        lm = resident().lm
+    def run(name, text, noise, seed):
         try:
-            found = calm.reconstruct(lm, check_text(text), noise, whole(seed, "Seed"))
+            model = resident(name)
+            found = calm.reconstruct(model.lm, check_text(text), noise, whole(seed, "Seed"))
         except calm.CalmError as error:
             return gr.skip(), render.error(error)
-        return render.reconstruction(lm, found), render.reconstruction_summary(found, noise)
+        return render.reconstruction(model, found), render.reconstruction_summary(found, noise)
 
-    def trace(text, seed):
+    def trace(name, text, seed):
         points: list[tuple[float, float]] = []
         yield gr.skip(), render.note("Measuring …"), *busy()
         try:
-            for point in computed(calm.robustness(resident().lm, check_text(text), NOISES, seed=whole(seed, "Seed"))):
+            lm, number = resident(name).lm, whole(seed, "Seed")
+            for point in computed(calm.robustness(lm, check_text(text), NOISES, seed=number)):
                 points.append(point)
                 doing = render.note(f"Measuring … {len(points)} of {len(NOISES)} strengths of noise")
-                yield {"reference": reference(), "text": list(points)}, doing, gr.skip(), gr.skip()
+                yield {"reference": reference().get(name, []), "text": list(points)}, doing, gr.skip(), gr.skip()
         except calm.CalmError as error:
             yield gr.skip(), render.error(error), *idle()
             return
@@ -113,12 +113,12 @@ def build(model: Facts) -> None:
         where = f"half of its tokens are lost at {half:.1f}" if half else "more than half of its tokens survive it all"
         yield gr.skip(), render.note(f"{len(points)} strengths of noise, 4 draws each: {where}"), *idle()
 
-    runs([([measure.click], trace, [text, seed])], [curve, told, measure, stop], measure, stop, told)
+    runs([([measure.click], trace, [model, text, seed])], [curve, told, measure, stop], measure, stop, told)
     remembered({"text": text, "noise": noise})
     gr.on(
         [go.click, noise.change, seed.submit],
         run,
-        [text, noise, seed],
+        [model, text, noise, seed],
         [view, status],
         trigger_mode="always_last",
         concurrency_limit=4,

@@ -42,7 +42,8 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
     """The commonest candidates of a step, with the chosen one among them, and of the others how many were drawn how
     often, as pairs of count and number of chunks.
 
-    The page reckons what a temperature makes of these counts (``CALM.temper``).
+    The page reckons what a temperature makes of these counts (``CALM.temper``). A token-by-token model draws no pool
+    and knows the probability of each candidate instead.
     """
     eos = lm.tokenizer.eos_token_id
     told = [
@@ -51,6 +52,7 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
             "count": c.count,
             "ids": list(c.token_ids),
             "chosen": list(c.token_ids) == list(chosen),
+            **({} if lm.is_calm else {"probability": round(c.probability, 5)}),
         }
         for c in sorted(candidates, key=lambda c: -c.count)
     ]
@@ -68,13 +70,13 @@ def _total(others: Sequence[Sequence[int]]) -> int:
 class Run:
     """One run as the page sees it, growing step by step."""
 
-    def __init__(self, lm: LanguageModel, map_: VectorMap, prompt: str, options: Options):
-        self.lm, self.map = lm, map_
+    def __init__(self, model: Resident, prompt: str, options: Options):
+        self.lm, self.map = model.lm, model.map
         self.waiting: Waiting | None = None
         self.vectors: list[list[float]] = []  # apart from the value, which is compared as a whole whenever it is sent
         self.value: dict[str, Any] = {
             "run": f"{_VISIT}-{next(_run_numbers)}",
-            "model": lm.name,
+            "model": model.name,
             "prompt": prompt,
             "temperature": options.temperature,
             "options": {k: v for k, v in asdict(options).items() if k != "begun"},
@@ -89,11 +91,14 @@ class Run:
         """The latent of each chunk of the prompt, aligned as generation aligns it."""
         from calm.generation import align
 
+        if self.map is None:
+            return []
         ids, _ = align(self.lm, self.lm.encode(prompt))
         k = self.lm.chunk_size
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
-        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, self._encoded(chunks))]
+        places = _places(self.map, list(self._means(chunks))) if chunks else []
+        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, places)]
 
     def _means(self, chunks: list[list[int]]) -> np.ndarray:
         """The posterior means of chunks [n, L]: what the autoencoder would have said."""
@@ -103,15 +108,14 @@ class Run:
             ids = torch.tensor(chunks, device=self.lm.device)
             return self.lm.calm.ae_model.encode(ids)[0].float().cpu().numpy()
 
-    def _encoded(self, chunks: list[list[int]]) -> list[dict[str, list[float]]]:
-        """Where the posterior means of chunks lie on the map."""
-        return _places(self.map, list(self._means(chunks))) if chunks else []
-
     def _placed(self, vector: np.ndarray, encoded: np.ndarray, text: str) -> dict[str, Any]:
-        """Where the vector of a step lies on the map, and how far from what the autoencoder makes of its chunk."""
-        drawn, said = _places(self.map, [vector, encoded])
+        """How far the vector of a step lies from what the autoencoder makes of its chunk, and where both lie on the
+        map, if there is one."""
         distance = round(float(np.linalg.norm(vector - encoded)), 4)
         self.vectors.append(_round(vector))
+        if self.map is None:
+            return {"distance": distance}
+        drawn, said = _places(self.map, [vector, encoded])
         return {**drawn, "encoded": said, "distance": distance, "frequency": self.map.count_of(text)}
 
     def leave(self, branch: dict[str, Any]) -> list[list[int]]:
@@ -133,8 +137,9 @@ class Run:
                 raise ValueError
             entry = self._entry(left["index"], ids) | {"candidates": candidates, "others": opened["others"]}
             entry |= {"draws": sum(c["count"] for c in candidates) + _total(opened["others"]), "by_hand": True}
-            mean = self._means([ids])[0]
-            entry |= self._placed(mean, mean, entry["text"])
+            if self.lm.is_calm:
+                mean = self._means([ids])[0]
+                entry |= self._placed(mean, mean, entry["text"])
             self.value |= {"steps": [*kept, entry], "ended": entry["end"]}
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise calm.CalmError("A text can only go on from a step of its own.") from error
@@ -191,9 +196,10 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
         f"<strong>{len(steps)}</strong> steps",
         f"<strong>{tokens}</strong> tokens",
         f"<strong>{tokens / seconds:.0f}</strong> tokens a second",
-        f"{draws:.0f} vectors drawn a step",
-        f"token by token it would have taken <strong>{tokens}</strong> steps",
     ]
+    if runs[0].lm.is_calm:
+        parts.append(f"{draws:.0f} vectors drawn a step")
+        parts.append(f"token by token it would have taken <strong>{tokens}</strong> steps")
     return note(("Writing … " if running else "") + " · ".join(parts))
 
 
@@ -207,27 +213,40 @@ def error(message: object) -> str:
     return f'<p class="calm-note calm-error" role="alert">{html.escape(str(message))}</p>'
 
 
-def header(model: Facts, lm: LanguageModel | None = None) -> str:
-    """What CALM is in one sentence, and which model is resident: where it runs is known once it is loaded."""
-    rows = {
-        "model": model.name,
-        "parameters": f"{model.parameters / 1e6:.1f} M",
-        "K": f"{model.chunk_size} tokens a vector",
-        "device": str(lm.device) if lm else "loading …",
-        "dtype": str(lm.dtype).removeprefix("torch.") if lm else "loading …",
-    }
-    facts = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
-    return f"""<header class="calm-header">
+HEADER = """<header class="calm-header">
 <h1>CALM Playground</h1>
 <p>A Continuous Autoregressive Language Model writes one <em>vector</em> at a time instead of one token: each vector
-stands for a chunk of {model.chunk_size} tokens, so a text takes {model.chunk_size} times fewer steps.
-This one speaks Storyland, a small language of simple stories, and nothing else.</p>
-<dl class="calm-facts">{facts}</dl>
+stands for a chunk of K tokens, so a text takes K times fewer steps. The models that come with this page speak
+Storyland, a small language of simple stories, and nothing else.</p>
 </header>"""
 
 
-def reconstruction(lm: LanguageModel, found: Reconstruction) -> dict[str, Any]:
+def step_of(model: Facts) -> str:
+    """What a model writes in one step."""
+    if not model.latent_size:
+        return "token by token"
+    return f"{model.chunk_size} token{'s' * (model.chunk_size > 1)} a vector"
+
+
+def model_facts(model: Facts | None, lm: LanguageModel | None, resident: Sequence[str]) -> str:
+    """What is known of the chosen model, where it runs once it is loaded, and which models are ready."""
+    rows = {}
+    if model:
+        rows["parameters"] = f"{model.parameters / 1e6:.1f} M"
+        if model.latent_size:
+            rows["vector"] = f"{model.latent_size} numbers"
+        rows["step"] = step_of(model)
+    rows["device"] = str(lm.device) if lm else "loading …"
+    rows["dtype"] = str(lm.dtype).removeprefix("torch.") if lm else "loading …"
+    rows["resident"] = ", ".join(resident) or "none yet"
+    facts = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
+    name = html.escape(model.name if model else "")
+    return f'<div role="status" data-model="{name}"><dl class="calm-facts">{facts}</dl></div>'
+
+
+def reconstruction(model: Resident, found: Reconstruction) -> dict[str, Any]:
     """Each chunk beside what was restored, token by token, with its posterior."""
+    lm = model.lm
     chunks = []
     for chunk in found.chunks:
         pairs = zip(chunk.token_ids, chunk.decoded_ids)
@@ -245,15 +264,16 @@ def reconstruction(lm: LanguageModel, found: Reconstruction) -> dict[str, Any]:
                 "exact": chunk.exact,
             }
         )
-    return {"chunks": chunks}
+    return {"model": model.name, "chunks": chunks}
 
 
 def walk(
     model: Resident, at: np.ndarray, vectors: np.ndarray, decoded: Sequence[Sequence[int]], count: int
 ) -> dict[str, Any]:
     """Places [P] of a walk, its vectors [P, L], what each decodes to, and the ``count`` nearest training chunks."""
-    nearest, distances = model.map.nearest(vectors, count)
-    lm, texts = model.lm, model.map.texts
+    map_ = model.mapped()
+    nearest, distances = map_.nearest(vectors, count)
+    lm, texts = model.lm, map_.texts
     return {
         "at": _round(at, 2),
         "places": [
@@ -270,7 +290,7 @@ def walk(
 
 def cloud(model: Resident, vectors: np.ndarray, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Vectors [N, L] that were drawn at a step, on the map, with the chunks that they decode to."""
-    return {"points": _places(model.map, list(vectors)), "texts": [model.lm.decode(list(chunk)) for chunk in ids]}
+    return {"points": _places(model.mapped(), list(vectors)), "texts": [model.lm.decode(list(chunk)) for chunk in ids]}
 
 
 def fitted(

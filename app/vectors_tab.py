@@ -25,12 +25,12 @@ def open_cloud(place: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         vectors, ids = draw_at(place, calm.draw_vectors)
+        return render.cloud(resident(place["model"]), vectors, ids)
     except calm.CalmError as error:
         return {"error": str(error)}
-    return render.cloud(resident(), vectors, ids)
 
 
-def build(plot: VectorMapPlot) -> None:
+def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     gr.HTML(
         '<p class="calm-intro">Each grey point is one of the commonest chunks of the training stories, placed by UMAP '
         "so that chunks with near vectors lie near each other. The line is the last run of the Generate tab: the "
@@ -49,18 +49,18 @@ def build(plot: VectorMapPlot) -> None:
             go = gr.Button("Fit UMAP", elem_id="fit", scale=0, min_width=200)
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="fit-stop", scale=0, min_width=200)
         status = gr.HTML(
-            render.note(f"Fits the vectors of this visit's runs together with {CHUNKS} training chunks."),
+            render.note(f"Fits the vectors of the chosen model's runs in this visit with {CHUNKS} training chunks."),
             elem_id="fit-status",
         )
     result = FitResult(elem_id="fit-result")
     own = gr.JSON(visible=False)
 
-    def fit(own, neighbours, min_dist, metric, dimensions, seed):
+    def fit(name, own, neighbours, min_dist, metric, dimensions, seed):
         yield gr.skip(), render.note("UMAP is being loaded …"), *busy()
         try:
             vectors = [vector for run in own for vector in run["vectors"]][:MAX_VECTORS]
             settings = FitSettings(int(neighbours), min_dist, metric, int(dimensions), whole(seed, "Seed"))
-            base = resident().map
+            base = resident(name).mapped()
             together = np.concatenate([base.vectors[:CHUNKS], np.array(vectors, np.float32).reshape(len(vectors), -1)])
             for found in follow_fit(together, settings):
                 if isinstance(found, int):
@@ -76,6 +76,6 @@ def build(plot: VectorMapPlot) -> None:
         told = f"{len(vectors)} vectors of {len(own)} runs and {CHUNKS} training chunks; shown above as “own fit”"
         yield render.fitted(found, base, CHUNKS, own, settings.dimensions), render.note(told), *idle()
 
-    inputs = [own, neighbours, min_dist, metric, dimensions, seed]
-    collect = "(_, ...rest) => [CALM.ownVectors(), ...rest]"
+    inputs = [model, own, neighbours, min_dist, metric, dimensions, seed]
+    collect = "(name, _, ...rest) => [name, CALM.ownVectors(name), ...rest]"
     runs([([go.click], fit, inputs)], [result, status, go, stop], go, stop, status, js=collect)

@@ -113,7 +113,8 @@ def load(
     file holds. Pickled weights are read with ``weights_only=True`` and never otherwise. Raises CalmError for a name
     that leads nowhere, or a folder that is not a model of a supported kind.
     """
-    folder = _folder(str(name), revision)
+    name = str(name)
+    folder = _folder(name, revision)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     config = _read_config(folder)
@@ -127,7 +128,7 @@ def load(
         model = _empty(EnergyTransformer, CalmConfig.from_dict(config), dtype)
     _fill(model, weights, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return LanguageModel(folder.name, model.to(device).eval(), tokenizer)
+    return LanguageModel(name if _is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
 
 
 def _folder(name: str, revision: str | None) -> Path:
@@ -136,9 +137,13 @@ def _folder(name: str, revision: str | None) -> Path:
             return folder.resolve()
     if Path(name).exists():
         raise CalmError(f"The folder {name} holds no config.json, so it is not a model.")
-    if name.count("/") != 1 or name.startswith((".", "/")):
+    if not _is_hub_id(name):
         raise CalmError(f"There is no model {name!r}: name a folder, a Hub id, or one of {', '.join(bundled())}.")
     return _download(name, revision)
+
+
+def _is_hub_id(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
 
 
 def _download(name: str, revision: str | None = None) -> Path:
@@ -202,9 +207,7 @@ def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) ->
     path = config.get("ae_path") or OFFICIAL_AUTOENCODER
     places = [Path(path), folder / path, folder.parent / Path(path).name]
     found = next((place for place in places if (place / "config.json").is_file()), None)
-    found = found or _download(
-        path if path.count("/") == 1 and not path.startswith((".", "/")) else OFFICIAL_AUTOENCODER
-    )
+    found = found or _download(path if _is_hub_id(path) else OFFICIAL_AUTOENCODER)
     if not any(name.startswith("ae_model.") for name in weights):
         weights = weights | {f"ae_model.{name}": tensor for name, tensor in read_weights(found).items()}
     return _read_config(found), weights

@@ -92,7 +92,7 @@ class VectorMap:
 
 def path_of(lm_name: str, folder: str | Path) -> Path:
     """The map's file: texts, counts and places, which a page can read; the vectors lie beside it in a .npy."""
-    return Path(folder) / f"map-{lm_name}.json"
+    return Path(folder) / f"map-{lm_name.replace('/', '--')}.json"
 
 
 def read(path: str | Path) -> VectorMap:

@@ -31,6 +31,7 @@ window.CALM = window.CALM || {};
   C.show = (run) => window.dispatchEvent(new CustomEvent("calm-show", { detail: C.runs.get(run) }));
   C.onShow = on("calm-show");
   C.onFit = on("calm-fit");
+  C.onTour = on("calm-tour");
 
   C.node = (tag, attributes = {}, ...children) => {
     const node = document.createElement(tag);

@@ -12,9 +12,9 @@ window.CALM = window.CALM || {};
     const decoded = C.node("p", { class: "calm-walked" });
     const near = C.node("ol", { class: "calm-near" });
     target.append(
-      C.node("h3", {}, "Move the vector"),
+      C.node("h2", {}, "Move the vector"),
       C.node("div", { class: "calm-row" }, way, range), told, decoded,
-      C.node("h4", {}, "Nearest training chunks, with their distances"), near,
+      C.node("h3", {}, "Nearest training chunks, with their distances"), near,
     );
     let chunk = null;
     let found = null;
@@ -37,7 +37,7 @@ window.CALM = window.CALM || {};
       const turn = ++asked;
       const [kind, number] = way.value.split(" ");
       const other = kind === "to" ? way.chunks[Number(number)].mean : null;
-      const answer = await server.explore({ mean: chunk.mean, direction: Number(number), other });
+      const answer = await server.explore({ model: way.model, mean: chunk.mean, direction: Number(number), other });
       if (turn !== asked) return; // another chunk was chosen meanwhile
       if (answer.error) {
         told.textContent = answer.error;
@@ -54,7 +54,8 @@ window.CALM = window.CALM || {};
     way.addEventListener("change", ask);
     range.addEventListener("input", draw);
     return {
-      begin: (chunks, index) => {
+      begin: (model, chunks, index) => {
+        way.model = model;
         chunk = chunks[index];
         const before = way.value;
         way.chunks = chunks;
@@ -74,7 +75,7 @@ window.CALM = window.CALM || {};
   C.mountReconstruction = (element, props, watch, server) => {
     const pairs = element.querySelector(".calm-pairs");
     const target = element.querySelector(".calm-plot");
-    const title = element.querySelector("h3");
+    const title = element.querySelector("h2");
     const walk = mountWalk(element.querySelector(".calm-walk"), server);
     let selected = 0;
 
@@ -104,7 +105,7 @@ window.CALM = window.CALM || {};
         pair.setAttribute("aria-pressed", String(i === index));
       });
       drawPosterior();
-      walk.begin(props.value.chunks, index);
+      walk.begin(props.value.model, props.value.chunks, index);
     };
 
     const draw = () => {

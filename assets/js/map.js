@@ -5,14 +5,14 @@ window.CALM = window.CALM || {};
   const TEMPO = 350; // milliseconds a step while the path is played
   const OTHERS = 3;
   const DASHES = ["dash", "dot", "dashdot"];
-  const SYMBOLS = ["triangle-up", "square", "x"];
+  const SYMBOLS = ["triangle-up", "cross", "x"];
   let fit = null; // a map of the visitor's own runs
 
   // The vectors of the runs of this visit, for a map of their own.
-  C.ownVectors = () =>
+  C.ownVectors = (wanted) =>
     [...C.runs.values()]
-      .map(({ run, vectors = [] }) => ({ run, vectors }))
-      .filter(({ vectors }) => vectors.length);
+      .filter(({ model, vectors = [] }) => model === wanted && vectors.length)
+      .map(({ run, vectors }) => ({ run, vectors }));
 
   C.mountFit = (element, props, watch) =>
     watch("value", () => {
@@ -31,7 +31,8 @@ window.CALM = window.CALM || {};
     const clouds = new Map(); // run:index -> vectors that were drawn there
     let dimensions = 2;
     let drawn = false;
-    let base = null;
+    const maps = JSON.parse(target.dataset.maps);
+    const bases = {}; // model -> its map, once it is here
     let timer = null;
     if (C.shown) props.value = C.shown; // Gradio knows only the last run that was written
 
@@ -68,6 +69,7 @@ window.CALM = window.CALM || {};
       const value = run();
       const flat = dimensions === 2;
       const index = selected();
+      const base = bases[value.model];
       const whole = layout.value === "own" ? { places: fit.places, texts: fit.texts }
         : { places: base[layout.value === "principal" ? "principal" : flat ? "plane" : "space"], texts: base.texts };
       const found = [
@@ -79,7 +81,7 @@ window.CALM = window.CALM || {};
         hovertemplate: "“%{text}”<extra>prompt</extra>", line: { color: colours.second, width: flat ? 1.5 : 3, dash: "dot" },
         marker: { size: flat ? 8 : 5, symbol: "square", color: colours.second } }));
       if (others.checked)
-        [...C.runs.values()].filter((other) => other.run !== value.run).slice(-OTHERS).forEach((other, i) => {
+        [...C.runs.values()].filter((other) => other.run !== value.run && other.model === value.model).slice(-OTHERS).forEach((other, i) => {
           const path = along(other);
           found.push(trace(`earlier run, seed ${other.options ? other.options.seed : "?"}`, path, { mode: "lines+markers", text: path.map(([, s]) => label(s.text)),
             hovertemplate: "“%{text}”<extra>%{fullData.name}</extra>", line: { color: colours.others[i], width: flat ? 1.2 : 2, dash: DASHES[i] },
@@ -111,12 +113,12 @@ window.CALM = window.CALM || {};
     const figure = (colours) => {
       const axis = { showgrid: true, gridcolor: colours.grid, zeroline: false, showticklabels: false, title: "" };
       // Plotly writes into what it is given: each axis needs an object of its own.
-      const scene = { xaxis: { ...axis }, yaxis: { ...axis }, zaxis: { ...axis }, uirevision: `keep-${layout.value}`, aspectmode: "cube" };
+      const scene = { xaxis: { ...axis }, yaxis: { ...axis }, zaxis: { ...axis }, uirevision: `keep-${run().model}-${layout.value}`, aspectmode: "cube" };
       return {
         showlegend: true,
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
         margin: { l: 8, r: 8, t: 34, b: 8 },
-        uirevision: `keep-${dimensions}-${layout.value}`,
+        uirevision: `keep-${run().model}-${dimensions}-${layout.value}`,
         xaxis: { ...axis }, yaxis: { ...axis }, scene, hovermode: "closest", dragmode: dimensions === 2 ? "pan" : "orbit",
       };
     };
@@ -130,11 +132,20 @@ window.CALM = window.CALM || {};
       walk.disabled = play.disabled = cloudButton.disabled = !steps.length;
       const distance = step && step.distance != null ? `, ${step.distance.toFixed(2)} from the encoded vector` : "";
       told.textContent = step ? `step ${index + 1} of ${steps.length}${distance}` : "";
+      if (!maps[run().model]) told.textContent = `There is no map of ${run().model}, so the last path of another model stays.`;
+    };
+
+    const fetchBase = async (model) => {
+      bases[model] = null; // on its way
+      bases[model] = await (await fetch(maps[model])).json();
+      draw();
     };
 
     const draw = () => {
+      const { model } = run();
+      if (maps[model] && !(model in bases)) fetchBase(model);
       tell();
-      if (!target.clientWidth || !base) return;
+      if (!target.clientWidth || !bases[model]) return;
       const colours = C.colours();
       C.react(target, traces(colours), figure(colours), { scrollZoom: true });
       if (!drawn) {
@@ -182,7 +193,7 @@ window.CALM = window.CALM || {};
       const value = run();
       const index = selected() ?? value.steps.length - 1;
       cloudButton.disabled = true;
-      const found = await server.open_cloud({ prompt: value.prompt, chunks: value.steps.slice(0, index).map((step) => step.ids) });
+      const found = await server.open_cloud({ model: value.model, prompt: value.prompt, chunks: value.steps.slice(0, index).map((step) => step.ids) });
       cloudButton.disabled = false;
       if (found.error) {
         told.textContent = found.error;
@@ -197,7 +208,7 @@ window.CALM = window.CALM || {};
       const quoted = (text) => `"${String(text).replace(/"/g, '""')}"`;
       const head = ["step", "text", "distance", "frequency", "umap_x", "umap_y", "umap3_x", "umap3_y", "umap3_z", "pca_1", "pca_2", "pca_3"];
       const width = vectors.length ? vectors[0].length : 0;
-      const rows = steps.map((s, i) => [s.index + 1, quoted(s.text), s.distance, s.frequency, ...s.plane, ...s.space, ...(s.principal || []), ...(vectors[i] || [])]);
+      const rows = steps.map((s, i) => [s.index + 1, quoted(s.text), s.distance, s.frequency, ...(s.plane || ["", ""]), ...(s.space || ["", "", ""]), ...(s.principal || ["", "", ""]), ...(vectors[i] || [])]);
       return [[...head, ...Array.from({ length: width }, (_, i) => `v${i + 1}`)], ...rows].map((row) => row.join(",")).join("\n");
     };
     const exports = {
@@ -233,11 +244,6 @@ window.CALM = window.CALM || {};
     });
     C.onTheme(element, draw);
     C.whenShown(target, () => (drawn ? Plotly.Plots.resize(target) : draw()));
-    fetch(target.dataset.base)
-      .then((response) => response.json())
-      .then((found) => {
-        base = found;
-        draw();
-      });
+    draw();
   };
 })();

@@ -33,6 +33,14 @@ window.CALM = window.CALM || {};
   C.savedTab = () => (TABS.includes(asked) ? asked : TABS[0]);
   C.saveTab = (tab) => touched && put("tab", tab);
 
+  // Gradio names the pictures in its footer a second time, beside the words.
+  const hushFooter = () => {
+    const images = document.querySelectorAll("footer img");
+    images.forEach((image) => (image.alt = ""));
+    if (!images.length) setTimeout(hushFooter, 200);
+  };
+  hushFooter();
+
   C.copy = async (text) => {
     if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
     const area = C.node("textarea", { style: "position:fixed;opacity:0" }); // plain http knows no clipboard

@@ -11,7 +11,7 @@ CALM.mountRace = (element, props, watch) => {
     text.append(C.node("span", { class: "calm-prompt" }, prompt));
     const facts = C.node("dl", { class: "calm-facts" });
     const step = racer.chunk_size === 1 ? "one token a step" : `one vector, ${racer.chunk_size} tokens, a step`;
-    return C.node("section", { class: "calm-lane" }, C.node("h3", {}, `${racer.name}: ${step}`), facts, text);
+    return C.node("section", { class: "calm-lane" }, C.node("h2", {}, `${racer.name}: ${step}`), facts, text);
   };
 
   const facts = (racer) => {

@@ -13,6 +13,16 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
   let temperature = null; // of the slider, until the next run
   let drawn = null; // what the detail shows: run, index, pool
 
+  // A token-by-token model knows the probabilities of its candidates; there is nothing to weigh.
+  const tell = (pool, rows, told) => {
+    rows.forEach(({ tempered, figure }, i) => {
+      const { probability } = pool.candidates[i];
+      tempered.style.width = `${((100 * probability) / pool.candidates[0].probability).toFixed(2)}%`;
+      figure.textContent = C.percent(probability);
+    });
+    told.textContent = "A token-by-token model knows the probability of every token: no pool is drawn.";
+  };
+
   const weigh = (pool, rows, told) => {
     const t = temperature ?? props.value.temperature;
     const others = pool.others.flatMap(([count, chunks]) => Array(chunks).fill(count));
@@ -52,7 +62,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     button.disabled = true;
     button.textContent = "Drawing …";
     const chunks = value.steps.slice(0, index).map((before) => before.ids);
-    const found = await server.open_pool({ prompt: value.prompt, chunks, chosen: step.ids });
+    const found = await server.open_pool({ model: value.model, prompt: value.prompt, chunks, chosen: step.ids });
     if (found.error) button.replaceWith(C.node("span", { class: "calm-note calm-error", role: "alert" }, found.error));
     else opened.set(`${value.run}:${index}`, found);
     if (!found.error && drawn.run === value.run && drawn.index === index) drawDetail(value, index, true);
@@ -62,7 +72,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     C.remember(value);
     const { candidates, others } = pool;
     trigger("submit", {
-      prompt: value.prompt, run: value.run, steps: value.steps.slice(0, index + 1), vectors: value.vectors || [], pool: { candidates, others },
+      model: value.model, prompt: value.prompt, run: value.run, steps: value.steps.slice(0, index + 1), vectors: value.vectors || [], pool: { candidates, others },
       choice: candidates.indexOf(candidate),
     });
   };
@@ -95,7 +105,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
       );
     }
     tree.hidden = rows.length < 2;
-    tree.replaceChildren(C.node("h3", {}, "Branches"), list);
+    tree.replaceChildren(C.node("h2", {}, "Branches"), list);
   };
 
   const drawDetail = (value, index, anew = false) => {
@@ -115,7 +125,8 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
     const tokens = C.node("span", {});
     step.tokens.forEach((token) => tokens.append(C.node("span", { class: "calm-token" }, C.visible(token))));
     fact(step.tokens.length === 1 ? "token" : "tokens", tokens);
-    fact("vectors drawn", String(step.draws));
+    const pooled = pool.candidates.every((c) => c.probability == null);
+    if (pooled) fact("vectors drawn", String(step.draws));
     if (step.by_hand) fact("chosen", "by hand");
     else fact("time", `${(1000 * step.seconds).toFixed(0)} ms`);
     const bars = C.node("ul", { class: "calm-bars" });
@@ -129,7 +140,7 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
         ? C.node("span", { class: "name" }, `▸ ${C.visible(c.text)}`)
         : C.node("button", { class: "name", type: "button", title: `Go on from here with “${C.visible(c.text)}”`,
             onclick: () => leave(value, index, pool, c) }, `↳ ${C.visible(c.text)}`);
-      const track = C.node("div", { class: "track" }, row.share, row.tempered);
+      const track = C.node("div", { class: "track" }, pooled ? row.share : null, row.tempered);
       bars.append(C.node("li", { class: c.chosen ? "chosen" : "" }, name, track, row.figure));
       return row;
     });
@@ -138,13 +149,13 @@ CALM.mountRun = (element, props, watch, server, trigger) => {
       "Draw 200 here");
     const title = full ? "200 fresh draws" : "the pool";
     detail.replaceChildren(
-      C.node("h3", {}, `Step ${index + 1}: ${title}, as drawn and after temperature`),
+      C.node("h2", {}, `Step ${index + 1}: ${pooled ? `${title}, as drawn and after temperature` : "the likeliest tokens"}`),
       facts,
-      C.node("div", { class: "calm-row" }, slider(() => weigh(pool, rows, told)), full ? null : button),
+      pooled ? C.node("div", { class: "calm-row" }, slider(() => weigh(pool, rows, told)), full ? null : button) : "",
       told,
       bars,
     );
-    weigh(pool, rows, told);
+    (pooled ? weigh : tell)(pool, rows, told);
   };
 
   // Everything that is needed to make the run again, and what came of it.

@@ -18,8 +18,9 @@ def names() -> list[str]:
 def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) -> dict[str, Any]:
     """The settings of a recipe (a bundled name or a file).
 
-    ``{corpus}`` in a source stands for the folder ``corpus``; ``changes`` are ``key=value`` lines in TOML syntax that
-    replace settings, with dots for nesting (``model.hidden_size=128``). Raises CalmError for what cannot be read.
+    ``{corpus}`` in a source stands for the folder ``corpus``; a recipe with ``like = NAME`` changes the recipe of that
+    name; ``changes`` are ``key=value`` lines in TOML syntax that replace settings, with dots for nesting
+    (``model.hidden_size=128``). Raises CalmError for what cannot be read.
     """
     path = FOLDER / f"{name}.toml"
     path = path if path.exists() else Path(name)
@@ -27,6 +28,10 @@ def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) ->
         raise CalmError(f"There is no recipe {name!r}: name a file, or one of {', '.join(names())}.")
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8").replace("{corpus}", corpus))
+        if "like" in settings:
+            base = read(settings.pop("like"), corpus)
+            _merge(base, settings)
+            settings = base
         for change in changes or []:
             _merge(settings, tomllib.loads(change))
     except tomllib.TOMLDecodeError as error:

@@ -2,7 +2,9 @@ import threading
 
 import pytest
 
-from app.models import computed
+from app import generate_tab, models, page, render, vectors_tab
+from app.models import computed, facts, loading, offered, resident
+from calm import CalmError
 
 
 def test_events_are_computed_by_one_thread_and_closed_with_their_reader():
@@ -33,3 +35,56 @@ def test_an_error_reaches_the_reader():
     assert next(reader) == 1
     with pytest.raises(ValueError, match="no"):
         next(reader)
+
+
+def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch, tiny, tmp_path):
+    from calm.loading import save
+
+    folder = tmp_path / "mine"
+    save(tiny(), folder)
+    monkeypatch.setenv("CALM_MODELS", f" {folder} ,")
+    assert {"story-k4", "story-ar"} <= set(offered()) and offered()[-1] == str(folder)
+    assert facts(str(folder)) is None  # not before it is loaded
+    assert resident(str(folder)).map is None
+    found = facts(str(folder))
+    assert found is not None and found.parameters == resident(str(folder)).lm.parameters and found.chunk_size == 4
+    first, *_, last = page.choose(str(folder))
+    assert "loading" in first or "cpu" in first
+    assert str(folder) in last and "float32" in last
+
+
+def test_facts_are_known_before_a_model_is_loaded():
+    for name in ("story-k4", "story-ar"):
+        found, lm = facts(name), resident(name).lm
+        assert found is not None
+        assert found.chunk_size == lm.chunk_size and bool(found.latent_size) == lm.is_calm
+        assert found.parameters == lm.parameters
+
+
+@pytest.mark.parametrize("name", ["other", "", None, "../story-k4"])
+def test_what_the_menu_does_not_offer_is_one_sentence(name):
+    with pytest.raises(CalmError, match="choose one of story-k4"):
+        loading(name)
+    assert "choose one of" in list(page.choose(name))[-1]
+
+
+def test_a_load_that_failed_is_one_sentence_and_begun_anew(monkeypatch, tmp_path):
+    monkeypatch.setenv("CALM_MODELS", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(CalmError, match="holds no config"):
+            loading(str(tmp_path)).result()
+    assert not models.is_resident(str(tmp_path))
+
+
+def test_a_token_by_token_model_writes_and_has_no_map():
+    model = resident("story-ar")
+    *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.5, 8, 0, "auto", 100)
+    assert run.value["model"] == "story-ar" and run.vectors == []
+    assert all("plane" not in step and len(step["ids"]) == 1 for step in run.value["steps"])
+    assert "vectors drawn" not in render.summary([run])
+    for step in run.value["steps"]:
+        chances = [c["probability"] for c in step["candidates"]]
+        assert chances == sorted(chances, reverse=True) and 0.5 < sum(chances) <= 1.0001
+    place = {"model": "story-ar", "prompt": "Once upon a time", "chunks": [], "chosen": [1]}
+    assert "token by token" in generate_tab.open_pool(place)["error"]
+    assert "token by token" in vectors_tab.open_cloud(place)["error"]

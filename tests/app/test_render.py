@@ -104,7 +104,7 @@ def test_errors_are_escaped():
 def test_the_reconstruction_marks_tokens_that_differ(model):
     text = "Mia lost her kite near the old mill."
     found = calm.reconstruct(model.lm, text, noise=2.5, seed=1)
-    value = render.reconstruction(model.lm, found)
+    value = render.reconstruction(model, found)
     assert "".join(chunk["text"] for chunk in value["chunks"]) == text
     wrong = [token for chunk in value["chunks"] for token in chunk["tokens"] if not token[2]]
     assert wrong and found.token_accuracy < 1

@@ -37,10 +37,10 @@ def test_a_step_knows_what_the_autoencoder_would_have_said(model):
 
 def test_a_walk_begins_where_the_chunk_is_and_ends_at_the_other(model):
     a, b = (chunk for chunk in calm.reconstruct(model.lm, "Once upon a time there was").chunks[:2])
-    walk = reconstruct_tab.explore({"mean": a.mean.tolist(), "other": b.mean.tolist()})
+    walk = reconstruct_tab.explore({"model": model.name, "mean": a.mean.tolist(), "other": b.mean.tolist()})
     assert walk["places"][0]["ids"] == a.token_ids and walk["places"][-1]["ids"][: len(b.token_ids)] == b.token_ids
     assert walk["at"][0] == 0 and walk["at"][-1] == 1
-    walk = reconstruct_tab.explore({"mean": a.mean.tolist(), "direction": 0})
+    walk = reconstruct_tab.explore({"model": model.name, "mean": a.mean.tolist(), "direction": 0})
     middle = len(walk["at"]) // 2
     assert walk["at"][middle] == 0 and walk["places"][middle]["ids"] == a.token_ids
     assert len({place["text"] for place in walk["places"]}) > 1
@@ -48,7 +48,10 @@ def test_a_walk_begins_where_the_chunk_is_and_ends_at_the_other(model):
     assert distances == sorted(distances) and len(distances) == reconstruct_tab.NEIGHBOURS
 
 
-@pytest.mark.parametrize("place", [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direction": 0}])
+MEANS = [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direction": 0}]
+
+
+@pytest.mark.parametrize("place", [*({"model": "story-k4", **mean} for mean in MEANS), {}, {"model": "other"}])
 def test_a_walk_from_nowhere_is_one_sentence(place):
     assert set(reconstruct_tab.explore(place)) == {"error"}
 
@@ -58,15 +61,15 @@ def test_robustness_falls_with_the_noise(model):
     assert [noise for noise, _ in curve] == [0.0, 0.3, 1.0, 3.0]
     shares = [share for _, share in curve]
     assert shares[0] == 1.0 and shares == sorted(shares, reverse=True) and shares[-1] < 0.3
-    assert reconstruct_tab.reference()[0] == [0.0, 1.0]
+    assert reconstruct_tab.reference()[model.name][0] == [0.0, 1.0]
 
 
 def test_a_cloud_surrounds_the_step_that_it_was_drawn_at(model):
     step = next(calm.generate(model.lm, PROMPT, 0.5, 4))
-    cloud = vectors_tab.open_cloud({"prompt": PROMPT, "chunks": []})
+    cloud = vectors_tab.open_cloud({"model": model.name, "prompt": PROMPT, "chunks": []})
     assert len(cloud["points"]) == len(cloud["texts"]) == generate_tab.DRAWS
     assert step.text in cloud["texts"]
-    assert set(vectors_tab.open_cloud({"prompt": PROMPT, "chunks": [[1]]})) == {"error"}
+    assert set(vectors_tab.open_cloud({"model": model.name, "prompt": PROMPT, "chunks": [[1]]})) == {"error"}
     assert set(vectors_tab.open_cloud({})) == {"error"}
 
 

@@ -216,7 +216,7 @@ def test_reconstruction_with_and_without_noise(visitor):
     status = page.locator("#reconstruct-status").inner_text()
     assert "noise of 2.60" in status and not status.startswith("100.00%")
     page.locator("#reconstruction .calm-pair").nth(2).click()
-    assert "chunk 3" in page.locator("#reconstruction h3").first.inner_text()
+    assert "chunk 3" in page.locator("#reconstruction h2").first.inner_text()
     page.locator("#reconstruct-text textarea").fill("")
     page.locator("#reconstruct").click()
     page.wait_for_selector("#reconstruct-status [role=alert]")
@@ -431,11 +431,45 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
 
 
+def test_text_and_link_are_copied(visitor, browser):
+    page = visitor.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visitor.set("#seed", 3)
+    visitor.set("#length", 24)
+    text = visitor.generate("Once upon a time")
+    page.get_by_role("button", name="Copy text").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("() => navigator.clipboard.readText()") == "Once upon a time" + text
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('http')")
+    link = page.evaluate("() => navigator.clipboard.readText()")
+    other = Visitor(browser.new_context().new_page(), link).open()
+    other.page.wait_for_function("() => document.querySelector('#seed input').value === '3'")
+    assert other.generate() == text
+    other.page.context.close()
+
+
+def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
+    page = visitor.page
+    visitor.tab("Reconstruct")
+    page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
+    page.locator("#curve").click()
+    points = "() => document.querySelector('#curve-view .calm-plot').data[1].y.length"
+    page.wait_for_function(f"() => ({points})() > 1", timeout=60_000)
+    page.locator("#curve-stop").click()
+    page.wait_for_function("() => document.querySelector('#curve-status').innerText.includes('Stopped')")
+    page.wait_for_timeout(500)
+    measured = page.evaluate(points)
+    page.wait_for_timeout(1500)
+    assert page.evaluate(points) == measured < 31
+    assert page.locator("#curve").is_visible() and not page.locator("#curve-stop").is_visible()
+
+
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
 def test_the_page_works_at_phone_width(visitor):
     page = visitor.page
     assert visitor.generate(ORDER)
-    for tab in ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate"):
+    for tab in ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate", "Learn"):
         visitor.tab(tab)
         page.wait_for_timeout(400)
         width = page.evaluate("() => document.documentElement.scrollWidth")
@@ -455,30 +489,3 @@ def test_two_visitors_do_not_disturb_each_other(address):
     for thread in threads:
         thread.join()
     assert [together[1], together[2]] == alone
-
-
-def test_the_named_endpoints_answer(address):
-    client = Client(address, verbose=False)
-    found = client.predict("Once upon a time", 0.5, 32, 0, "auto", 200, api_name="/generate")
-    assert found["text"].startswith("Once upon a time") and found["steps"] <= 8
-    found = client.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")
-    assert found["token_accuracy"] == 1.0 and "".join(c["text"] for c in found["chunks"]) == "Mia lost her kite."
-    path = client.predict("Once upon a time", 0.5, 32, 0, api_name="/trajectory")
-    assert [step["index"] for step in path] == list(range(len(path)))
-    assert all(len(step["plane"]) == 2 and len(step["space"]) == 3 for step in path)
-    text = "\n\n".join(storyland.corpus(2, storyland.HELD_OUT))
-    found = client.predict(text, 0, api_name="/evaluate")
-    assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100 and len(found["brier"]) == 4
-
-
-def test_endpoints_answer_bad_input_with_one_sentence(address):
-    client = Client(address, verbose=False)
-    with pytest.raises(Exception, match="temperature must be above 0"):
-        client.predict("x", 9.0, 32, 0, "auto", 200, api_name="/generate")
-    with pytest.raises(Exception, match="no text to reconstruct"):
-        client.predict("", 0.0, 0, api_name="/reconstruct")
-
-
-def test_only_the_four_endpoints_are_public(address):
-    named = Client(address, verbose=False).view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/generate", "/reconstruct", "/trajectory", "/evaluate"}

@@ -1,0 +1,90 @@
+"""Whether everybody can use the page: an audit by axe-core, the keyboard, quiet motion, no colour alone."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from .conftest import Visitor
+
+TABS = ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate", "Learn")
+SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_axe_finds_no_violation(browser, address, size, scheme):
+    context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)
+    visitor = Visitor(context.new_page(), address).open()
+    page = visitor.page
+    found = {}
+    for tab in TABS:
+        visitor.tab(tab)
+        page.wait_for_timeout(1000)
+        if tab == "Learn":
+            page.get_by_role("button", name="Show me step 1").click()
+            page.wait_for_timeout(600)
+        violations = Axe().run(page).response["violations"]
+        found[tab] = [(entry["id"], [node["html"][:120] for node in entry["nodes"]]) for entry in violations]
+    assert found == {tab: [] for tab in TABS}
+    context.close()
+
+
+def test_text_can_be_written_and_its_steps_read_by_keyboard_alone(visitor):
+    page = visitor.page
+    before = page.locator("#run .calm-text").get_attribute("data-run")
+    visitor.set("#length", 24)
+    page.locator("#generate").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before, timeout=60_000
+    )
+    visitor.finished()
+    page.locator("#run .calm-chunk").first.focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.dataset.index") == "1"
+    assert "Step 2" in page.locator("#run .calm-detail").inner_text()
+    ring = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+    assert ring == "solid"  # focus is seen
+    page.locator("#tab-generate-button").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => document.querySelector('#tab-reconstruct-button').getAttribute('aria-selected') === 'true'"
+    )
+
+
+def test_what_happens_is_announced(visitor):
+    live = "() => [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((e) => e.innerText)"
+    visitor.set("#length", 24)
+    visitor.generate("Once upon a time")
+    announced = visitor.page.evaluate(live)
+    assert any("tokens a second" in text for text in announced)
+    assert any(visitor.text() in text for text in announced)
+
+
+def test_nothing_moves_for_those_who_asked_for_quiet(browser, address):
+    context = browser.new_context(reduced_motion="reduce")
+    page = Visitor(context.new_page(), address).open().page
+    moving = page.evaluate(
+        """() => [...document.querySelectorAll('.calm-bars .fill, .calm-chunk, .calm-tour')]
+            .filter((e) => { const style = getComputedStyle(e);
+                return style.transitionDuration !== '0s' || style.animationName !== 'none'; })
+            .map((e) => e.className)"""
+    )
+    assert moving == []
+    context.close()
+
+
+def test_no_figure_tells_its_series_by_colour_alone(visitor):
+    page = visitor.page
+    visitor.set("#length", 24)
+    visitor.generate("Once upon a time")
+    visitor.generate("Once upon a time there was")
+    visitor.tab("Vector space")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    page.get_by_label("encoded path").check()
+    page.get_by_label("earlier runs").check()
+    looks = page.evaluate(
+        """() => document.querySelector('#map .calm-plot').data.filter((t) => t.mode.includes('lines') && t.x.length)
+            .map((t) => `${t.line.dash || 'solid'} ${t.marker.symbol || 'circle'}`)"""
+    )
+    assert len(looks) >= 3 and len(set(looks)) == len(looks)

@@ -1,0 +1,84 @@
+"""The endpoints of the running page, as programs and language models call them."""
+
+import ast
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+from calm import storyland
+
+ENDPOINTS = {"generate", "reconstruct", "trajectory", "evaluate"}
+
+
+def test_the_named_endpoints_answer(address):
+    client = Client(address, verbose=False)
+    found = client.predict("Once upon a time", 0.5, 32, 0, "auto", 200, api_name="/generate")
+    assert found["text"].startswith("Once upon a time") and found["steps"] <= 8
+    found = client.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")
+    assert found["token_accuracy"] == 1.0 and "".join(c["text"] for c in found["chunks"]) == "Mia lost her kite."
+    path = client.predict("Once upon a time", 0.5, 32, 0, api_name="/trajectory")
+    assert [step["index"] for step in path] == list(range(len(path)))
+    assert all(len(step["plane"]) == 2 and len(step["space"]) == 3 for step in path)
+    text = "\n\n".join(storyland.corpus(2, storyland.HELD_OUT))
+    found = client.predict(text, 0, api_name="/evaluate")
+    assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100 and len(found["brier"]) == 4
+
+
+def test_endpoints_answer_bad_input_with_one_sentence(address):
+    client = Client(address, verbose=False)
+    with pytest.raises(Exception, match="temperature must be above 0"):
+        client.predict("x", 9.0, 32, 0, "auto", 200, api_name="/generate")
+    with pytest.raises(Exception, match="no text to reconstruct"):
+        client.predict("", 0.0, 0, api_name="/reconstruct")
+
+
+def test_only_the_four_endpoints_are_public(address):
+    named = Client(address, verbose=False).view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {f"/{name}" for name in ENDPOINTS}
+
+
+def test_every_model_of_the_menu_can_be_asked_for(address):
+    client = Client(address, verbose=False)
+    found = client.predict("Once upon a time", max_new_tokens=8, model="story-ar", api_name="/generate")
+    assert found["text"].startswith("Once upon a time") and 1 <= found["steps"] <= 8
+    for endpoint, sentence in (("/trajectory", "no map of story-ar"), ("/reconstruct", "token by token")):
+        with pytest.raises(Exception, match=sentence):
+            client.predict("Once upon a time", model="story-ar", api_name=endpoint)
+    with pytest.raises(Exception, match="choose one of story-k4"):
+        client.predict("x", model="other", api_name="/generate")
+
+
+def test_the_examples_of_the_readme_run(address, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    examples = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in code]
+    assert examples and all("http://127.0.0.1:7860" in code for code in examples)
+    for code in examples:
+        exec(code.replace("http://127.0.0.1:7860", address), {})
+    assert "Once upon a time" in capsys.readouterr().out
+
+
+def test_language_models_find_the_tools_and_can_use_them(address):
+    async def visit():
+        async with (
+            streamablehttp_client(f"{address}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = (await session.list_tools()).tools
+            asked = ("reconstruct", {"text": "Mia lost her kite."}), ("generate", {"temperature": 9})
+            return tools, *[await session.call_tool(*call) for call in asked]
+
+    tools, answer, refusal = asyncio.run(visit())
+    assert {tool.name for tool in tools} == ENDPOINTS
+    for tool in tools:
+        properties = tool.inputSchema["properties"]
+        assert len(tool.description) > 30 and all(len(told["description"]) > 10 for told in properties.values())
+        assert all(told["description"].rstrip().endswith(".") for told in properties.values())  # none is cut off
+    assert not answer.isError and ast.literal_eval(answer.content[0].text)["token_accuracy"] == 1.0
+    assert refusal.isError and "temperature must be above 0" in refusal.content[0].text
+    assert "Traceback" not in refusal.content[0].text
