@@ -1,5 +1,7 @@
 """Tab "Evaluate": BrierLM of the bundled models on a visitor's own text."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ class Measured:
 
     name: str
     texts: int = 0
-    found: "BrierLM | None" = None
+    found: BrierLM | None = None
 
 
 def split_texts(text: str | None) -> list[str]:
@@ -43,9 +45,7 @@ def split_texts(text: str | None) -> list[str]:
     return texts
 
 
-def measure(
-    models: "Sequence[LanguageModel]", texts: Sequence[str], seed: int
-) -> Generator[list[Measured], None, None]:
+def measure(models: Sequence[LanguageModel], texts: Sequence[str], seed: int) -> Generator[list[Measured], None, None]:
     """All that is known after each text, one model after another. Raises CalmError where no text is long enough."""
     found = [Measured(lm.name) for lm in models]
     for lm, measured in zip(models, found):
@@ -56,7 +56,7 @@ def measure(
             raise calm.CalmError("BrierLM needs at least one text of 4 tokens or more.")
 
 
-def references() -> "dict[str, tuple[str, BrierLM]]":
+def references() -> dict[str, tuple[str, BrierLM]]:
     """What the card of each bundled model says of the first held-out texts that it was measured on."""
     from calm import BrierLM
 

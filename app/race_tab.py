@@ -1,5 +1,7 @@
 """Tab "Race": a CALM and a token-by-token Transformer of the same backbone write on from the same prompt."""
 
+from __future__ import annotations
+
 import itertools
 import time
 from collections.abc import Generator, Sequence
@@ -24,7 +26,7 @@ _race_numbers = itertools.count(1)
 class Racer:
     """One model's text, and the seconds that it alone has spent on it."""
 
-    def __init__(self, lm: "LanguageModel", prompt: str, options: calm.Options):
+    def __init__(self, lm: LanguageModel, prompt: str, options: calm.Options):
         self.lm = lm
         self.events = calm.follow(lm, prompt, options)
         self.seconds, self.draws, self.done = 0.0, 0, False
@@ -88,8 +90,8 @@ class Race:
 
 
 def race(
-    models: "Sequence[LanguageModel]", prompt: str, temperature: Any, length: Any, seed: Any
-) -> Generator["Race", None, None]:
+    models: Sequence[LanguageModel], prompt: str, temperature: Any, length: Any, seed: Any
+) -> Generator[Race, None, None]:
     """The race after each turn. Raises CalmError for bad input before the first.
 
     The models take turns on the device, never both at once; whoever has used less time so far is next, so that both

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -59,6 +61,14 @@ def test_facts_are_known_before_a_model_is_loaded():
         assert found is not None
         assert found.chunk_size == lm.chunk_size and bool(found.latent_size) == lm.is_calm
         assert found.parameters == lm.parameters
+
+
+def test_the_page_is_drawn_before_torch_is_imported():
+    code = (
+        "import sys; from app.page import build; build(); print(sorted({'torch', 'umap', 'numba'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("name", ["other", "", None, "../story-k4"])

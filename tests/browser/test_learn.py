@@ -117,7 +117,7 @@ def test_another_model_of_the_menu_is_loaded_and_used(visitor):
     page.locator("#race").click()
     page.wait_for_selector("#race-status [role=alert]")
     page.reload()
-    page.wait_for_function("() => document.querySelector('#model-facts').innerText.includes('token by token')")
+    page.wait_for_function("() => document.querySelector('#model-facts [data-model=story-ar]')")
 
 
 def test_an_address_with_an_unknown_model_is_one_sentence(visitor):

@@ -1,0 +1,120 @@
+"""How quick is the page? First chunk after the click, plot update, re-weighting, and what a first visit transfers.
+
+python -m benchmarks.page [--rounds 10] [--json]
+
+Drives the real app in Chromium (make test installs it). Times are taken in the browser, each up to the frame in which
+the change is painted.
+"""
+
+import argparse
+import json
+import statistics
+
+from playwright.sync_api import Page
+
+from tests.browser.conftest import Visitor, running_app, running_browser
+
+# Resolves after the next frame has been painted.
+PAINTED = "const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));"
+
+
+def transferred(page: Page, address: str) -> float:
+    """Megabytes that a first visit brings over the network, the map opened, nothing cached."""
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    sizes: list[float] = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    visitor = Visitor(page, address).open()
+    visitor.tab("Vector space")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    page.wait_for_timeout(2000)
+    session.detach()
+    return sum(sizes) / 1e6
+
+
+def first_chunk(visitor: Visitor, seed: int) -> float:
+    """Seconds from the click on Generate until the first chunk of the new text is painted."""
+    visitor.tab("Generate")
+    visitor.set("#length", 64)
+    visitor.set("#seed", seed)
+    visitor.page.wait_for_timeout(300)
+    seconds = visitor.page.evaluate(
+        f"""async () => {{ {PAINTED}
+          const text = document.querySelector('#run .calm-text'), before = text.dataset.run;
+          const begin = performance.now();
+          const seen = new Promise((done) => new MutationObserver((_, watch) => {{
+            if (text.dataset.run !== before && text.querySelector('.calm-chunk')) {{ watch.disconnect(); done(); }}
+          }}).observe(text, {{ childList: true, subtree: true, attributes: true }}));
+          document.querySelector('#generate').click();
+          await seen; await painted();
+          return (performance.now() - begin) / 1000; }}"""
+    )
+    visitor.finished()
+    return seconds
+
+
+def plot_update(visitor: Visitor, index: int) -> float:
+    """Seconds from the selection of a step until the map with its mark is painted."""
+    return visitor.page.evaluate(
+        f"""async (index) => {{ {PAINTED}
+          const plot = document.querySelector('#map .calm-plot');
+          const begin = performance.now();
+          const drawn = new Promise((done) => plot.once('plotly_afterplot', done));
+          CALM.select(CALM.shown.run, index);
+          await drawn; await painted();
+          return (performance.now() - begin) / 1000; }}""",
+        index,
+    )
+
+
+def weighting(visitor: Visitor, temperature: float) -> float:
+    """Seconds from a move of the pool's slider until its bars are painted."""
+    return visitor.page.evaluate(
+        f"""async (temperature) => {{ {PAINTED}
+          const slider = document.querySelector('#run .calm-weigh input');
+          const begin = performance.now();
+          slider.value = temperature;
+          slider.dispatchEvent(new Event('input', {{ bubbles: true }}));
+          await painted();
+          return (performance.now() - begin) / 1000; }}""",
+        temperature,
+    )
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    with running_app() as address, running_browser() as browser:
+        size = transferred(browser.new_context().new_page(), address)
+        visitor = Visitor(browser.new_context(viewport={"width": 1440, "height": 900}).new_page(), address).open()
+        visitor.generate("Once upon a time")  # the first request waits for the model
+        chunks = [first_chunk(visitor, seed) for seed in range(1, rounds + 1)]
+        visitor.page.locator("#run .calm-chunk").nth(2).focus()
+        visitor.page.get_by_role("button", name="Draw 200 here").click()
+        visitor.page.get_by_text("200 fresh draws").wait_for()
+        weights = [weighting(visitor, 0.2 + 1.6 * i / rounds) for i in range(rounds)]
+        visitor.tab("Vector space")
+        visitor.page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+        steps = visitor.page.locator("#map .calm-chunk").count()
+        plots = [plot_update(visitor, i % steps) for i in range(rounds)]
+    return {
+        "first chunk after the click, s": chunks,
+        "plot update, s": plots,
+        "re-weighting of a pool, s": weights,
+        "transfer of a first visit, MB": [size],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.rounds)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, values in found.items():
+        print(f"{name:34} median {statistics.median(values):7.3f}, most {max(values):7.3f}")
+
+
+if __name__ == "__main__":
+    main()
