@@ -86,7 +86,9 @@ def build() -> None:
             seed = gr.Number(0, label="Seed of the draws", precision=0)
             with gr.Row():
                 stories = gr.Button(f"Fill in {EXAMPLES} held-out stories", elem_id="evaluate-stories")
-                upload = gr.UploadButton("Upload a text file", file_types=["text"], type="filepath")
+                upload = gr.UploadButton(
+                    "Upload a text file", file_types=["text"], type="filepath", elem_id="evaluate-upload"
+                )
             go = gr.Button("Measure", variant="primary", elem_id="evaluate")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="evaluate-stop")
     status = gr.HTML(elem_id="evaluate-status")

@@ -74,10 +74,10 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
         gr.HTML(render.HEADER, elem_id="header")
         with gr.Row(elem_id="model-row"):
-            model = gr.Dropdown(
-                _menu(), value=DEFAULT, label="Model", elem_id="model", scale=0, min_width=300, allow_custom_value=True
-            )  # fmt: skip
-            told = gr.HTML(render.model_facts(facts(DEFAULT), None, _ready()), elem_id="model-facts")
+            with gr.Column(scale=0, min_width=300):
+                model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
+            with gr.Column(min_width=480):
+                told = gr.HTML(render.model_facts(facts(DEFAULT), None, _ready()), elem_id="model-facts")
         plot = VectorMapPlot(
             maps(), generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
         )

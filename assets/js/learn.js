@@ -156,7 +156,7 @@ CALM.mountTourPanel = (element, props, watch, server, trigger) => {
     onkeydown: (event) => event.key === "Escape" && leave() },
     place, title, text, look, C.node("div", { class: "calm-actions" }, act, back, next, away));
   document.querySelectorAll(".calm-tour").forEach((old) => old.remove());
-  element.closest(".gradio-container").append(panel);
+  document.querySelector(".gradio-container .contain").append(panel);
 
   const draw = () => {
     const step = steps[state.at];

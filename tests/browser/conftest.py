@@ -83,7 +83,7 @@ class Visitor:
         self.page.goto(self.address)
         self.page.wait_for_selector("#run .calm-chunk", timeout=60_000)
         self.page.wait_for_function(
-            "() => !document.querySelector('.calm-header').innerText.includes('loading')", timeout=60_000
+            "() => !document.querySelector('#model-facts').innerText.includes('loading')", timeout=60_000
         )
         return self
 
@@ -100,6 +100,15 @@ class Visitor:
         self.page.locator("#race").click()
         self.page.wait_for_selector("#race-stop", state="visible")
         self.page.wait_for_selector("#race", state="visible", timeout=120_000)
+
+    def measure_stories(self) -> None:
+        """Lets the models be measured on the stories that a button fills in, in the tab that is open."""
+        self.page.locator("#evaluate-stories").click()
+        self.page.wait_for_function("() => document.querySelector('#evaluate-text textarea').value.length > 1000")
+        self.page.locator("#evaluate").click()
+        self.page.wait_for_function(
+            "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=180_000
+        )
 
     def text(self, part: str = "#run") -> str:
         """What the model wrote, without the prompt."""

@@ -12,6 +12,7 @@ TABS = {
     "vectors": "Vector space",
     "race": "Race",
     "evaluate": "Evaluate",
+    "learn": "Learn",
 }
 
 
@@ -26,6 +27,8 @@ def main() -> None:
                     visitor.tab(tab)
                     if name == "race":
                         visitor.race()
+                    elif name == "evaluate":
+                        visitor.measure_stories()
                     visitor.page.wait_for_timeout(1500)
                     visitor.page.screenshot(path=OUT / f"{name}-{size}-{scheme}.png")
                 context.close()

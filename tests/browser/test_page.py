@@ -1,6 +1,7 @@
 """The page, driven as a visitor would."""
 
 import json
+import math
 import random
 import re
 import threading
@@ -10,6 +11,7 @@ import pytest
 from gradio_client import Client
 
 import calm
+from app import generate_tab
 from calm import storyland
 
 from .conftest import Visitor
@@ -23,9 +25,10 @@ def test_the_first_screen_shows_a_finished_example(visitor):
     assert "An example, made when the page was built" in visitor.status()
     box = page.locator("#run .calm-chunk").first.bounding_box()
     assert box["y"] < 900  # above the fold
-    header = page.locator(".calm-header").inner_text()
-    for fact in ("story-k4", "parameters", "4 tokens a vector", "float32"):
-        assert fact in header
+    assert page.locator("#model input").input_value().startswith("story-k4")
+    facts = page.locator("#model-facts").inner_text()
+    for fact in ("parameters", "64 numbers", "4 tokens a vector", "cpu", "float32", "resident"):
+        assert fact in facts
 
 
 def test_text_is_generated_chunk_by_chunk(visitor):
@@ -305,6 +308,53 @@ def test_models_are_measured_on_a_visitors_text(visitor):
         assert 0 < low <= score <= high < 100
 
 
+def test_a_race_can_be_stopped(visitor):
+    page = visitor.page
+    visitor.tab("Race")
+    visitor.set("#race-temperature", 1.9)
+    visitor.set("#race-length", 512)
+    page.locator("#race").click()
+    page.wait_for_function("() => document.querySelectorAll('#race-view .calm-piece').length > 4", timeout=60_000)
+    page.locator("#race-stop").click()
+    page.wait_for_function("() => document.querySelector('#race-status').innerText.includes('Stopped')")
+    page.wait_for_timeout(500)
+    written = page.locator("#race-view .calm-race").inner_text()
+    page.wait_for_timeout(1000)
+    assert page.locator("#race-view .calm-race").inner_text() == written
+    assert page.locator("#race").is_visible() and not page.locator("#race-stop").is_visible()
+
+
+def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path):
+    page = visitor.page
+    visitor.tab("Evaluate")
+
+    def upload(path: Path) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Upload a text file").click()
+        chooser.value.set_files(path)
+
+    (tmp_path / "picture.txt").write_bytes(bytes(range(256)))
+    upload(tmp_path / "picture.txt")
+    page.wait_for_selector("#evaluate-status [role=alert]")
+    assert "no text in UTF-8" in page.locator("#evaluate-status").inner_text()
+    text = "\n\n".join(storyland.corpus(20, storyland.HELD_OUT))
+    (tmp_path / "stories.txt").write_text(text, encoding="utf-8")
+    upload(tmp_path / "stories.txt")
+    page.wait_for_function(
+        "text => document.querySelector('#evaluate-text textarea').value === text", arg=text, timeout=10_000
+    )
+    page.locator("#evaluate").click()
+    page.wait_for_function(
+        "() => /Measuring … [3-9] of 40 texts/.test(document.querySelector('#evaluate-status').innerText)",
+        timeout=60_000,
+    )
+    page.locator("#evaluate-stop").click()
+    page.wait_for_function("() => document.querySelector('#evaluate-status').innerText.includes('Stopped')")
+    table = page.locator("#evaluate-table").inner_text()
+    assert re.search(r"story-k4\s+[\d.]+ \([\d.]+ to [\d.]+\)", table)
+    assert page.locator("#evaluate-text textarea").input_value() == text
+
+
 def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
     page = visitor.page
     visitor.set("#samples", 3)
@@ -415,6 +465,66 @@ def test_the_map_shows_more_than_one_path(visitor):
         assert Path(download.value.path()).read_bytes().startswith(begins)
 
 
+def test_the_camera_stays_where_it_was_in_space(visitor):
+    page = visitor.page
+    visitor.tab("Vector space")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    page.get_by_role("button", name="3-D").click()
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data[0].type === 'scatter3d'")
+    eye = "() => document.querySelector('#map .calm-plot')._fullLayout.scene.camera.eye"
+    before = page.evaluate(eye)
+    box = page.locator("#map .calm-plot").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 120, box["y"] + box["height"] / 2 - 60, steps=8)
+    page.mouse.up()
+    page.wait_for_function(f"before => JSON.stringify(({eye})()) !== JSON.stringify(before)", arg=before)
+    turned = page.evaluate(eye)
+    page.locator("#map .calm-chunk").nth(1).click()
+    visitor.tab("Generate")
+    visitor.set("#length", 24)
+    visitor.generate("Once upon a time")
+    visitor.tab("Vector space")
+    assert page.evaluate(eye) == pytest.approx(turned)
+
+
+def test_the_path_is_coloured_by_what_is_chosen(visitor):
+    page = visitor.page
+    visitor.tab("Vector space")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    marker = (
+        "() => document.querySelector('#map .calm-plot').data.find((t) => t.name === 'predicted path').marker.color"
+    )
+    found = {}
+    for rule in ("time", "distance", "frequency"):
+        page.get_by_label("Colour by").select_option(rule)
+        found[rule] = page.evaluate(marker)
+    steps = generate_tab.example()["steps"]
+    assert found["time"] == [step["index"] for step in steps]
+    assert found["distance"] == [step["distance"] for step in steps]
+    assert found["frequency"] == pytest.approx([math.log10(1 + step["frequency"]) for step in steps])
+    page.get_by_label("Colour by").select_option("")
+    assert isinstance(page.evaluate(marker), str)
+
+
+def test_what_is_written_does_not_flicker(visitor):
+    """Chunks that stand on the page stay the same elements while others follow, and so does the map."""
+    page = visitor.page
+    visitor.set("#temperature", 1.2)
+    page.locator("#generate").click()
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
+    page.evaluate("() => (window.first = document.querySelector('#run .calm-chunk'))")
+    visitor.finished()
+    assert page.evaluate("() => window.first === document.querySelector('#run .calm-chunk')")
+    visitor.tab("Vector space")
+    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    page.evaluate("() => (window.canvas = document.querySelector('#map canvas'))")
+    visitor.tab("Generate")
+    visitor.generate("Once upon a time")
+    visitor.tab("Vector space")
+    assert page.evaluate("() => window.canvas === document.querySelector('#map canvas')")
+
+
 def test_a_map_of_ones_own_runs_is_fitted(visitor):
     page = visitor.page
     visitor.set("#length", 32)
@@ -474,6 +584,14 @@ def test_the_page_works_at_phone_width(visitor):
         page.wait_for_timeout(400)
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= PHONE["width"] + 1, tab
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll('p, dd, h1, h2, button, label, textarea')]
+                .filter((e) => e.checkVisibility())
+                .filter((e) => !e.closest('.calm-plot, .calm-scores, .overflow-dropdown, [aria-hidden=true]'))
+                .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+                .map((e) => e.outerHTML.slice(0, 100))"""
+        )
+        assert cut == [], tab
 
 
 def test_two_visitors_do_not_disturb_each_other(address):
