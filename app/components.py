@@ -10,16 +10,7 @@ import plotly
 
 ASSETS = Path(__file__).parent.parent / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-NAMES = (
-    "core",
-    "page",
-    "run",
-    "plots",
-    "latent",
-    "map",
-    "race",
-    "learn",
-)  # in the order in which they need one another
+NAMES = "core page run plots latent map race evaluate learn".split()  # in the order in which they need one another
 SCRIPTS = [ASSETS / "js" / f"{name}.js" for name in NAMES]
 
 
@@ -180,6 +171,20 @@ class RaceView(_Component):
     mount = "mountRace"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
+
+
+class ScoresPlot(_Component):
+    """BrierLM over operations a token. Value: ``evaluate_tab.costs``."""
+
+    template = """
+<div class="calm-plot scores" role="figure" aria-label="BrierLM over floating-point operations a token"></div>
+"""
+    mount = "mountScores"
+    needs = ("CALM.select", "Plotly.react")
+    scripts = PLOT_HEAD
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "array"}
 
 
 class TourSteps(_Component):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -14,6 +14,7 @@ import calm
 from calm import storyland
 
 from . import render
+from .components import ScoresPlot
 from .controls import PRIVATE, busy, idle, paced, runs, whole
 from .models import CHECKPOINTS, bundled, computed, loading
 
@@ -56,18 +57,37 @@ def measure(models: Sequence[LanguageModel], texts: Sequence[str], seed: int) ->
             raise calm.CalmError("BrierLM needs at least one text of 4 tokens or more.")
 
 
+def _cards() -> dict[str, dict[str, Any]]:
+    """What was measured of each bundled model for its card."""
+    paths = {name: CHECKPOINTS / name / "evaluation.json" for name in bundled()}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
+
+
+def _first(card: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The texts that BrierLM was measured on first, and the figures."""
+    return next((source, found) for source, found in card.items() if isinstance(found, dict) and "BrierLM" in found)
+
+
+def costs() -> list[dict[str, Any]]:
+    """BrierLM of each bundled model with its interval, and its operations a token, for ``ScoresPlot``."""
+    found = []
+    for name, card in _cards().items():
+        brier = _first(card)[1]["BrierLM"]
+        found.append(
+            {"name": name, **card["operations a token"], **{key: brier[key] for key in ("score", "low", "high")}}
+        )
+    return found
+
+
 def references() -> dict[str, tuple[str, BrierLM]]:
     """What the card of each bundled model says of the first held-out texts that it was measured on."""
     from calm import BrierLM
 
-    found = {}
-    for name in bundled():
-        path = CHECKPOINTS / name / "evaluation.json"
-        if path.is_file():
-            card = json.loads(path.read_text(encoding="utf-8"))
-            source, figures = next((s, f) for s, f in card.items() if isinstance(f, dict) and "BrierLM" in f)
-            found[name] = (f"{figures['texts']} texts of {source}", BrierLM(**figures["BrierLM"]))
-    return found
+    firsts = {name: _first(card) for name, card in _cards().items()}
+    return {
+        name: (f"{figures['texts']} texts of {source}", BrierLM(**figures["BrierLM"]))
+        for name, (source, figures) in firsts.items()
+    }
 
 
 def build() -> None:
@@ -93,6 +113,12 @@ def build() -> None:
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="evaluate-stop")
     status = gr.HTML(elem_id="evaluate-status")
     table = gr.HTML(elem_id="evaluate-table")
+    gr.HTML(
+        '<h2 class="calm-heading">What the score costs</h2><p class="calm-intro">BrierLM of the bundled models, as on '
+        "their cards, over the floating-point operations of one token: to write it at T = 1, and to train on it. Bars "
+        "are 95 % intervals.</p>"
+    )
+    ScoresPlot(costs(), elem_id="scores-plot")
 
     def run(text, names, seed):
         yield gr.skip(), render.note("Measuring …"), *busy()

@@ -108,6 +108,17 @@ def evaluate(arguments) -> None:
         print(f"{name}: {value}")
 
 
+def samples(arguments) -> None:
+    """Writes a page of stories that models tell, none chosen."""
+    from . import load
+    from .evaluation import samples
+
+    models = [load(name, device=arguments.device) for name in arguments.models]
+    path = Path(arguments.out)
+    path.write_text(samples(models, arguments.temperature, arguments.count), encoding="utf-8")
+    _wrote(arguments, "samples", path)
+
+
 def build_map(arguments) -> None:
     """Fits the UMAP map of a model's chunk vectors and writes it to assets/."""
     from . import load
@@ -227,6 +238,13 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--temperature", type=float, nargs="*", default=[0.35, 0.5, 1.0], help="for --storyland")
     c.add_argument("--seed", type=int, default=0, help="default: 0")
     c.add_argument("--out", help="also write the figures to this JSON file")
+
+    c = command(samples)
+    c.add_argument("models", nargs="+", help="bundled names, folders or Hub ids")
+    c.add_argument("--temperature", type=float, nargs="+", default=[0.35, 0.5, 1.0], help="default: 0.35 0.5 1")
+    c.add_argument("--count", type=int, default=20, help="stories a model and temperature (default: 20)")
+    c.add_argument("--out", default="docs/samples.md", help="file to write (default: docs/samples.md)")
+    c.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
 
     c = with_model(command(build_map, "map"))
     c.add_argument("--texts", nargs="+", default=["storyland:0:2000"], help="sources (default: storyland:0:2000)")

@@ -41,9 +41,10 @@ def record(run: Path) -> dict[str, Any] | None:
     rows = [row for row in rows if "tokens" in row]
     found = {name: settings[name] for name in RECORDED if settings.get(name)}
     found |= {"sources": _named(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
-    for stage in ("start", "autoencoder"):
-        if folder := settings.get(stage):
-            found[stage] = record(Path(folder).parent)
+    for stage in ("start", "grown", "autoencoder"):
+        if name := settings.get(stage):
+            bundled = CHECKPOINTS / name
+            found[stage] = record(bundled if bundled.is_dir() else Path(name).parent)
     return found
 
 
@@ -112,14 +113,16 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _training(found: dict[str, Any], name: str) -> str:
+    stages, before = [found], found
+    while before := before.get("start") or {}:
+        stages.insert(0, before)
+    titled = [
+        (part, f"{name}, stage {i} of {len(stages)}" if len(stages) > 1 else name) for i, part in enumerate(stages, 1)
+    ]
+    if grown := stages[0].get("grown"):
+        titled.insert(0, (grown, "the model whose backbone it grew from, last stage"))
     lines = []
-    for part, title in (
-        (found.get("start"), f"{name}, first stage"),
-        (found, f"{name}, second stage" if found.get("start") else name),
-        (found.get("autoencoder"), "its autoencoder"),
-    ):
-        if not part:
-            continue
+    for part, title in [*titled, *([(found["autoencoder"], "its autoencoder")] if found.get("autoencoder") else [])]:
         sources = part["sources"]
         if isinstance(sources, dict):
             shares = part["shares"]

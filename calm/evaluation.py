@@ -7,6 +7,7 @@ from typing import Any
 
 from . import storyland
 from .brier import brier_lm
+from .cost import flops_per_token, training_flops_per_token
 from .errors import CalmError
 from .generation import generate
 from .loading import LanguageModel
@@ -88,6 +89,7 @@ def evaluate(
     if not sources and not stories:
         raise CalmError("There is nothing to measure: name a file of text, or ask for stories.")
     found: dict[str, Any] = {"model": lm.name, "parameters": lm.parameters, "seed": seed}
+    found["operations a token"] = {"generating": flops_per_token(lm), "training": training_flops_per_token(lm)}
     for source, texts in read_texts(sources, limit).items():
         figures: dict[str, Any] = {"texts": len(texts)}
         if lm.is_calm:
@@ -97,3 +99,21 @@ def evaluate(
     for temperature in temperatures if stories else ():
         found[f"stories at T = {temperature:g}"] = storyland_figures(lm, stories, temperature, seed)
     return found
+
+
+def samples(models: Sequence[LanguageModel], temperatures: Sequence[float], count: int) -> str:
+    """A page in Markdown of ``count`` stories told by each model at each temperature, seeds 0, 1, ..., none chosen.
+
+    Every second one is told to a held-out announcement, the first line; each model gets the same ones.
+    """
+    parts = [
+        "# Samples",
+        f"Seeds 0 to {count - 1}, none chosen; every second story was ordered by its first line, in italics.",
+    ]
+    for lm in models:
+        for temperature in temperatures:
+            parts.append(f"## {lm.name}, T = {temperature:g}")
+            for seed, story in enumerate(tell(lm, count, temperature)):
+                order, line, told = story.rpartition("\n") if seed % 2 else ("", "", story)
+                parts.append(f"{seed}. {f'*{order}* ' if line else ''}{told.strip()}")
+    return "\n\n".join(parts) + "\n"

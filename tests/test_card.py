@@ -54,8 +54,8 @@ def test_the_card_tells_both_stages_of_a_run_that_went_on_from_another(folder):
     second = {"sources": ["orders:0:40"], "steps": 5, "tokens": 3_000_000, "seconds": 432.0, "start": first}
     (folder / "training.json").write_text(json.dumps(second))
     text = card.write(folder).read_text()
-    assert "tiny, first stage: 12 steps, 9.0 million tokens, 1,234 seconds" in text
-    assert "tiny, second stage: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
+    assert "tiny, stage 1 of 2: 12 steps, 9.0 million tokens, 1,234 seconds" in text
+    assert "tiny, stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
 
 
 def test_other_models_are_told_beside_on_the_same_texts(folder, tmp_path, monkeypatch):

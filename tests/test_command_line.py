@@ -12,7 +12,8 @@ def run(capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "reconstruct", "evaluate", "map", "train", "export", "card", "push", "stories", "bench"]
+    "command",
+    ["generate", "reconstruct", "evaluate", "map", "train", "export", "card", "push", "samples", "stories", "bench"],
 )
 def test_every_command_has_help_and_json(command, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -70,3 +71,16 @@ def test_errors_are_one_sentence_and_exit_with_2(capsys):
         captured = capsys.readouterr()
         assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
         assert "Traceback" not in captured.err
+
+
+def test_samples_are_written_in_order_of_their_seeds(capsys, tmp_path):
+    out = tmp_path / "samples.md"
+    arguments = ("--temperature", "0.5", "--count", "4", "--out", str(out), "--device", "cpu")
+    run(capsys, "samples", "story-k4", "story-ar", *arguments)
+    page = out.read_text(encoding="utf-8")
+    for name in ("story-k4", "story-ar"):
+        told = page.partition(f"## {name}, T = 0.5\n")[2].partition("\n## ")[0].strip().split("\n\n")
+        assert [story.partition(".")[0] for story in told] == ["0", "1", "2", "3"]
+        assert "*A story" in told[1] or "*" in told[1][:6]
+        again = json.loads(run(capsys, "generate", "--seed", "2", "--max-new-tokens", "280", "--model", name, "--json"))
+        assert told[2].removeprefix("2. ") == again["text"].strip()

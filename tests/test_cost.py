@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from calm.cost import flops_per_token
+from calm.cost import flops_per_token, training_flops_per_token
 
 
 def counted(work) -> int:
@@ -33,3 +33,21 @@ def test_a_token_by_token_model_costs_what_its_products_cost(tiny_ar):
     model = tiny_ar.llama
     found = counted(lambda: model(torch.zeros(1, 1, dtype=torch.long), use_cache=False))
     assert flops_per_token(tiny_ar) == found
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_training_costs_three_forward_passes_and_the_targets(tiny, tiny_ar, k):
+    assert training_flops_per_token(tiny_ar) == 3 * flops_per_token(tiny_ar)
+    lm = tiny(k)
+    model, head = lm.calm, lm.calm.generative_head
+    state = torch.zeros(1, model.config.hidden_size)
+    chunk = torch.zeros(1, k, dtype=torch.long)
+
+    def forward():
+        model(chunk, use_cache=False)
+        projected = head.project(state)
+        for _ in range(model.config.num_samples):
+            head.draw(projected, head.noise((1,), state))
+
+    targets = counted(lambda: model.ae_model.encode(chunk))
+    assert k * training_flops_per_token(lm) == 3 * counted(forward) + targets

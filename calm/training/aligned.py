@@ -32,22 +32,29 @@ def align_attention(backbone: LlamaModel) -> None:
 
 
 def align(model: EnergyTransformer) -> None:
-    """Token embeddings like the autoencoder's (where the widths agree), their sum passed on by ``embed_proj``.
+    """Token embeddings like the autoencoder's (where the widths agree), read as their sum; attention that copies."""
+    embedding, read = model.transformer.embed_tokens.weight, model.ae_model.encoder.embed_tokens.weight
+    with torch.no_grad():
+        if embedding.shape == read.shape:
+            embedding.copy_(read)
+    align_reading(model)
+    align_attention(model.transformer)
+
+
+def align_reading(model: EnergyTransformer) -> None:
+    """The sum of a chunk's token embeddings passed on by ``embed_proj``.
 
     Each of the K embeddings enters as itself plus a rotation of its own, which tells its place in the chunk. The SiLU
     between the two maps of ``embed_proj`` is passed in pairs of opposite sign: silu(u) - silu(-u) = u.
     """
-    embedding, read = model.transformer.embed_tokens.weight, model.ae_model.encoder.embed_tokens.weight
+    embedding = model.transformer.embed_tokens.weight
     inner, outer = model.embed_proj[0], model.embed_proj[2]
     assert isinstance(inner, nn.Linear) and isinstance(outer, nn.Linear)
     width, k = model.config.hidden_size, model.config.patch_size
     with torch.no_grad():
-        if embedding.shape == read.shape:
-            embedding.copy_(read)
         scale = (width / k) ** 0.5 / embedding.norm(dim=-1).mean()  # the sum of K embeddings has unit variance
         places = [PASS * torch.eye(width) + TURN * nn.init.orthogonal_(torch.empty(width, width)) for _ in range(k)]
         mixed, one = scale * torch.cat(places, dim=1), torch.eye(width)
         for linear, weight in ((inner, torch.cat((mixed, -mixed))), (outer, torch.cat((one, -one), dim=1))):
             nn.init.normal_(linear.weight, std=0.02).add_(weight)
             nn.init.zeros_(linear.bias)
-    align_attention(model.transformer)

@@ -15,7 +15,7 @@ from ..config import CalmConfig
 from ..errors import CalmError
 from ..loading import LanguageModel, load, read_weights
 from ..model import EnergyTransformer
-from .aligned import COPY, align, align_attention
+from .aligned import COPY, align, align_attention, align_reading
 from .data import TokenFile, read_documents
 from .loop import LoopSettings
 from .losses import energy_score
@@ -48,6 +48,9 @@ class CalmSettings(LanguageModelSettings):
     """The paper's energy score: N = 8 samples of the head against M = 100 of the posterior."""
 
     autoencoder: str = "runs/autoencoder"
+    grown: str = ""
+    """A CALM of the same widths and another K whose backbone the run begins with; how a chunk is read, and the head,
+    begin anew."""
     targets: int = 100
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
@@ -212,6 +215,15 @@ def _start(model: nn.Module, name: str) -> None:
         ) from error
 
 
+def _grow(model: EnergyTransformer, name: str) -> None:
+    """Copies the backbone of a model. Raises CalmError if it cannot be loaded or is of another shape."""
+    try:
+        model.transformer.load_state_dict(load(name, device="cpu").calm.transformer.state_dict())
+    except RuntimeError as error:
+        raise CalmError(f"The run cannot grow from {name!r}: its backbone has another shape.") from error
+    align_reading(model)
+
+
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
     from ..autoencoder import Autoencoder
@@ -226,6 +238,8 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
     if settings.start:
         _start(model, settings.start)
+    elif settings.grown:
+        _grow(model, settings.grown)
     elif settings.aligned:
         align(model)
     return LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer)

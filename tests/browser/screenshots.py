@@ -31,6 +31,8 @@ def main() -> None:
                         visitor.measure_stories()
                     visitor.page.wait_for_timeout(1500)
                     visitor.page.screenshot(path=OUT / f"{name}-{size}-{scheme}.png")
+                    if (name, size, scheme) == ("evaluate", "desktop", "light"):
+                        visitor.page.locator("#scores-plot").screenshot(path=OUT / "scores.png")
                 context.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from gradio_client import Client
 
 import calm
-from app import generate_tab
+from app import evaluate_tab, generate_tab
 from calm import storyland
 
 from .conftest import Visitor
@@ -353,6 +353,23 @@ def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path)
     table = page.locator("#evaluate-table").inner_text()
     assert re.search(r"story-k4\s+[\d.]+ \([\d.]+ to [\d.]+\)", table)
     assert page.locator("#evaluate-text textarea").input_value() == text
+
+
+def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
+    page = visitor.page
+    visitor.tab("Evaluate")
+    page.wait_for_function("() => document.querySelector('#scores-plot .calm-plot').data")
+    series = page.evaluate(
+        """() => document.querySelector('#scores-plot .calm-plot').data
+            .map((t) => [t.text, t.x, t.y, t.marker.symbol])"""
+    )
+    known = evaluate_tab.costs()
+    assert {"story-k4", "story-ar"} <= {model["name"] for model in known}
+    for (names, costs, scores, _), cost in zip(series, ("generating", "training"), strict=True):
+        assert [name.strip() for name in names] == [model["name"] for model in known]
+        assert costs == pytest.approx([model[cost] / 1e6 for model in known])
+        assert scores == [model["score"] for model in known]
+    assert len({symbol for *_, symbol in series}) == 2
 
 
 def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):

@@ -13,6 +13,9 @@ import torch
 
 import calm
 from calm import CalmError
+from calm.autoencoder import Autoencoder
+from calm.config import AutoencoderConfig, CalmConfig
+from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
 from calm.training.lm import CalmSettings, disturb
@@ -122,6 +125,40 @@ def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder,
     narrower = {**again, "model": {**settings["model"], "intermediate_size": 8}}
     with pytest.raises(CalmError, match="another shape"):
         tasks.make("lm", narrower)
+
+
+def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    first = calm.load(tasks.train("lm", settings), device="cpu").calm
+    chunks = AutoencoderConfig(**{**first.config.autoencoder, "patch_size": 2 * first.config.patch_size})
+    Autoencoder(chunks).save_pretrained(tmp_path / "wider")
+    grown = {
+        **settings,
+        "out": str(tmp_path / "grown"),
+        "autoencoder": str(tmp_path / "wider"),
+        "grown": str(tmp_path / "run" / "best"),
+    }
+    model = tasks.make("lm", grown).lm.calm
+    assert model.config.patch_size == 2 * first.config.patch_size
+    for name, tensor in first.transformer.state_dict().items():
+        assert torch.equal(model.transformer.state_dict()[name], tensor), name
+    tasks.train("lm", grown)
+    assert calm.load(tmp_path / "grown" / "best", device="cpu").chunk_size == 2 * first.config.patch_size
+    with pytest.raises(CalmError, match="backbone has another shape"):
+        tasks.make("lm", {**grown, "model": {**settings["model"], "intermediate_size": 8}})
+
+
+PUBLISHED = {"calm-m": "371", "calm-l": "735", "calm-xl": "1829"}  # millions of parameters, the autoencoder's apart
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_official_sizes_have_the_published_parameter_counts(name):
+    settings = recipe.read(name)
+    with torch.device("meta"):
+        model = EnergyTransformer(CalmConfig(**settings["model"], autoencoder=AutoencoderConfig().to_dict()))
+    own = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.ae_model.parameters())
+    assert str(own // 10**6) == PUBLISHED[name]
+    assert 75_000_000 <= sum(p.numel() for p in model.ae_model.parameters()) < 76_000_000
 
 
 def test_disturbed_chunks_are_the_share_that_was_asked_for():

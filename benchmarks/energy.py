@@ -1,0 +1,80 @@
+"""The energy score by matrix products against the formula as it stands: time and memory of one forward and backward.
+
+python -m benchmarks.energy [--chunks 512] [--rounds 10] [--json]
+
+Both with the paper's N = 8 samples and M = 100 targets of 128 numbers a chunk, interleaved in one process. The
+formula as it stands holds a tensor of differences [chunks, N, M, L].
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from calm.training.losses import energy_score
+
+SAMPLES, TARGETS, LATENT = 8, 100, 128
+
+
+def literal(samples: Tensor, targets: Tensor) -> Tensor:
+    """Equation 8 by differences: samples [B, N, L], targets [B, M, L] -> [B]."""
+    n = samples.shape[1]
+    fidelity = (samples[:, :, None] - targets[:, None]).norm(dim=-1).mean((1, 2))
+    spread = (samples[:, :, None] - samples[:, None]).norm(dim=-1).sum((1, 2)) / (n * (n - 1))
+    return 2 * fidelity - spread
+
+
+CONTESTANTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"literal": literal, "calm": energy_score}
+
+
+def seconds(name: str, chunks: int) -> float:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(chunks, SAMPLES, LATENT, generator=generator, requires_grad=True)
+    targets = torch.randn(chunks, TARGETS, LATENT, generator=generator)
+    begin = time.perf_counter()
+    CONTESTANTS[name](samples, targets).mean().backward()
+    return time.perf_counter() - begin
+
+
+def _memory(field: str) -> int:
+    return int(Path("/proc/self/status").read_text().partition(f"{field}:")[2].split()[0])
+
+
+def megabytes(name: str, chunks: int) -> float:
+    """By how much one call raises the resident memory at its peak (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = _memory("VmRSS")
+    seconds(name, chunks)
+    return (_memory("VmHWM") - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--chunks", type=int, default=512, help="positions of a batch at which the score is taken")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    for _ in range(arguments.rounds + 1):
+        for name in CONTESTANTS:
+            times[name].append(seconds(name, arguments.chunks))
+    found = {
+        name: {"milliseconds": 1000 * statistics.median(taken[1:]), "MB": megabytes(name, arguments.chunks)}
+        for name, taken in times.items()
+    }
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, row in found.items():
+        print(f"{name:10} {row['milliseconds']:8.1f} ms {row['MB']:8.1f} MB")
+    faster, share = (found["literal"][key] / found["calm"][key] for key in ("milliseconds", "MB"))
+    print(f"{faster:.1f} times as fast, in a memory {share:.1f} times smaller")
+
+
+if __name__ == "__main__":
+    main()
