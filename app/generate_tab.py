@@ -14,7 +14,7 @@ import calm
 from . import render
 from .components import ASSETS, RunText, VectorMapPlot
 from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
-from .models import Resident, compute, computed, is_resident, resident
+from .models import Resident, compute, is_resident, resident
 
 MAX_SAMPLES = 4
 DRAWS = 200  # of a pool or a cloud that is opened at a step
@@ -47,7 +47,7 @@ def stream(
     events = [calm.follow(model.lm, prompt, replace(one, begun=begun)) for one in each]
     if branch:
         yield found
-    for turn in computed(_together(events)) if not found[0].value["ended"] else ():
+    for turn in _together(events) if not found[0].value["ended"] else ():
         for run, event in zip(found, turn):
             if event is not None:
                 run.add(event)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import calm
@@ -98,6 +98,7 @@ def _load(name: str) -> LanguageModel:
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
+    lm.engine.compute = compute
     return lm
 
 
@@ -143,6 +144,8 @@ def resident(name: str = DEFAULT) -> Resident:
 
 def compute(function: Callable[..., Event], *arguments: Any) -> Event:
     """What a function returns, computed by the thread that has all cores."""
+    if current_thread().name.startswith("model"):
+        return function(*arguments)
     return _thread.submit(function, *arguments).result()
 
 

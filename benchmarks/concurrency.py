@@ -14,7 +14,7 @@ import threading
 import time
 
 import calm
-from app.models import computed, resident
+from app.models import resident
 from calm.bench import openings
 
 VISITORS = (1, 2, 4, 8, 16)
@@ -23,7 +23,7 @@ VISITORS = (1, 2, 4, 8, 16)
 def visit(lm: calm.LanguageModel, seed: int, prompt: str, tokens: int) -> tuple[list[int], float]:
     """The token ids of one visitor's text, and the seconds to its first chunk."""
     start, first, ids = time.perf_counter(), 0.0, []
-    for step in computed(calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed)):
+    for step in calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed):
         first = first or time.perf_counter() - start
         ids += step.token_ids
     return ids, first

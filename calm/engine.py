@@ -1,13 +1,15 @@
 """Writes several texts at once with one model: continuous batching, joined and left at chunk boundaries.
 
-Whoever waits for the next step of a text moves all texts on by one round; the engine has no thread of its own.
+Whoever waits for the next step of a text moves all texts on by one round; the engine has no thread of its own, unless
+``Engine.compute`` gives it one.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +61,8 @@ class Engine:
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
         self.lock = threading.Lock()
+        self.compute: Callable[[Callable[[], None]], None] = lambda work: work()
+        """Runs a round: at once by default, or in a thread that is better off."""
 
     def write(self, writing: Writing) -> Iterator[tuple[Choice, float] | int]:
         """The choices of a text and the wall seconds of each step; before them, whenever it changes, how many wait
@@ -68,9 +72,8 @@ class Engine:
         told = -1
         try:
             while True:
-                with self.lock:
-                    if not (writing.outbox or writing.done):
-                        self._advance()
+                if not (writing.outbox or writing.done):
+                    self.compute(partial(self._advance_for, writing))
                 if writing.outbox:
                     found, seconds = writing.outbox.popleft()
                     if isinstance(found, CalmError):
@@ -83,6 +86,13 @@ class Engine:
                     yield ahead
         finally:
             writing.done = True  # noticed by the next step; no lock, as a collected iterator may end anywhere
+
+    def _advance_for(self, writing: Writing) -> None:
+        """One round, unless somebody else has made it meanwhile. The lock is taken only by who has come to compute:
+        nobody who holds it ever waits for another thread."""
+        with self.lock:
+            if not (writing.outbox or writing.done):
+                self._advance()
 
     def _ahead(self, writing: Writing) -> int | None:
         """How many texts wait before this one; None once it runs."""

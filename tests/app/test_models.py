@@ -6,6 +6,7 @@ import pytest
 
 from app import generate_tab, models, page, render, vectors_tab
 from app.models import computed, facts, loading, offered, resident
+from app.race_tab import race
 from calm import CalmError
 
 
@@ -96,3 +97,27 @@ def test_a_token_by_token_model_writes_and_has_no_map():
     place = {"model": "story-ar", "prompt": "Once upon a time", "chunks": [], "chosen": [1]}
     assert "token by token" in generate_tab.open_pool(place)["error"]
     assert "token by token" in vectors_tab.open_cloud(place)["error"]
+
+
+def test_a_race_and_a_text_beside_it_do_not_wait_for_each_other():
+    """Both use one engine: one from the thread that computes, one from a visitor's."""
+    model, beside = resident(), resident("story-ar")
+    options = {"temperature": 0.9, "length": 48, "seed": 2}
+    *_, found = computed(race([model.lm, beside.lm], "Once", **options))
+    alone = [racer["pieces"] for racer in found.value()["racers"]]
+    texts: list[list[int]] = []
+
+    def visit() -> None:
+        for _ in range(3):
+            *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.9, 48, 5, "auto", 100)
+            texts.append([step["ids"] for step in run.value["steps"]])
+
+    visitors = [threading.Thread(target=visit, daemon=True) for _ in range(3)]
+    for visitor in visitors:
+        visitor.start()
+    *_, found = computed(race([model.lm, beside.lm], "Once", **options))
+    for visitor in visitors:
+        visitor.join(timeout=60)
+        assert not visitor.is_alive()
+    assert [racer["pieces"] for racer in found.value()["racers"]] == alone
+    assert len(texts) == 9 and all(text == texts[0] for text in texts)
