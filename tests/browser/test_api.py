@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,8 @@ def test_language_models_find_the_tools_and_can_use_them(address):
             asked = ("reconstruct", {"text": "Mia lost her kite."}), ("generate", {"temperature": 9})
             return tools, *[await session.call_tool(*call) for call in asked]
 
-    tools, answer, refusal = asyncio.run(visit())
+    with ThreadPoolExecutor(1) as apart:  # Playwright has an event loop of its own in this thread
+        tools, answer, refusal = apart.submit(lambda: asyncio.run(visit())).result()
     assert {tool.name for tool in tools} == ENDPOINTS
     for tool in tools:
         properties = tool.inputSchema["properties"]

@@ -114,6 +114,11 @@ def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
     page.locator("#run .calm-chunk").nth(1).focus()
     slider = detail.locator("input[type=range]")
     assert slider.input_value() == "0.5"  # the run's own temperature
+    assert detail.locator(".calm-ticks span").all_inner_texts()[:3] == [
+        "1",
+        "½",
+        "⅓",
+    ]  # all that the published rule has
     detail.get_by_role("button", name="Draw 200 here").click()
     detail.get_by_text("200 fresh draws").wait_for(timeout=60_000)
     figure = detail.locator(".calm-bars .figure").first
@@ -548,6 +553,8 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     visitor.generate("Once upon a time")
     visitor.tab("Vector space")
     page.get_by_text("Fit a map of your own runs").click()
+    page.get_by_label("Neighbours").first.fill("12")
+    page.get_by_label("3", exact=True).check()
     page.locator("#fit").click()
     page.wait_for_selector("#fit-stop", state="visible")
     page.locator("#fit-stop").click()
@@ -556,6 +563,7 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('own fit')", timeout=120_000)
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
+    assert page.evaluate("() => document.querySelector('#map .calm-plot').data[0].type") == "scatter3d"
 
 
 def test_text_and_link_are_copied(visitor, browser):
