@@ -24,6 +24,8 @@ class LoopSettings:
 
     out: str
     """The run's folder: ``log.jsonl``, ``state.pt`` (to resume), ``best/`` and ``last/`` (models)."""
+    keep: bool = False
+    """Whether the model of every validation is kept, in ``step-N/``."""
     steps: int = 250_000
     batch_size: int = 256
     """Rows (or chunks, for the autoencoder) a step, over all processes and accumulation steps."""
@@ -41,6 +43,8 @@ class LoopSettings:
     log_every: int = 20
     validate_every: int = 1000
     save_every: int = 500
+    minutes: float = math.inf
+    """Of training in one call, after which it stops as on Ctrl-C: for machines that are lent in slices."""
 
 
 class Task(Protocol):
@@ -84,7 +88,7 @@ def _precision(wanted: str) -> str:
 
 
 def run(task: Task) -> Path:
-    """Trains until ``steps``, or until Ctrl-C or SIGTERM, after which the same call goes on where it stopped.
+    """Trains until ``steps``, or until Ctrl-C, SIGTERM or ``minutes``; then the same call goes on where it stopped.
 
     Batches, noise and dropout depend on seed and step alone, so an interrupted run takes the same path as an
     uninterrupted one. Returns the folder of the best model.
@@ -116,6 +120,7 @@ def run(task: Task) -> Path:
     bar = tqdm(total=settings.steps, initial=start, disable=not lead, desc=out.name, mininterval=5, unit="step")
     window: list[dict[str, float]] = []
     clock = time.monotonic()
+    deadline = clock + 60 * settings.minutes
     with stop, (out / "log.jsonl").open("a") as log:
         step = start
         while step < settings.steps and not stop.requested:
@@ -125,6 +130,7 @@ def run(task: Task) -> Path:
             step += 1
             bar.update()
             now = time.monotonic()
+            stop.requested |= now > deadline
             if lead and step % settings.log_every == 0:
                 elapsed, clock = now - clock, now
                 seconds += elapsed
@@ -142,6 +148,8 @@ def run(task: Task) -> Path:
                 if best is None or figures["score"] > best:
                     best = figures["score"]
                     task.save(out / "best")
+                if settings.keep:
+                    task.save(out / f"step-{step}")
                 clock = time.monotonic()  # validation is not training time
             if lead and (step % settings.save_every == 0 or last or stop.requested):
                 _save(out, task, accelerator.unwrap_model(objective), optimizer, step, seconds, best)

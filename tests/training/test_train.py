@@ -148,6 +148,7 @@ def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_f
         tasks.make("lm", {**grown, "model": {**settings["model"], "intermediate_size": 8}})
 
 
+LAUNCH = Path(calm.training.__file__).parent / "launch"
 PUBLISHED = {"calm-m": "371", "calm-l": "735", "calm-xl": "1829"}  # millions of parameters, the autoencoder's apart
 
 
@@ -193,6 +194,18 @@ def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencod
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
+def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4)
+    for done in (1, 2):
+        tasks.train("lm", {**settings, "minutes": 0})  # one step at least
+        assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == done
+    tasks.train("lm", settings)
+    whole = lm_settings(tmp_path / "whole", tokenizer_folder, autoencoder, steps=4)
+    tasks.train("lm", whole)
+    sliced, at_once = ([r["loss"] for r in log(f / "run") if "loss" in r] for f in (tmp_path, tmp_path / "whole"))
+    assert sliced == pytest.approx(at_once, rel=1e-4)
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, autoencoder):
     settings = tmp_path / "recipe.json"
     script = "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
@@ -214,39 +227,49 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, au
 
 
 def test_two_processes_train_as_one(tmp_path, tokenizer_folder, autoencoder):
-    """Two CPU processes share each batch; their losses and weights follow those of one process on the same rows."""
+    """Two CPU processes share each batch; losses and weights equal those of one process that takes the same rows, with
+    the same noise, in two parts."""
     script = tmp_path / "train.py"
     script.write_text(
-        "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
+        "import json, sys; from accelerate import PartialState; from calm.training import tasks\n"
+        "tasks.train('lm', json.load(open(sys.argv[1])))\n"
+        "assert PartialState().num_processes == int(sys.argv[2])\n"
     )
     weights, losses = [], []
     for count in (1, 2):
         folder = tmp_path / str(count)
         folder.mkdir()
-        settings = lm_settings(folder, tokenizer_folder, autoencoder, steps=3, auxiliary=0.0)
+        settings = lm_settings(folder, tokenizer_folder, autoencoder, steps=3, auxiliary=0.0, accumulate=3 - count)
         (folder / "settings.json").write_text(json.dumps(settings))
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
-        launch += [
-            "--num_machines",
-            "1",
-            "--mixed_precision",
-            "no",
-            "--dynamo_backend",
-            "no",
-            "--main_process_port",
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            str(count),
+            "--master_port",
             "29511",
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-        command = [*launch, str(script), str(folder / "settings.json")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "1"}
+        command = [*launch, str(script), str(folder / "settings.json"), str(count)]
         found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert found.returncode == 0, found.stderr[-2000:]
         losses.append([row["loss"] for row in log(folder / "run") if "loss" in row])
         weights.append(calm.load(folder / "run" / "last", device="cpu").model.state_dict())
     assert len(losses[1]) == 3
-    # The noise of each process is its own, so that the losses agree as estimates of one expectation.
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     for name, tensor in weights[0].items():
-        assert torch.allclose(tensor, weights[1][name], atol=0.01), name
+        assert torch.allclose(tensor, weights[1][name], atol=1e-5), name
+
+
+def test_launch_files_are_what_accelerate_reads():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = {path.stem: load_config_from_file(str(path)) for path in LAUNCH.glob("*.yaml")}
+    assert {name: (config.num_machines, config.num_processes) for name, config in found.items()} == {
+        "one-node": (1, 8),
+        "nodes": (4, 32),
+    }
 
 
 def test_bundled_recipes_can_be_read():
