@@ -43,12 +43,15 @@ def check_prompt(prompt: str | None) -> str:
 
 
 def paced(values: Iterable[Value]) -> Iterator[Value]:
-    """Of values that come quickly those that are worth showing: the first, and one in ``REFRESH`` seconds."""
-    shown = 0.0
+    """Of values that come quickly those that are worth showing: the first, and one in ``REFRESH`` seconds, or fewer
+    where Gradio takes long to send one, so that sending takes no more than a third of the time."""
+    shown = cost = 0.0
     for value in values:
-        if time.monotonic() - shown >= REFRESH:
-            shown = time.monotonic()
+        begin = time.monotonic()
+        if begin - shown >= max(REFRESH, 2 * cost):
             yield value
+            shown = time.monotonic()
+            cost = shown - begin
 
 
 def busy() -> tuple[Any, Any]:

@@ -91,7 +91,7 @@ def run(task: Task) -> Path:
     """Trains until ``steps``, or until Ctrl-C, SIGTERM or ``minutes``; then the same call goes on where it stopped.
 
     Batches, noise and dropout depend on seed and step alone, so an interrupted run takes the same path as an
-    uninterrupted one. Returns the folder of the best model.
+    uninterrupted one. Returns the folder of the best model, or of the run before there is one.
     """
     settings = task.settings
     out = Path(settings.out)
@@ -157,7 +157,7 @@ def run(task: Task) -> Path:
                     task.save(out / "last")
             accelerator.wait_for_everyone()
     bar.close()
-    return out / "best"
+    return out / "best" if (out / "best").is_dir() else out
 
 
 def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share: int) -> dict[str, float]:
