@@ -11,7 +11,7 @@ import calm
 from . import api, evaluate_tab, generate_tab, learn_tab, race_tab, reconstruct_tab, render, vectors_tab
 from .components import ASSETS, VectorMapPlot, serve_files
 from .controls import PRIVATE, remembered, script
-from .models import DEFAULT, facts, is_resident, maps, offered, resident
+from .models import DEFAULT, VISITORS, facts, is_resident, maps, offered, resident
 
 
 def theme() -> gr.themes.Base:
@@ -89,7 +89,9 @@ def build() -> gr.Blocks:
         learn_tab.panel(tabs)
         api.endpoints()
         remembered({"model": model})
-        gr.on([page.load, model.change], choose, model, told, trigger_mode="always_last", **PRIVATE)
+        # One visitor's model may take minutes to come from the Hub; the others' pages open meanwhile.
+        how: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": VISITORS, **PRIVATE}
+        gr.on([page.load, model.change], choose, model, told, **how)
         page.load(None, None, tabs, js=script('({ __type__: "update", selected: CALM.savedTab() })'))
     return page.queue(max_size=64)
 
