@@ -8,6 +8,7 @@ import calm
 from . import reconstruct_tab, render
 from .components import ASSETS
 from .models import maps, resident
+from .run import Run
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 STORIES = 20  # held-out ones, of the reference curve
@@ -18,7 +19,7 @@ def main() -> None:
     model = resident()
     lm = model.lm
     options = calm.Options(**SETTINGS)
-    run = render.Run(model, PROMPT, options)
+    run = Run(model, PROMPT, options)
     for step in calm.follow(lm, PROMPT, options):
         run.add(step)
     mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."

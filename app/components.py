@@ -64,10 +64,10 @@ wait();
 
 
 class RunText(_Component):
-    """The text of a run as chunks, and the pool of the selected one. Value: ``render.Run.value``.
+    """The text of a run as chunks, and the pool of the selected one. Value: ``Run.value``.
 
     Its server function ``open_pool`` draws a full pool at a step; its event ``submit`` tells that the visitor leaves
-    the run at a step, with another candidate (``render.Run.leave``).
+    the run at a step, with another candidate (``Run.leave``).
     """
 
     template = """
@@ -81,7 +81,7 @@ class RunText(_Component):
 
 
 class VectorMapPlot(_Component):
-    """The map with the path of a run over it. Value: ``render.Run.value``; ``maps``: the maps' files by model.
+    """The map with the path of a run over it. Value: ``Run.value``; ``maps``: the maps' files by model.
 
     The page fetches the file of a run's model itself: a custom prop of a component in a tab that was never opened does
     not survive an update of its value.

@@ -15,6 +15,7 @@ from . import render
 from .components import ASSETS, RunText, VectorMapPlot
 from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
 from .models import Resident, compute, is_resident, resident
+from .run import Run, pool
 
 MAX_SAMPLES = 4
 DRAWS = 200  # of a pool or a cloud that is opened at a step
@@ -27,7 +28,7 @@ def example() -> dict[str, Any]:
 
 def stream(
     model: Resident, prompt, temperature, length, seed, sampler, pool_size, count=1, branch: dict | None = None
-) -> Iterator[list[render.Run]]:
+) -> Iterator[list[Run]]:
     """Runs of one prompt, with seeds that follow one another, written side by side; all of them after each step of any,
     or change of a place in the queue. A ``branch`` leaves another run at a step of it.
 
@@ -42,7 +43,7 @@ def stream(
         seed=whole(seed, "Seed"),
     )
     each = [replace(options, seed=options.seed + i) for i in range(whole(count, "Samples"))]
-    found = [render.Run(model, prompt, one) for one in each]
+    found = [Run(model, prompt, one) for one in each]
     begun = found[0].leave(branch) if branch else []
     events = [calm.follow(model.lm, prompt, replace(one, begun=begun)) for one in each]
     if branch:
@@ -63,12 +64,12 @@ def _together(several: list[Generator]) -> Generator[tuple, None, None]:
             events.close()
 
 
-def _shown(found: list[render.Run]) -> dict[str, Any]:
+def _shown(found: list[Run]) -> dict[str, Any]:
     """The value of the first run with those of the others as its ``samples``."""
     return {**found[0].value, "samples": [run.value for run in found[1:]]}
 
 
-def _finished(found: list[render.Run], told: str) -> dict[str, Any]:
+def _finished(found: list[Run], told: str) -> dict[str, Any]:
     """The same with all vectors, once they need not be sent again and again."""
     whole = [{**run.value, "vectors": run.vectors, "told": told} for run in found]
     return {**whole[0], "samples": whole[1:]}
@@ -94,7 +95,7 @@ def open_pool(place: dict[str, Any]) -> dict[str, Any]:
         candidates = draw_at(place, calm.draw_pool)
     except calm.CalmError as error:
         return {"error": str(error)}
-    return render.pool(resident(place["model"]).lm, candidates, place["chosen"])
+    return pool(resident(place["model"]).lm, candidates, place["chosen"])
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
@@ -151,7 +152,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         """Shows what each step brings; ``events`` is called with the model of that name once it is there."""
         doing = "Reading the prompt …" if is_resident(name) else f"{name} is being loaded …"
         yield gr.skip(), gr.skip(), render.note(doing), *busy()
-        found: list[render.Run] = []
+        found: list[Run] = []
         try:
             for found in paced(events(resident(name))):
                 yield _shown(found), _shown(found), render.summary(found, running=True), gr.skip(), gr.skip()

@@ -3,6 +3,7 @@ import pytest
 import calm
 from app import generate_tab, render
 from app.models import resident
+from app.run import SHOWN_CANDIDATES
 from calm import CalmError
 
 
@@ -21,7 +22,7 @@ def test_a_run_grows_step_by_step(model):
     for step in value["steps"]:
         assert len(step["plane"]) == 2 and len(step["space"]) == 3
         assert sum(candidate["chosen"] for candidate in step["candidates"]) == 1
-        assert len(step["candidates"]) <= render.SHOWN_CANDIDATES
+        assert len(step["candidates"]) <= SHOWN_CANDIDATES
     assert [chunk["text"] for chunk in value["prompt_chunks"]] == ["Once upon a time"]
 
 
