@@ -23,7 +23,7 @@ CALM.mountTourSteps = (element, props) => {
 CALM.mountTourPanel = (element, props, watch, server, trigger) => {
   const C = window.CALM;
   const SWEEP = [1, 0.8, 0.65, 0.5, 0.4, 0.33];
-  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const quiet = matchMedia("(prefers-reduced-motion: reduce)");
   const steps = props.value;
 
   // How far one has come outlives the visit, if the browser lets it.
@@ -67,7 +67,7 @@ CALM.mountTourPanel = (element, props, watch, server, trigger) => {
   const show = (target) => {
     document.querySelectorAll(".calm-here").forEach((old) => old.classList.remove("calm-here"));
     target.classList.add("calm-here");
-    target.scrollIntoView({ block: "start", behavior: calm.matches ? "auto" : "smooth" });
+    target.scrollIntoView({ block: "start", behavior: quiet.matches ? "auto" : "smooth" });
   };
   const marked = () => {
     const run = C.shown;
@@ -105,10 +105,10 @@ CALM.mountTourPanel = (element, props, watch, server, trigger) => {
       show(detail);
       await until(() => detail.querySelector("h2")?.innerText.includes("fresh draws") || detail.querySelector("[role=alert]"));
       const slider = detail.querySelector("input[type=range]");
-      for (const temperature of calm.matches ? SWEEP.slice(3, 4) : SWEEP) {
+      for (const temperature of quiet.matches ? SWEEP.slice(3, 4) : SWEEP) {
         slider.value = temperature;
         slider.dispatchEvent(new Event("input", { bubbles: true }));
-        await pause(calm.matches ? 0 : 350);
+        await pause(quiet.matches ? 0 : 350);
       }
       return detail;
     },
