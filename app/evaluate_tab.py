@@ -136,7 +136,7 @@ def build() -> None:
         except calm.CalmError as error:
             yield gr.skip(), render.error(error), *idle()
             return
-        places = ", ".join(f"{m.found.positions:,}" for m in found if m.found)
+        places = " and ".join(sorted({f"{m.found.positions:,}" for m in found if m.found}))
         done = render.note(f"{len(texts)} texts, {SAMPLES} draws at each of {places} places")
         yield render.scores(found, known), done, *idle()
 

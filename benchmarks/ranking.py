@@ -92,7 +92,13 @@ def picture(rows: list[Row], path: Path) -> None:
             )  # fmt: skip
         figure.update_xaxes(title="BrierLM", row=1, col=column)
         figure.update_yaxes(title=JUDGED[judged], row=1, col=column)
-    figure.update_layout(template="plotly_white", width=1000, height=420, legend={"orientation": "h", "y": -0.22})
+    figure.update_layout(
+        template="plotly_white",
+        width=1000,
+        height=420,
+        margin={"t": 40, "r": 20},
+        legend={"orientation": "h", "y": -0.22},
+    )
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": 1000, "height": 420})
         page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
