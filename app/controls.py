@@ -14,6 +14,7 @@ from . import render
 from .models import VISITORS
 
 REFRESH = 0.06  # seconds between two updates of the page while text streams
+LATE = 0.4  # seconds within which what was under way has arrived
 MAX_PROMPT = 4000  # characters
 MAX_TOKENS = 512
 
@@ -79,14 +80,15 @@ def runs(
         gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **how)
         for triggers, run, inputs in starts
     ]
-    stop.click(
-        lambda: (*idle(), render.note("Stopped; what was written stays.")),
-        None,
-        [go, stop, status],
-        cancels=started,
-        queue=False,
-        **PRIVATE,
-    )
+    told = render.note("Stopped; what was written stays.")
+
+    def tell_again() -> str:
+        time.sleep(LATE)
+        return told
+
+    stopped = stop.click(lambda: (*idle(), told), None, [go, stop, status], cancels=started, queue=False, **PRIVATE)
+    # An update that was on its way when the run was cancelled may still arrive and say that it goes on.
+    stopped.then(tell_again, None, status, queue=False, **PRIVATE)
 
 
 def script(call: str, arguments: str = "...values") -> str:
