@@ -28,7 +28,6 @@ CALM.mountScores = (element, props, watch) => {
     );
   };
   watch("value", draw);
-  C.onTheme(element, draw);
-  C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : draw()));
+  C.keepFigure(element, target, draw);
   draw();
 };

@@ -130,8 +130,7 @@ window.CALM = window.CALM || {};
     };
 
     watch("value", draw);
-    C.onTheme(element, drawPosterior);
-    C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : drawPosterior()));
+    C.keepFigure(element, target, drawPosterior);
     draw();
   };
 
@@ -158,8 +157,7 @@ window.CALM = window.CALM || {};
       );
     };
     watch("value", draw);
-    C.onTheme(element, draw);
-    C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : draw()));
+    C.keepFigure(element, target, draw);
     draw();
   };
 })();

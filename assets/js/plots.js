@@ -29,4 +29,10 @@ window.CALM = window.CALM || {};
       if (target.clientWidth > 0) callback();
     }).observe(target);
   };
+
+  // Keeps a figure fit for where it stands: drawn when first shown, resized later, repainted in another theme.
+  C.keepFigure = (element, target, draw) => {
+    C.onTheme(element, draw);
+    C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : draw()));
+  };
 })();

@@ -68,7 +68,6 @@ CALM.mountRace = (element, props, watch) => {
   };
 
   watch("value", draw);
-  C.onTheme(element, plot);
-  C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : plot()));
+  C.keepFigure(element, target, plot);
   draw();
 };
