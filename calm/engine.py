@@ -56,7 +56,7 @@ class Engine:
 
     def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
         self.lm, self.slots = lm, slots
-        self.backbone = CachedBackbone(lm.calm.transformer if lm.is_calm else lm.llama.model, slots)
+        self.backbone = CachedBackbone(lm.backbone, slots)
         self.drawer = make_drawer(lm.calm) if lm.is_calm else None
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
 from .config import CalmConfig
 from .engine import Engine
@@ -46,6 +46,11 @@ class LanguageModel:
         if not isinstance(self.model, LlamaForCausalLM):
             raise CalmError(f"{self.name} is a CALM; choose a token-by-token model.")
         return self.model
+
+    @property
+    def backbone(self) -> LlamaModel:
+        """What both kinds have: the Transformer without what comes before its inputs and behind its hidden states."""
+        return self.calm.transformer if self.is_calm else self.llama.model
 
     @property
     def chunk_size(self) -> int:

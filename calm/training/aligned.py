@@ -44,7 +44,7 @@ def align(model: EnergyTransformer) -> None:
 def align_reading(model: EnergyTransformer) -> None:
     """The sum of a chunk's token embeddings passed on by ``embed_proj``.
 
-    Each of the K embeddings enters as itself plus a rotation of its own, which tells its place in the chunk. The SiLU
+    Each of several embeddings enters as itself plus a rotation of its own, which tells its place in the chunk. The SiLU
     between the two maps of ``embed_proj`` is passed in pairs of opposite sign: silu(u) - silu(-u) = u.
     """
     embedding = model.transformer.embed_tokens.weight
@@ -53,8 +53,9 @@ def align_reading(model: EnergyTransformer) -> None:
     width, k = model.config.hidden_size, model.config.patch_size
     with torch.no_grad():
         scale = (width / k) ** 0.5 / embedding.norm(dim=-1).mean()  # the sum of K embeddings has unit variance
-        places = [PASS * torch.eye(width) + TURN * nn.init.orthogonal_(torch.empty(width, width)) for _ in range(k)]
-        mixed, one = scale * torch.cat(places, dim=1), torch.eye(width)
+        one = torch.eye(width)
+        places = [PASS * one + TURN * nn.init.orthogonal_(torch.empty(width, width)) for _ in range(k)]
+        mixed = scale * torch.cat(places if k > 1 else [one], dim=1)
         for linear, weight in ((inner, torch.cat((mixed, -mixed))), (outer, torch.cat((one, -one), dim=1))):
             nn.init.normal_(linear.weight, std=0.02).add_(weight)
             nn.init.zeros_(linear.bias)

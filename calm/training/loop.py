@@ -1,21 +1,30 @@
 """One training loop for all models, on ``accelerate``: resumable to the step, logged, validated, cleanly stopped."""
 
+import copy
 import json
 import math
 import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from tqdm import tqdm
 
 from ..errors import CalmError
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass
@@ -106,15 +115,26 @@ def run(task: Task) -> Path:
             f"A batch of {settings.batch_size} rows cannot be split over {accelerator.num_processes} processes "
             f"and {settings.accumulate} accumulation steps; choose a multiple of their product."
         )
-    parameters = [p for p in task.objective.parameters() if p.requires_grad]
+    # FSDP leaves each process a share of what it trains; the task keeps a whole model, to validate and to save.
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    objective = copy.deepcopy(task.objective) if sharded else task.objective
+    parameters = [p for p in objective.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
-    start, seconds, best = _resume(out, task, optimizer)
-    objective, optimizer = accelerator.prepare(task.objective, optimizer)
+    state = _read_state(out)
+    if state:
+        objective.load_state_dict(state["objective"])
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    if state:
+        set_optimizer_state_dict(objective, optimizer.optimizer, state["optimizer"], options=WHOLE)
+    start, seconds, best = (state["step"], state["seconds"], state["best"]) if state else (0, 0.0, None)
+    del state  # its tensors are as large as the model three times
     lead = accelerator.is_main_process
+    if sharded and lead:
+        task.objective.to(accelerator.device)
     stop = _StopSignal()
 
     bar = tqdm(total=settings.steps, initial=start, disable=not lead, desc=out.name, mininterval=5, unit="step")
@@ -122,15 +142,17 @@ def run(task: Task) -> Path:
     clock = time.monotonic()
     deadline = clock + 60 * settings.minutes
     with stop, (out / "log.jsonl").open("a") as log:
-        step = start
-        while step < settings.steps and not stop.requested:
+        step, stopping = start, False
+        while step < settings.steps and not stopping:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, step)
             window.append(_step(task, objective, optimizer, accelerator, step, share))
             step += 1
             bar.update()
             now = time.monotonic()
-            stop.requested |= now > deadline
+            if stop.requested or now > deadline:
+                accelerator.set_trigger()
+            stopping = accelerator.check_trigger()  # all processes stop where the first has noticed
             if lead and step % settings.log_every == 0:
                 elapsed, clock = now - clock, now
                 seconds += elapsed
@@ -141,7 +163,12 @@ def run(task: Task) -> Path:
                 _write(log, {"step": step, **row, "tokens": tokens, "seconds": seconds, "tokens_per_second": rate})
                 window = []
             last = step == settings.steps
-            if lead and (step % settings.validate_every == 0 or last):
+            validating, saving = last or step % settings.validate_every == 0, last or step % settings.save_every == 0
+            if sharded and validating:
+                weights = get_model_state_dict(objective, options=WHOLE)  # by all processes; only the lead gets it
+                if lead:
+                    task.objective.load_state_dict(weights)
+            if lead and validating:
                 figures = task.validate()
                 _write(log, {"step": step, "validation": figures})
                 bar.write(f"{out.name}, step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
@@ -150,11 +177,13 @@ def run(task: Task) -> Path:
                     task.save(out / "best")
                 if settings.keep:
                     task.save(out / f"step-{step}")
-                clock = time.monotonic()  # validation is not training time
-            if lead and (step % settings.save_every == 0 or last or stop.requested):
-                _save(out, task, accelerator.unwrap_model(objective), optimizer, step, seconds, best)
                 if last:
                     task.save(out / "last")
+                clock = time.monotonic()  # validation is not training time
+            if saving or stopping:
+                whole = {"step": step, "seconds": seconds, "best": best, **_state(objective, optimizer)}
+                if lead:
+                    _save(out, whole, settings)
             accelerator.wait_for_everyone()
     bar.close()
     return out / "best" if (out / "best").is_dir() else out
@@ -197,28 +226,24 @@ def _write(log, row: dict) -> None:
     log.flush()
 
 
-def _save(out: Path, task, objective: nn.Module, optimizer, step: int, seconds: float, best: float | None) -> None:
-    state = {
-        "step": step,
-        "seconds": seconds,
-        "best": best,
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
+def _state(objective: nn.Module, optimizer) -> dict[str, Any]:
+    """Whole on the main process, however the weights are spread; to be called by all."""
+    return {
+        "objective": get_model_state_dict(objective, options=WHOLE),
+        "optimizer": get_optimizer_state_dict(objective, optimizer.optimizer, options=WHOLE),
     }
+
+
+def _save(out: Path, state: dict[str, Any], settings: LoopSettings) -> None:
     partial = out / "state.tmp"
     torch.save(state, partial)
     partial.replace(out / "state.pt")  # a cut-off write never destroys the last good state
-    (out / "settings.json").write_text(json.dumps(asdict(task.settings), indent=2, default=str))
+    (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2, default=str))
 
 
-def _resume(out: Path, task: Task, optimizer) -> tuple[int, float, float | None]:
+def _read_state(out: Path) -> dict[str, Any] | None:
     path = out / "state.pt"
-    if not path.exists():
-        return 0, 0.0, None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    task.objective.load_state_dict(state["objective"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["seconds"], state["best"]
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
 class _StopSignal:

@@ -18,7 +18,7 @@ from calm.config import AutoencoderConfig, CalmConfig
 from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
-from calm.training.lm import CalmSettings, disturb
+from calm.training.lm import BROKEN, CalmSettings, disturb, slips
 from calm.training.loop import LoopSettings, learning_rate
 
 LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
@@ -75,6 +75,15 @@ def lm_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **chang
         },
         **changes,
     }
+
+
+def baseline_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **changes) -> dict:
+    settings = lm_settings(folder, tokenizer_folder, autoencoder, **changes)
+    for other in ("autoencoder", "targets", "auxiliary"):
+        settings.pop(other)
+    for other in ("num_mlp_layers", "noise_size", "num_samples"):
+        settings["model"].pop(other)
+    return settings
 
 
 def test_the_autoencoder_learns_and_is_measured(autoencoder):
@@ -148,6 +157,22 @@ def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_f
         tasks.make("lm", {**grown, "model": {**settings["model"], "intermediate_size": 8}})
 
 
+def test_a_run_can_grow_from_a_token_by_token_model(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    token_by_token = tasks.make("baseline", baseline_settings(tmp_path, tokenizer_folder, autoencoder)).lm
+    token_by_token.model.save_pretrained(tmp_path / "token-by-token")
+    token_by_token.tokenizer.save_pretrained(tmp_path / "token-by-token")
+    single = AutoencoderConfig(**{**Autoencoder.from_pretrained(autoencoder).config.to_dict(), "patch_size": 1})
+    Autoencoder(single).save_pretrained(tmp_path / "single")
+    changes = {"autoencoder": str(tmp_path / "single"), "grown": str(tmp_path / "token-by-token")}
+    task = tasks.make("lm", {**settings, **changes})
+    ids = torch.from_numpy(task.batch(0))
+    with torch.no_grad():
+        grown = task.lm.calm(ids, use_cache=False)
+        hidden = token_by_token.backbone(ids, use_cache=False).last_hidden_state
+    assert torch.cosine_similarity(grown, hidden, dim=-1).min() > 0.9  # it goes on as it read before
+
+
 LAUNCH = Path(calm.training.__file__).parent / "launch"
 PUBLISHED = {"calm-m": "371", "calm-l": "735", "calm-xl": "1829"}  # millions of parameters, the autoencoder's apart
 
@@ -171,12 +196,38 @@ def test_disturbed_chunks_are_the_share_that_was_asked_for():
     assert torch.equal(disturb(ids, 4, 0.1, torch.Generator().manual_seed(0)), found)
 
 
+def test_only_broken_draws_are_read_in_place_of_chunks(tmp_path, tokenizer_folder, autoencoder):
+    task = tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder))
+    model, ids = task.lm.calm, torch.from_numpy(task.batch(0))
+    with torch.no_grad():
+        # Weights of a run that has just begun, made loud, so that draws lie at many distances from all chunks.
+        model.generative_head.final_layer.linears[2].weight *= 200
+    assert torch.equal(slips(model, ids, 0.0, None), ids)
+    found = slips(model, ids, 1.0, torch.Generator().manual_seed(0)).unflatten(-1, (-1, 4))
+    head, generator = model.generative_head, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        hidden = model(ids[:, :-4], use_cache=False)
+        latent = head(hidden, head.noise(hidden.shape[:2], hidden, generator))
+        mean, std = model.ae_model.encode(model.ae_model.decode(latent))
+    broken = (latent - mean).norm(dim=-1) > BROKEN * std.norm(dim=-1)
+    assert 0 < broken.float().mean() < 1
+    chunks = ids.unflatten(-1, (-1, 4))
+    assert torch.equal(found[:, 1:][~broken], chunks[:, 1:][~broken])
+    assert torch.equal(found[:, 1:][broken], model.ae_model.decode(latent)[broken])
+    assert torch.equal(found[:, 0], chunks[:, 0])  # nothing was drawn for the first chunk
+
+
+def test_a_model_that_reads_its_own_slips_still_learns_in_mixed_precision(tmp_path, tokenizer_folder, autoencoder):
+    changes = {"slips": 0.5, "auxiliary": 0.0}
+    task = tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.objective(torch.from_numpy(task.batch(0)), progress=0.5)["loss"]
+    loss.backward()
+    assert all(p.grad is not None for p in task.lm.calm.transformer.parameters())
+
+
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
-    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, aligned=True)
-    for other in ("autoencoder", "targets", "auxiliary"):
-        settings.pop(other)
-    for other in ("num_mlp_layers", "noise_size", "num_samples"):
-        settings["model"].pop(other)
+    settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, aligned=True)
     lm = calm.load(tasks.train("baseline", settings), device="cpu")
     assert lm.chunk_size == 1
     losses = [row["loss"] for row in log(tmp_path / "run") if "loss" in row]
@@ -226,40 +277,59 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, au
     assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == step + 1
 
 
+# What "accelerate launch" would tell the processes by sharded.yaml. It knows FSDP on accelerators alone, and the CPU is
+# therefore given out to it as one of them.
+SHARDED = """
+import os
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
+for key, value in load_config_from_file(sys.argv[3]).fsdp_config.items():
+    os.environ[key.upper().replace("LAYER_CLS", "CLS")] = str(value)
+os.environ["ACCELERATE_USE_FSDP"] = "true"
+PartialState(cpu=True)
+PartialState._shared_state["distributed_type"] = DistributedType.MULTI_XPU
+"""
+TRAIN = """
+import json, sys
+{before}
+from accelerate.state import AcceleratorState
+from calm.training import tasks
+settings = json.load(open(sys.argv[1]))
+tasks.train("lm", {{**settings, "minutes": 0}})  # one step; the others behind a stop
+tasks.train("lm", settings)
+assert AcceleratorState().num_processes == int(sys.argv[2])
+print(AcceleratorState().distributed_type)
+"""
+
+
+def _train_in_processes(folder: Path, count: int, before: str, settings: dict) -> tuple[str, list[float], dict]:
+    """What kind of distribution it was, the losses of each step, and the weights."""
+    folder.mkdir()
+    script, recipe_file = folder / "train.py", folder / "settings.json"
+    script.write_text(TRAIN.format(before=before))
+    recipe_file.write_text(json.dumps({**settings, "out": str(folder / "run")}))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "29511"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "1"}
+    command = [*launch, str(script), str(recipe_file), str(count), str(LAUNCH / "sharded.yaml")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr[-2000:]
+    losses = [row["loss"] for row in log(folder / "run") if "loss" in row]
+    return found.stdout, losses, calm.load(folder / "run" / "last", device="cpu").model.state_dict()
+
+
 def test_two_processes_train_as_one(tmp_path, tokenizer_folder, autoencoder):
-    """Two CPU processes share each batch; losses and weights equal those of one process that takes the same rows, with
-    the same noise, in two parts."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import json, sys; from accelerate import PartialState; from calm.training import tasks\n"
-        "tasks.train('lm', json.load(open(sys.argv[1])))\n"
-        "assert PartialState().num_processes == int(sys.argv[2])\n"
-    )
-    weights, losses = [], []
-    for count in (1, 2):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        settings = lm_settings(folder, tokenizer_folder, autoencoder, steps=3, auxiliary=0.0, accumulate=3 - count)
-        (folder / "settings.json").write_text(json.dumps(settings))
-        launch = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            str(count),
-            "--master_port",
-            "29511",
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "1"}
-        command = [*launch, str(script), str(folder / "settings.json"), str(count)]
-        found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert found.returncode == 0, found.stderr[-2000:]
-        losses.append([row["loss"] for row in log(folder / "run") if "loss" in row])
-        weights.append(calm.load(folder / "run" / "last", device="cpu").model.state_dict())
-    assert len(losses[1]) == 3
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    for name, tensor in weights[0].items():
-        assert torch.allclose(tensor, weights[1][name], atol=1e-5), name
+    """Two CPU processes share each batch, and in the third run also the weights; losses and weights equal those of one
+    process that takes the same rows, with the same noise, in two parts."""
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=3, auxiliary=0.0)
+    _, losses, weights = _train_in_processes(tmp_path / "one", 1, "", {**settings, "accumulate": 2})
+    assert len(losses) == 3
+    for name, before, kind in (("copied", "", "MULTI_CPU"), ("sharded", SHARDED, "FSDP")):
+        told, found, trained = _train_in_processes(tmp_path / name, 2, before, settings)
+        assert kind in told
+        assert found == pytest.approx(losses, rel=1e-5), name
+        for key, tensor in weights.items():
+            assert torch.allclose(tensor, trained[key], atol=1e-5), (name, key)
 
 
 def test_launch_files_are_what_accelerate_reads():
@@ -269,6 +339,7 @@ def test_launch_files_are_what_accelerate_reads():
     assert {name: (config.num_machines, config.num_processes) for name, config in found.items()} == {
         "one-node": (1, 8),
         "nodes": (4, 32),
+        "sharded": (1, 8),
     }
 
 
