@@ -16,7 +16,7 @@ from calm import storyland
 from . import render
 from .components import ScoresPlot
 from .controls import PRIVATE, busy, idle, paced, runs, whole
-from .models import CHECKPOINTS, bundled, computed, loading
+from .models import BASELINE, CHECKPOINTS, DEFAULT, bundled, computed, loading
 
 if TYPE_CHECKING:
     from calm import BrierLM, LanguageModel
@@ -102,7 +102,7 @@ def build() -> None:
             elem_id="evaluate-text",
         )  # fmt: skip
         with gr.Column(scale=4):
-            models = gr.CheckboxGroup(bundled(), value=bundled(), label="Models", elem_id="evaluate-models")
+            models = gr.CheckboxGroup(bundled(), value=[DEFAULT, BASELINE], label="Models", elem_id="evaluate-models")
             seed = gr.Number(0, label="Seed of the draws", precision=0)
             with gr.Row():
                 stories = gr.Button(f"Fill in {EXAMPLES} held-out stories", elem_id="evaluate-stories")

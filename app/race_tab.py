@@ -114,8 +114,8 @@ def _turns(found: Race) -> Generator[Race, None, None]:
 def build(model: gr.Dropdown) -> None:
     gr.HTML(
         '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer with the same '
-        "backbone, trained for the same time. They take turns, so that each has the device to itself; the clocks count "
-        "only a model's own time. Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
+        "backbone. They take turns, so that each has the device to itself; the clocks count only a model's own time. "
+        "Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
     )
     with gr.Row():
         prompt = gr.Textbox(

@@ -39,6 +39,8 @@ def record(run: Path) -> dict[str, Any] | None:
     settings = json.loads((run / "settings.json").read_text())
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     rows = [row for row in rows if "tokens" in row]
+    if not settings.get("primer_steps"):
+        settings.pop("primer", None)  # of a recipe that this one changes
     found = {name: settings[name] for name in RECORDED if settings.get(name)}
     found |= {"sources": _named(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
     for stage in ("start", "grown", "autoencoder"):
