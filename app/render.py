@@ -38,6 +38,7 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
     ]
     if runs[0].lm.is_calm:
         parts.append(f"{draws:.0f} vectors drawn a step")
+    if runs[0].lm.chunk_size > 1:
         parts.append(f"token by token it would have taken <strong>{tokens}</strong> steps")
     return note(("Writing … " if running else "") + " · ".join(parts))
 

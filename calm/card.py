@@ -55,7 +55,8 @@ def write(folder: str | Path) -> Path:
     folder = Path(folder)
     config, evaluation, training = (_read(folder, f"{name}.json") for name in ("config", "evaluation", "training"))
     if k := config.get("patch_size"):
-        kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {k} tokens a vector."
+        tokens = f"{k} token{'s' * (k > 1)}"
+        kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {tokens} a vector."
         counted = ", the autoencoder included"
         head = (
             f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"

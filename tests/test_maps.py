@@ -1,4 +1,5 @@
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,28 +13,39 @@ from calm.maps import VectorMap, build, path_of, read
 ASSETS = "assets"
 
 
+@pytest.fixture(scope="module", params=["story-k1", "story-k2", "story-k4"])
+def mapped(request) -> calm.LanguageModel:
+    """Each bundled CALM, on the CPU."""
+    return calm.load(request.param, device="cpu")
+
+
 @pytest.fixture(scope="module")
-def bundled() -> VectorMap:
-    return read(path_of("story-k4", ASSETS))
+def bundled(mapped) -> VectorMap:
+    return read(path_of(mapped.name, ASSETS))
+
+
+def test_each_bundled_calm_has_a_map():
+    with_maps = {path.stem.removeprefix("map-") for path in Path(ASSETS).glob("map-*.json")}
+    assert with_maps == {name for name in calm.bundled() if calm.load(name, device="cpu").is_calm}
 
 
 def test_the_bundled_map_is_whole(bundled):
     n = len(bundled.texts)
-    assert n >= 2000
+    assert n >= 1800  # Storyland has no more different tokens (K = 1)
     assert bundled.plane.shape == (n, 2) and bundled.space.shape == (n, 3)
     assert bundled.vectors.shape[0] == n and len(bundled.counts) == n
     assert np.isfinite(bundled.plane).all() and bundled.plane.std() > 0.5
 
 
-def test_the_map_belongs_to_the_bundled_model(bundled, story):
+def test_the_map_belongs_to_the_bundled_model(bundled, mapped):
     """The stored vectors are what the bundled autoencoder says of their texts."""
     checked = 0
     for i in range(0, 400):
-        ids = story.encode(bundled.texts[i])
-        if len(ids) != 4:
+        ids = mapped.encode(bundled.texts[i])
+        if len(ids) != mapped.chunk_size:
             continue  # the text of a chunk may be tokenised differently on its own
         with torch.no_grad():
-            mean = story.calm.ae_model.encode(torch.tensor([ids]))[0][0].numpy()
+            mean = mapped.calm.ae_model.encode(torch.tensor([ids]))[0][0].numpy()
         assert np.abs(mean - bundled.vectors[i]).max() < 0.02
         checked += 1
     assert checked > 100
@@ -54,8 +66,8 @@ def test_near_vectors_land_near(bundled):
     assert np.median(moved) < 0.2 * np.median(apart)
 
 
-def test_predicted_vectors_land_on_the_map(bundled, story):
-    steps = list(calm.generate(story, "Once upon a time", max_new_tokens=60))
+def test_predicted_vectors_land_on_the_map(bundled, mapped):
+    steps = list(calm.generate(mapped, "Once upon a time", max_new_tokens=60))
     places = bundled.place(np.stack([step.vector for step in steps]))
     low, high = bundled.plane.min(0), bundled.plane.max(0)
     assert places.shape == (len(steps), 2)

@@ -1,4 +1,4 @@
-// BrierLM of the bundled models against what a token costs them.
+// BrierLM of the bundled models against what a token costs them: to write it, and beside that (on a phone below) to train on it.
 window.CALM = window.CALM || {};
 CALM.mountScores = (element, props, watch) => {
   const C = window.CALM;
@@ -7,23 +7,34 @@ CALM.mountScores = (element, props, watch) => {
     const models = props.value;
     if (!models || !models.length || !target.clientWidth) return;
     const colours = C.colours();
-    const series = (name, cost, look) => ({
-      type: "scatter", mode: "markers+text", name, marker: { size: 11, ...look },
+    const stacked = target.clientWidth < 640;
+    const series = (name, cost, axis, look) => ({
+      type: "scatter", mode: "markers+text", name, marker: { size: 11, ...look }, xaxis: `x${axis}`, yaxis: `y${axis}`,
       x: models.map((model) => model[cost] / 1e6), y: models.map((model) => model.score),
       error_y: { type: "data", symmetric: false, thickness: 1.2, width: 4, color: look.color,
         array: models.map((model) => model.high - model.score), arrayminus: models.map((model) => model.score - model.low) },
       text: models.map((model) => ` ${model.name}`), textposition: "middle right",
       hovertemplate: "%{text}: BrierLM %{y:.1f} at %{x:.1f} million operations a token<extra>%{fullData.name}</extra>",
     });
+    // A logarithmic axis, which sets 7 and 12 million as far apart as 70 and 120; on the right there is room for a name.
+    const across = (title, cost, domain, anchor) => {
+      const costs = models.map((model) => Math.log10(model[cost] / 1e6));
+      const [low, high] = [Math.min(...costs), Math.max(...costs)];
+      const span = Math.max(0.5, high - low);
+      return { title: { text: title }, domain, anchor, type: "log", range: [low - 0.08 * span, high + (stacked ? 0.45 : 0.3) * span],
+        tickvals: [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000], gridcolor: colours.grid, zeroline: false };
+    };
+    const up = (domain, anchor) => ({ title: { text: "BrierLM" }, domain, anchor, gridcolor: colours.grid, zeroline: false });
     C.react(
       target,
-      [series("generating, T = 1", "generating", { color: colours.accent, symbol: "circle" }),
-       series("training", "training", { color: colours.second, symbol: "diamond-open" })],
+      [series("generating, T = 1", "generating", "", { color: colours.accent, symbol: "circle" }),
+       series("training", "training", "2", { color: colours.second, symbol: "diamond-open" })],
       {
-        margin: { l: 48, r: 24, t: 8, b: 44 }, showlegend: true, uirevision: "keep",
-        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-        xaxis: { title: { text: "million floating-point operations a token" }, gridcolor: colours.grid, zeroline: false, rangemode: "tozero" },
-        yaxis: { title: { text: "BrierLM" }, gridcolor: colours.grid, zeroline: false },
+        margin: { l: 48, r: 8, t: 8, b: 44 }, showlegend: false, uirevision: "keep",
+        xaxis: across("million operations to write a token", "generating", stacked ? [0, 1] : [0, 0.46], "y"),
+        xaxis2: across("million operations to train on a token", "training", stacked ? [0, 1] : [0.54, 1], "y2"),
+        yaxis: up(stacked ? [0.58, 1] : [0, 1], "x"),
+        yaxis2: { ...up(stacked ? [0, 0.42] : [0, 1], "x2"), matches: "y" },
       },
     );
   };
