@@ -139,12 +139,17 @@ def train(arguments) -> None:
 
 
 def export(arguments) -> None:
-    """Copies a model to a folder in bfloat16, in shards below 9 MB, with the record of its training run."""
+    """Copies a model to a folder in bfloat16, in shards below 9 MB, with the record of its training run; of several
+    models of one shape, the mean of their weights."""
     from . import load, save
     from .card import record
+    from .loading import average
 
-    save(load(arguments.model, device="cpu"), arguments.out)
-    if found := record(Path(arguments.model).parent):
+    save(average([load(name, device="cpu") for name in arguments.models]), arguments.out)
+    runs = [record(Path(name).parent) for name in arguments.models]
+    if found := runs[0]:
+        if len(runs) > 1:
+            found["averaged"] = runs[1:]
         (Path(arguments.out) / "training.json").write_text(json.dumps(found, indent=2) + "\n")
     _wrote(arguments, "out", arguments.out)
 
@@ -258,7 +263,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--set", action="append", metavar="KEY=VALUE", help="replace a setting (TOML syntax; repeatable)")
 
     c = command(export)
-    c.add_argument("model", help="bundled name, folder or Hub id")
+    c.add_argument("models", nargs="+", help="bundled name, folder or Hub id; several: the mean of their weights")
     c.add_argument("out", help="folder to write")
 
     c = command(card)

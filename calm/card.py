@@ -124,6 +124,7 @@ def _training(found: dict[str, Any], name: str) -> str:
     ]
     if grown := stages[0].get("grown"):
         titled.insert(0, (grown, "the model whose backbone it grew from, last stage"))
+    titled += [(part, "another run, with which its weights are averaged") for part in found.get("averaged", [])]
     lines = []
     for part, title in [*titled, *([(found["autoencoder"], "its autoencoder")] if found.get("autoencoder") else [])]:
         sources = part["sources"]

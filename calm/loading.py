@@ -1,6 +1,7 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -235,6 +236,18 @@ def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> N
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]
         raise CalmError(f"The weights of {folder.name} do not fit its configuration ({odd}).")
+
+
+def average(models: Sequence[LanguageModel]) -> LanguageModel:
+    """The first model, with the mean of all their weights in place of its own. Between runs that went apart from a
+    common start mostly lies a better model ("model soups", arXiv 2203.05482). Raises CalmError if the shapes differ."""
+    first, *others = models
+    states = [lm.model.state_dict() for lm in models]
+    for lm, state in zip(others, states[1:]):
+        if {name: w.shape for name, w in state.items()} != {name: w.shape for name, w in states[0].items()}:
+            raise CalmError(f"{first.name} and {lm.name} are of different shapes; their weights have no mean.")
+    first.model.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
+    return first
 
 
 def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -56,6 +56,8 @@ def test_the_card_tells_both_stages_of_a_run_that_went_on_from_another(folder):
     text = card.write(folder).read_text()
     assert "tiny, stage 1 of 2: 12 steps, 9.0 million tokens, 1,234 seconds" in text
     assert "tiny, stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
+    (folder / "training.json").write_text(json.dumps({**second, "averaged": [{**second, "steps": 7}]}))
+    assert "another run, with which its weights are averaged: 7 steps, 3.0 million" in card.write(folder).read_text()
 
 
 def test_other_models_are_told_beside_on_the_same_texts(folder, tmp_path, monkeypatch):

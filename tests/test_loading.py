@@ -6,6 +6,7 @@ import torch
 
 import calm
 from calm import CalmError
+from calm.__main__ import main
 from calm.loading import CHECKPOINTS, save
 
 
@@ -110,3 +111,22 @@ def test_weights_that_do_not_fit_are_named(tiny, tmp_path):
     save_file(weights, tmp_path / "m" / "model.safetensors")
     with pytest.raises(CalmError, match=r"do not fit its configuration \(embed_proj"):
         calm.load(tmp_path / "m")
+
+
+def test_models_of_one_shape_are_exported_as_their_mean(tiny, tmp_path, capsys):
+    record = {"sources": ["storyland:0:40"], "steps": 12, "tokens": 100, "seconds": 5.0}
+    models = [tiny(4), tiny(4)]
+    for number, lm in enumerate(models):
+        for tensor in lm.model.parameters():
+            tensor.data.add_(number)
+        save(lm, tmp_path / f"run-{number}" / "best", torch.float32)
+        (tmp_path / f"run-{number}" / "training.json").write_text(json.dumps({**record, "steps": 12 + number}))
+    runs = [str(tmp_path / f"run-{number}" / "best") for number in range(2)]
+    assert main(["export", *runs, str(tmp_path / "mean")]) == 0
+    mean = calm.load(tmp_path / "mean", device="cpu").model.state_dict()
+    for name, tensor in models[0].model.state_dict().items():
+        assert torch.allclose(mean[name], tensor + 0.5, atol=0.01), name
+    assert json.loads((tmp_path / "mean" / "training.json").read_text())["averaged"] == [{**record, "steps": 13}]
+    save(tiny(2), tmp_path / "other")
+    assert main(["export", runs[0], str(tmp_path / "other"), str(tmp_path / "none")]) == 2
+    assert "different shapes" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -61,15 +61,8 @@ class CalmSettings(LanguageModelSettings):
     disturbed: float = 0.0
     """Share of the chunks that the model reads disturbed (half of their tokens are others of the batch), so that it
     learns to go on after a slip of its own."""
-    slips: float = 0.0
-    """Share of the chunks in whose place the model reads its own draw, where that draw is broken (see ``slips``): the
-    slips that it makes, in place of the chance ones of ``disturbed``."""
     auxiliary_until: float = 0.7
     """Share of the run at which the auxiliary weight, falling linearly from ``energy_from`` on, has come to 0."""
-
-
-BROKEN = 2.5
-"""A draw that lies this many times the posterior's standard deviation, over all dimensions, from its mean is broken."""
 
 
 class TokenDecoder(nn.Module):
@@ -107,27 +100,6 @@ def disturb(ids: Tensor, k: int, share: float, generator: torch.Generator | None
     return torch.where(hit[..., None] & half, others, chunks).flatten(-2)
 
 
-@torch.no_grad()
-def slips(model: EnergyTransformer, ids: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
-    """ids [B, T * K] with the model's own draw in place of a share of the chunks, where the draw is broken.
-
-    A draw that means a chunk lies within the posterior of that chunk; one between several lies far from the posterior
-    of what it decodes to. Draws that mean another chunk than the true one are no slips: the text goes on differently
-    behind them.
-    """
-    k = model.config.patch_size
-    hidden = model(ids[:, :-k], use_cache=False)
-    head = model.generative_head
-    latent = head(hidden, head.noise(hidden.shape[:2], hidden, generator))  # [B, T - 1, L]
-    drawn = model.ae_model.decode(latent)
-    mean, std = model.ae_model.encode(drawn)
-    broken = (latent - mean).float().norm(dim=-1) > BROKEN * std.float().norm(dim=-1)
-    hit = torch.rand(broken.shape, generator=generator, device=ids.device) < share
-    chunks = ids.unflatten(-1, (-1, k)).clone()
-    chunks[:, 1:][broken & hit] = drawn[broken & hit]
-    return chunks.flatten(-2)
-
-
 class NextVectorObjective(nn.Module):
     """Energy score of the next chunk's latent at every position of a row."""
 
@@ -142,8 +114,6 @@ class NextVectorObjective(nn.Module):
         k = model.config.patch_size
         head_alone = settings.head_from <= progress < settings.energy_from
         read = disturb(ids, k, settings.disturbed, generator) if settings.disturbed else ids
-        if settings.slips and progress >= settings.head_from:
-            read = slips(model, read, settings.slips, generator)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_alone):
             hidden = model(read[:, :-k], use_cache=False)  # [B, T - 1, D]
         following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]

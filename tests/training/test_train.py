@@ -18,7 +18,7 @@ from calm.config import AutoencoderConfig, CalmConfig
 from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
-from calm.training.lm import BROKEN, CalmSettings, disturb, slips
+from calm.training.lm import CalmSettings, disturb
 from calm.training.loop import LoopSettings, learning_rate
 
 LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
@@ -194,36 +194,6 @@ def test_disturbed_chunks_are_the_share_that_was_asked_for():
     assert changed.float().mean() == pytest.approx(0.05, abs=0.005)
     assert changed.any(-1).float().mean() == pytest.approx(0.1 * 15 / 16, abs=0.01)
     assert torch.equal(disturb(ids, 4, 0.1, torch.Generator().manual_seed(0)), found)
-
-
-def test_only_broken_draws_are_read_in_place_of_chunks(tmp_path, tokenizer_folder, autoencoder):
-    task = tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder))
-    model, ids = task.lm.calm, torch.from_numpy(task.batch(0))
-    with torch.no_grad():
-        # Weights of a run that has just begun, made loud, so that draws lie at many distances from all chunks.
-        model.generative_head.final_layer.linears[2].weight *= 200
-    assert torch.equal(slips(model, ids, 0.0, None), ids)
-    found = slips(model, ids, 1.0, torch.Generator().manual_seed(0)).unflatten(-1, (-1, 4))
-    head, generator = model.generative_head, torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        hidden = model(ids[:, :-4], use_cache=False)
-        latent = head(hidden, head.noise(hidden.shape[:2], hidden, generator))
-        mean, std = model.ae_model.encode(model.ae_model.decode(latent))
-    broken = (latent - mean).norm(dim=-1) > BROKEN * std.norm(dim=-1)
-    assert 0 < broken.float().mean() < 1
-    chunks = ids.unflatten(-1, (-1, 4))
-    assert torch.equal(found[:, 1:][~broken], chunks[:, 1:][~broken])
-    assert torch.equal(found[:, 1:][broken], model.ae_model.decode(latent)[broken])
-    assert torch.equal(found[:, 0], chunks[:, 0])  # nothing was drawn for the first chunk
-
-
-def test_a_model_that_reads_its_own_slips_still_learns_in_mixed_precision(tmp_path, tokenizer_folder, autoencoder):
-    changes = {"slips": 0.5, "auxiliary": 0.0}
-    task = tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes))
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = task.objective(torch.from_numpy(task.batch(0)), progress=0.5)["loss"]
-    loss.backward()
-    assert all(p.grad is not None for p in task.lm.calm.transformer.parameters())
 
 
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
