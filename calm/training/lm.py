@@ -206,9 +206,14 @@ def _token_fields(tokenizer) -> dict[str, Any]:
 
 
 def _start(model: nn.Module, name: str) -> None:
-    """Copies the weights of a model. Raises CalmError if it cannot be loaded or is of another shape."""
+    """Copies the weights of a model; blocks that the energy head has beyond those of the other begin as the identity.
+    Raises CalmError if it cannot be loaded or is of another shape."""
+    weights = load(name, device="cpu").model.state_dict()
+    for place, own in model.state_dict().items():
+        if ".mlp_blocks." in place and place not in weights:
+            weights[place] = own.zero_() if place.endswith("down_proj.weight") else own
     try:
-        model.load_state_dict(load(name, device="cpu").model.state_dict())
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise CalmError(
             f"The run cannot start from {name!r}: the recipe describes a model of another shape."

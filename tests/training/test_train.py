@@ -131,6 +131,11 @@ def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder,
     again = {**settings, "out": str(tmp_path / "again"), "start": str(tmp_path / "run" / "best")}
     begun = tasks.make("lm", again).lm.model.state_dict()
     assert all(torch.equal(begun[name], tensor) for name, tensor in first.items())
+    deeper = {**again, "model": {**settings["model"], "num_mlp_layers": 3}}
+    model, shallow = tasks.make("lm", deeper).lm.calm, tasks.make("lm", again).lm.calm
+    hidden, noise = torch.randn(5, model.config.hidden_size), torch.rand(5, model.config.noise_size)
+    assert len(model.generative_head.mlp_blocks) == 3 and len(shallow.generative_head.mlp_blocks) < 3
+    assert torch.equal(model.generative_head(hidden, noise), shallow.generative_head(hidden, noise))
     narrower = {**again, "model": {**settings["model"], "intermediate_size": 8}}
     with pytest.raises(CalmError, match="another shape"):
         tasks.make("lm", narrower)
