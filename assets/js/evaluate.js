@@ -39,6 +39,10 @@ CALM.mountScores = (element, props, watch) => {
     );
   };
   watch("value", draw);
-  C.keepFigure(element, target, draw);
+  C.onTheme(element, draw);
+  C.whenShown(target, () => {
+    draw(); // anew, because the two figures stand side by side or one below the other
+    if (target.data) Plotly.Plots.resize(target);
+  });
   draw();
 };
