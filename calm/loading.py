@@ -241,10 +241,11 @@ def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> N
 def average(models: Sequence[LanguageModel]) -> LanguageModel:
     """The first model, with the mean of all their weights in place of its own. Between runs that went apart from a
     common start mostly lies a better model ("model soups", arXiv 2203.05482). Raises CalmError if the shapes differ."""
-    first, *others = models
+    first = models[0]
     states = [lm.model.state_dict() for lm in models]
-    for lm, state in zip(others, states[1:]):
-        if {name: w.shape for name, w in state.items()} != {name: w.shape for name, w in states[0].items()}:
+    shapes = [{name: w.shape for name, w in state.items()} for state in states]
+    for lm, shape in zip(models, shapes):
+        if shape != shapes[0]:
             raise CalmError(f"{first.name} and {lm.name} are of different shapes; their weights have no mean.")
     first.model.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
     return first

@@ -17,32 +17,28 @@ CALM.mountScores = (element, props, watch) => {
       hovertemplate: "%{text}: BrierLM %{y:.1f} at %{x:.1f} million operations a token<extra>%{fullData.name}</extra>",
     });
     // A logarithmic axis, which sets 7 and 12 million as far apart as 70 and 120; on the right there is room for a name.
-    const across = (title, cost, domain, anchor) => {
+    const across = (title, cost) => {
       const costs = models.map((model) => Math.log10(model[cost] / 1e6));
       const [low, high] = [Math.min(...costs), Math.max(...costs)];
       const span = Math.max(0.5, high - low);
-      return { title: { text: title }, domain, anchor, type: "log", range: [low - 0.08 * span, high + (stacked ? 0.45 : 0.3) * span],
+      return { title: { text: title }, type: "log", range: [low - 0.08 * span, high + (stacked ? 0.45 : 0.3) * span],
         tickvals: [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000], gridcolor: colours.grid, zeroline: false };
     };
-    const up = (domain, anchor) => ({ title: { text: "BrierLM" }, domain, anchor, gridcolor: colours.grid, zeroline: false });
+    const up = { title: { text: "BrierLM" }, gridcolor: colours.grid, zeroline: false };
     C.react(
       target,
       [series("generating, T = 1", "generating", "", { color: colours.accent, symbol: "circle" }),
        series("training", "training", "2", { color: colours.second, symbol: "diamond-open" })],
       {
         margin: { l: 48, r: 8, t: 8, b: 44 }, showlegend: false, uirevision: "keep",
-        xaxis: across("million operations to write a token", "generating", stacked ? [0, 1] : [0, 0.46], "y"),
-        xaxis2: across("million operations to train on a token", "training", stacked ? [0, 1] : [0.54, 1], "y2"),
-        yaxis: up(stacked ? [0.58, 1] : [0, 1], "x"),
-        yaxis2: { ...up(stacked ? [0, 0.42] : [0, 1], "x2"), matches: "y" },
+        grid: { pattern: "independent", rows: stacked ? 2 : 1, columns: stacked ? 1 : 2, xgap: 0.15, ygap: 0.28 },
+        xaxis: across("million operations to write a token", "generating"),
+        xaxis2: across("million operations to train on a token", "training"),
+        yaxis: up, yaxis2: { ...up, matches: "y" },
       },
     );
   };
   watch("value", draw);
-  C.onTheme(element, draw);
-  C.whenShown(target, () => {
-    draw(); // anew, because the two figures stand side by side or one below the other
-    if (target.data) Plotly.Plots.resize(target);
-  });
+  C.keepFigure(element, target, draw, draw); // the two figures stand side by side or one below the other
   draw();
 };

@@ -30,9 +30,14 @@ window.CALM = window.CALM || {};
     }).observe(target);
   };
 
-  // Keeps a figure fit for where it stands: drawn when first shown, resized later, repainted in another theme.
-  C.keepFigure = (element, target, draw) => {
+  // Keeps a figure fit for where it stands: drawn when first shown, resized later, repainted in another theme; rearrange
+  // is called before it is resized, for a figure whose parts lie otherwise where there is less room.
+  C.keepFigure = (element, target, draw, rearrange = () => {}) => {
     C.onTheme(element, draw);
-    C.whenShown(target, () => (target.data ? Plotly.Plots.resize(target) : draw()));
+    C.whenShown(target, () => {
+      if (!target.data) return draw();
+      rearrange();
+      Plotly.Plots.resize(target);
+    });
   };
 })();

@@ -40,7 +40,8 @@ class LanguageModelSettings(LoopSettings):
     aligned: bool = False
     """Whether to begin with weights that copy (``calm.training.aligned``) instead of random ones."""
     start: str = ""
-    """A model of the same shape (bundled name, folder or Hub id) whose weights the run begins with, in their place."""
+    """A model of the same shape (bundled name, folder or Hub id), or with fewer blocks in its head, whose weights the
+    run begins with, in their place."""
 
 
 @dataclass
