@@ -30,6 +30,7 @@ Event = TypeVar("Event")
 # OpenMP's threads wait for one another in a hurry only as long as there are no more of them than cores; else a step
 # takes three times as long. So one thread computes on all cores, and every other one on a single core.
 _thread = ThreadPoolExecutor(1, "model")
+_fetching = ThreadPoolExecutor(thread_name_prefix="fetch")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ def offered() -> list[str]:
     return [*bundled(), *(name.strip() for name in os.environ.get("CALM_MODELS", "").split(",") if name.strip())]
 
 
+def _fetch(name: str) -> LanguageModel:
+    """Loads a model once its files are here: texts go on while they come from the Hub."""
+    from calm.loading import fetch
+
+    fetch(name)
+    return compute(_load, name)
+
+
 def _load(name: str) -> LanguageModel:
     try:
         lm = calm.load(name)
@@ -116,7 +125,7 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     with _lock:
         known = _loads.get(name)
         if known is None or (known.done() and known.exception()):
-            _loads[name] = _thread.submit(_load, name)
+            _loads[name] = _fetching.submit(_fetch, name)
         return _loads[name]
 
 

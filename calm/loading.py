@@ -137,6 +137,16 @@ def load(
     return LanguageModel(name if _is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
 
 
+def fetch(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model, fetched from the Hub if it is there, with the autoencoder that it names; what ``load``
+    needs is on the disk then. Raises CalmError for a name that leads nowhere, or if it cannot be fetched."""
+    folder = _folder(str(name), revision)
+    config = _read_config(folder)
+    if "patch_size" in config and not config.get("autoencoder"):
+        _autoencoder_folder(folder, config)
+    return folder
+
+
 def _folder(name: str, revision: str | None) -> Path:
     for folder in (CHECKPOINTS / name, Path(name)):
         if (folder / "config.json").is_file():
@@ -210,13 +220,17 @@ def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
 
 def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
     """The autoencoder's configuration, which official folders keep beside the model, and weights that include it."""
-    path = config.get("ae_path") or OFFICIAL_AUTOENCODER
-    places = [Path(path), folder / path, folder.parent / Path(path).name]
-    found = next((place for place in places if (place / "config.json").is_file()), None)
-    found = found or _download(path if _is_hub_id(path) else OFFICIAL_AUTOENCODER)
+    found = _autoencoder_folder(folder, config)
     if not any(name.startswith("ae_model.") for name in weights):
         weights = weights | {f"ae_model.{name}": tensor for name, tensor in read_weights(found).items()}
     return _read_config(found), weights
+
+
+def _autoencoder_folder(folder: Path, config: dict) -> Path:
+    path = config.get("ae_path") or OFFICIAL_AUTOENCODER
+    places = [Path(path), folder / path, folder.parent / Path(path).name]
+    found = next((place for place in places if (place / "config.json").is_file()), None)
+    return found or _download(path if _is_hub_id(path) else OFFICIAL_AUTOENCODER)
 
 
 def _empty(kind: type, config: Any, dtype: torch.dtype) -> Any:

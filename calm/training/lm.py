@@ -53,6 +53,8 @@ class CalmSettings(LanguageModelSettings):
     """A model of the same widths, of another K or token by token, whose backbone the run begins with; how a chunk is
     read, and the head, begin anew."""
     targets: int = 100
+    """M, samples of the posterior that the head's are held against; 0 for its mean alone, so that the posterior's noise
+    need not be learned."""
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
     head_from: float = 0.0
@@ -136,7 +138,7 @@ class NextVectorObjective(nn.Module):
             mean, std = model.ae_model.encode(following)
             shape = (self.settings.targets, *mean.shape)
             noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
-            targets = mean + std * noise  # [M, B, T - 1, L]
+            targets = mean + std * noise if len(noise) else mean[None]  # [M, B, T - 1, L]
         head = model.generative_head
         samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
         return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()

@@ -85,6 +85,25 @@ def test_a_load_that_failed_is_one_sentence_and_begun_anew(monkeypatch, tmp_path
     assert not models.is_resident(str(tmp_path))
 
 
+def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_path):
+    from calm import loading as library
+
+    library.save(tiny(), tmp_path / "mine")
+    arriving = threading.Event()
+
+    def download(name, revision=None):
+        assert name == "somebody/mine" and arriving.wait(60)
+        return tmp_path / "mine"
+
+    monkeypatch.setattr(library, "_download", download)
+    monkeypatch.setenv("CALM_MODELS", "somebody/mine")
+    found = loading("somebody/mine")
+    *_, (run,) = generate_tab.stream(resident(), "Once upon a time", 0.5, 8, 0, "auto", 100)
+    assert run.value["steps"] and not found.done()
+    arriving.set()
+    assert found.result(60).name == "somebody/mine" and models.is_resident("somebody/mine")
+
+
 def test_a_token_by_token_model_writes_and_has_no_map():
     model = resident("story-ar")
     *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.5, 8, 0, "auto", 100)

@@ -18,8 +18,9 @@ from calm.config import AutoencoderConfig, CalmConfig
 from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
-from calm.training.lm import CalmSettings, disturb
+from calm.training.lm import CalmSettings, calm_task, disturb
 from calm.training.loop import LoopSettings, learning_rate
+from calm.training.losses import energy_score
 
 LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
 
@@ -106,6 +107,21 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
 
     for name, tensor in Autoencoder.from_pretrained(autoencoder).state_dict().items():
         assert torch.equal(frozen[name], tensor), name
+
+
+def test_a_draw_can_be_held_against_the_mean_of_the_posterior(tmp_path, tokenizer_folder, autoencoder):
+    """Without targets the score is that of the mean alone, whatever the posterior's noise."""
+    task = calm_task(
+        recipe.settings_of(CalmSettings, lm_settings(tmp_path, tokenizer_folder, autoencoder, targets=0, auxiliary=0.0))
+    )
+    ids = torch.from_numpy(task.batch(0))
+    found = task.objective(ids, 0.0, torch.Generator().manual_seed(3))["energy"]
+    model, following = task.lm.calm, ids.unflatten(-1, (-1, 4))[:, 1:]
+    generator = torch.Generator().manual_seed(3)
+    mean, _ = model.ae_model.encode(following)
+    hidden = model(ids[:, :-4], use_cache=False)
+    draws = model.generative_head(hidden, model.generative_head.noise((3, *hidden.shape[:2]), hidden, generator))
+    assert torch.allclose(found, energy_score(draws.movedim(0, -2), mean[..., None, :]).mean())
 
 
 def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tokenizer_folder, autoencoder):
