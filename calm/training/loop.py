@@ -25,6 +25,8 @@ from tqdm import tqdm
 from ..errors import CalmError
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+# A part of a model that has rested since the run began has no moments yet.
+PARTLY = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
 
 
 @dataclass
@@ -129,7 +131,7 @@ def run(task: Task) -> Path:
         objective.load_state_dict(state["objective"])
     objective, optimizer = accelerator.prepare(objective, optimizer)
     if state:
-        set_optimizer_state_dict(objective, optimizer.optimizer, state["optimizer"], options=WHOLE)
+        set_optimizer_state_dict(objective, optimizer.optimizer, state["optimizer"], options=PARTLY)
     start, seconds, best = (state["step"], state["seconds"], state["best"]) if state else (0, 0.0, None)
     del state  # its tensors are as large as the model three times
     lead = accelerator.is_main_process

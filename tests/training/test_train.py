@@ -236,14 +236,15 @@ def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencod
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
-def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder):
-    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4)
+@pytest.mark.parametrize("energy_from", [0.0, 0.75])
+def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder, energy_from):
+    """Also while the backbone rests and the optimiser knows nothing of it yet."""
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, energy_from=energy_from)
     for done in (1, 2):
         tasks.train("lm", {**settings, "minutes": 0})  # one step at least
         assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == done
     tasks.train("lm", settings)
-    whole = lm_settings(tmp_path / "whole", tokenizer_folder, autoencoder, steps=4)
-    tasks.train("lm", whole)
+    tasks.train("lm", {**settings, "out": str(tmp_path / "whole" / "run")})
     sliced, at_once = ([r["loss"] for r in log(f / "run") if "loss" in r] for f in (tmp_path, tmp_path / "whole"))
     assert sliced == pytest.approx(at_once, rel=1e-4)
 
