@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
+from .autoencoder import Autoencoder
 from .config import CalmConfig
 from .engine import Engine
 from .errors import CalmError
@@ -145,6 +146,22 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
     if "patch_size" in config and not config.get("autoencoder"):
         _autoencoder_folder(folder, config)
     return folder
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a bundled model, of a folder or of a Hub id."""
+    bundled_folder = CHECKPOINTS / name
+    return AutoTokenizer.from_pretrained(bundled_folder if bundled_folder.is_dir() else name)
+
+
+def load_autoencoder(name: str | Path) -> Autoencoder:
+    """An autoencoder on the CPU, in float32: by its own folder or Hub id, or that of a CALM. Raises CalmError for a
+    name that leads nowhere, or to a token-by-token model, which has none."""
+    folder = _folder(str(name), None)
+    config = _read_config(folder)
+    if "latent_size" in config and "noise_size" not in config:  # what has a head as well is a CALM
+        return Autoencoder.from_pretrained(folder)
+    return load(name, "cpu", torch.float32).calm.ae_model
 
 
 def _folder(name: str, revision: str | None) -> Path:

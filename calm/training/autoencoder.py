@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..autoencoder import Autoencoder
 from ..config import AutoencoderConfig
+from ..loading import load_tokenizer
 from .data import TokenFile
 from .loop import LoopSettings
 
@@ -22,6 +22,7 @@ class AutoencoderSettings(LoopSettings):
     steps: int = 30_000
     batch_size: int = 131_072
     tokenizer: str = "runs/tokenizer"
+    """Its folder, or a model (bundled name, folder or Hub id) whose tokenizer it is."""
     data: str = "runs/data"
     sources: dict[str, list[str]] = field(default_factory=dict)
     """Name of a token file -> its sources."""
@@ -47,8 +48,7 @@ class Objective(nn.Module):
 class AutoencoderTask:
     def __init__(self, settings: AutoencoderSettings):
         self.settings = settings
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(settings.tokenizer)
-        self.tokenizer = tokenizer
+        self.tokenizer = tokenizer = load_tokenizer(settings.tokenizer)
         config = AutoencoderConfig(
             **{
                 "vocab_size": len(tokenizer),

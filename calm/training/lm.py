@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from ..brier import brier_lm
 from ..config import CalmConfig
 from ..errors import CalmError
-from ..loading import LanguageModel, load, read_weights
+from ..loading import LanguageModel, load, load_autoencoder, load_tokenizer
 from ..model import EnergyTransformer
 from .aligned import COPY, align, align_attention, align_reading
 from .data import TokenFile, read_documents
@@ -26,6 +26,7 @@ class LanguageModelSettings(LoopSettings):
     """``row_tokens`` tokens make a row; ``model`` holds fields of the model's configuration."""
 
     tokenizer: str = "runs/tokenizer"
+    """Its folder, or a model (bundled name, folder or Hub id) whose tokenizer it is."""
     data: str = "runs/data"
     name: str = "text"
     """Name of the token file in ``data``."""
@@ -49,6 +50,7 @@ class CalmSettings(LanguageModelSettings):
     """The paper's energy score: N = 8 samples of the head against M = 100 of the posterior."""
 
     autoencoder: str = "runs/autoencoder"
+    """Its folder, or a CALM (bundled name, folder or Hub id) whose autoencoder it is."""
     grown: str = ""
     """A model of the same widths, of another K or token by token, whose backbone the run begins with; how a chunk is
     read, and the head, begin anew."""
@@ -238,16 +240,14 @@ def _grow(model: EnergyTransformer, name: str) -> None:
 
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
-    from ..autoencoder import Autoencoder
-
-    tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
-    autoencoder = Autoencoder.from_pretrained(settings.autoencoder)
+    tokenizer = load_tokenizer(settings.tokenizer)
+    autoencoder = load_autoencoder(settings.autoencoder)
     shared = {"patch_size": autoencoder.config.patch_size, "latent_size": autoencoder.config.latent_size}
     fields = {**_token_fields(tokenizer), **shared, **settings.model}
     config = CalmConfig(**fields, autoencoder=autoencoder.config.to_dict())
     torch.manual_seed(settings.seed)
     model = EnergyTransformer(config).train()
-    model.ae_model.load_state_dict(read_weights(Path(settings.autoencoder)), strict=False)
+    model.ae_model.load_state_dict(autoencoder.state_dict())
     if settings.start:
         _start(model, settings.start)
     elif settings.grown:
@@ -259,7 +259,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
 
 def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
     """A token-by-token Llama on the same rows."""
-    tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
+    tokenizer = load_tokenizer(settings.tokenizer)
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
     if settings.start:

@@ -236,6 +236,22 @@ def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencod
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
+def test_a_run_can_go_on_from_a_bundled_model_with_nothing_else_at_hand(tmp_path):
+    settings = recipe.read("story-k4", changes=[
+        'start = "story-k4"', 'tokenizer = "story-k4"', 'autoencoder = "story-k4"', 'sources = ["storyland:0:20"]',
+        'valid = ["storyland:10000000:1"]', "steps = 1", "batch_size = 1", 'mixed_precision = "no"',
+        f'out = "{tmp_path / "run"}"', f'data = "{tmp_path / "data"}"',
+    ])  # fmt: skip
+    further, before = calm.load(tasks.train("lm", settings), "cpu"), calm.load("story-k4", "cpu")
+    for (name, new), old in zip(further.calm.state_dict().items(), before.calm.state_dict().values()):
+        assert torch.equal(new, old) == name.startswith("ae_model"), name
+
+
+def test_a_token_by_token_model_has_no_autoencoder_to_train_over(tmp_path, tokenizer_folder):
+    with pytest.raises(CalmError, match="token by token"):
+        tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, "story-ar"))
+
+
 @pytest.mark.parametrize("energy_from", [0.0, 0.75])
 def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder, energy_from):
     """Also while the backbone rests and the optimiser knows nothing of it yet."""
