@@ -9,9 +9,10 @@ import gradio as gr
 
 import calm
 
-from .evaluate_tab import SAMPLES, split_texts
+from .controls import whole
+from .evaluate_tab import measure, split_texts
 from .generate_tab import stream
-from .models import DEFAULT, VISITORS, compute, resident
+from .models import DEFAULT, VISITORS, computed, resident
 from .reconstruct_tab import check_text
 
 
@@ -90,8 +91,9 @@ def endpoints() -> None:
             model: Name of a model in the page's menu.
         """
         with _plain_errors():
-            found = compute(calm.brier_lm, resident(model).lm, split_texts(text), seed, SAMPLES)
-        return asdict(found)
+            *_, (measured,) = computed(measure([resident(model).lm], split_texts(text), whole(seed, "Seed")))
+        assert measured.found  # else an error was raised
+        return asdict(measured.found)
 
     # The engine writes many texts together; what does not go through it runs two at a time.
     groups: dict[str, tuple[int, list[Callable]]] = {

@@ -24,8 +24,11 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 def whole(value: Any, name: str) -> int:
     """A whole number from a number box, which may be empty or hold a fraction. Raises CalmError."""
-    if value is None or isinstance(value, bool) or not float(value).is_integer():
-        raise calm.CalmError(f"{name} must be a whole number.")
+    try:
+        if isinstance(value, bool) or not float(value).is_integer():
+            raise ValueError
+    except (TypeError, ValueError):
+        raise calm.CalmError(f"{name} must be a whole number.") from None
     return int(value)
 
 

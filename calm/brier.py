@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import CalmError
+from .errors import CalmError, check_seed
 from .loading import LanguageModel
 
 ORDERS = 4  # n-grams of 1 to 4 tokens
@@ -76,6 +76,7 @@ def follow_brier_lm(
     """Like ``brier_lm``, and tells after each text what was measured so far; None while every text was too short."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each place, not {samples}.")
+    check_seed(seed)
     k = lm.chunk_size
     stride = stride or (k if k > 1 else ORDERS)
     if stride < 1 or stride % k:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .engine import Writing
-from .errors import CalmError
+from .errors import CalmError, check_seed, check_whole
 from .loading import LanguageModel
 from .sampling import SAMPLERS, Choice, ChunkSampler, TokenSampler
 from .temperature import MAXIMUM, check_temperature
@@ -108,9 +108,9 @@ def generate(
 def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step | Waiting, None, None]:
     """Like ``generate``, and tells when its place in the queue changes, as long as the text has to wait."""
     check_temperature(options.temperature, 1.0 if options.sampler == "exact" and lm.is_calm else MAXIMUM)
-    _check_whole("max_new_tokens", options.max_new_tokens, 1)
-    _check_whole("pool_size", options.pool_size, 1, 10_000)
-    _check_whole("seed", options.seed, 0, 2**63 - 1)
+    check_whole("max_new_tokens", options.max_new_tokens, 1)
+    check_whole("pool_size", options.pool_size, 1, 10_000)
+    check_seed(options.seed)
     _check_choice("sampler", options.sampler, SAMPLERS)
     _check_choice("alignment", options.alignment, ALIGNMENTS)
     if not isinstance(prompt, str):
@@ -146,8 +146,8 @@ def draw_vectors(
 ) -> tuple[np.ndarray, list[list[int]]]:
     """The cloud of what may follow a prompt and ``chunks`` behind it: vectors [count, L] of the energy head, and the K
     token ids that each decodes to. Raises CalmError as ``draw_pool`` does."""
-    _check_whole("count", count, 1, 10_000)
-    _check_whole("seed", seed, 0, 2**63 - 1)
+    check_whole("count", count, 1, 10_000)
+    check_seed(seed)
     head, k = lm.calm.generative_head, lm.chunk_size
     ids = align(lm, lm.encode(prompt))[0] + _joined(lm, chunks)
     hidden = lm.calm(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
@@ -174,12 +174,6 @@ def _joined(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
         if len(chunk) != k or not all(isinstance(i, int) and 0 <= i < vocabulary for i in chunk):
             raise CalmError(f"A chunk must be {k} token ids below {vocabulary:,}.")
     return [i for chunk in chunks for i in chunk]
-
-
-def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        limits = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
-        raise CalmError(f"{name} must be a whole number {limits}, not {value!r}.")
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .errors import CalmError
+from .errors import CalmError, check_seed
 from .loading import LanguageModel
 
 
@@ -42,11 +42,12 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
 
     ``noise`` is the standard deviation of Gaussian noise added to each posterior mean before decoding. The last chunk
     is filled with padding tokens, which do not count. Raises CalmError for an empty text, a model without an
-    autoencoder, or noise that is not a number of at least 0.
+    autoencoder, noise that is not a number of at least 0, or a seed that is not a whole one.
     """
     autoencoder = lm.calm.ae_model
     if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
         raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
+    check_seed(seed)
     ids = lm.encode(text)
     if not ids:
         raise CalmError("There is no text to reconstruct: type at least one character.")

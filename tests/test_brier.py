@@ -93,6 +93,8 @@ def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
 def test_unusable_requests_are_refused(tiny):
     with pytest.raises(CalmError, match="at least one text"):
         calm.brier_lm(tiny(4), ["", "a"])
+    with pytest.raises(CalmError, match="seed must be a whole number from 0"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], seed=-1)
     with pytest.raises(CalmError, match="at least 2 samples"):
         calm.brier_lm(tiny(4), ["Once upon a time"], samples=1)
     with pytest.raises(CalmError, match="multiple of the chunk size"):

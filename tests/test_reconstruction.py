@@ -47,5 +47,7 @@ def test_bad_requests_are_one_sentence(story, tiny_ar):
     for noise in (-0.1, float("nan"), float("inf"), "loud"):
         with pytest.raises(CalmError, match="noise must be a number"):
             calm.reconstruct(story, "x", noise=noise)
+    with pytest.raises(CalmError, match="seed must be a whole number from 0"):
+        calm.reconstruct(story, "x", seed=10**30)
     with pytest.raises(CalmError, match="choose a CALM model"):
         calm.reconstruct(tiny_ar, "x")

@@ -87,6 +87,7 @@ def test_a_branch_that_leaves_nothing_is_one_sentence(model, change):
         ({"length": 0}, "Length must be"),
         ({"length": None}, "Length must be a whole number"),
         ({"seed": 1.5}, "Seed must be a whole number"),
+        ({"seed": "one"}, "Seed must be a whole number"),
         ({"seed": None}, "Seed must be a whole number"),
         ({"pool_size": 0}, "pool_size must be"),
         ({"sampler": "exact", "temperature": 1.4}, "at most 1"),
