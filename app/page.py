@@ -81,7 +81,7 @@ def build() -> gr.Blocks:
         plot = VectorMapPlot(
             maps(), generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
         )
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
             for name, (title, draw) in parts.items():
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
                     draw()

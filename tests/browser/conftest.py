@@ -88,12 +88,7 @@ class Visitor:
         return self
 
     def tab(self, name: str) -> None:
-        """Opens a tab, on a phone perhaps from the menu that holds those without room."""
-        tab = self.page.get_by_role("tab", name=name)
-        if not tab.is_visible():
-            self.page.get_by_label("More tabs").click()
-            tab = self.page.locator(".overflow-dropdown button", has_text=name)
-        tab.click()
+        self.page.get_by_role("tab", name=name).click()
 
     def race(self) -> None:
         """Lets the models race, in the tab that is open, until both have finished."""

@@ -613,7 +613,7 @@ def test_the_page_works_at_phone_width(visitor):
         cut = page.evaluate(
             """() => [...document.querySelectorAll('p, dd, h1, h2, button, label, textarea')]
                 .filter((e) => e.checkVisibility())
-                .filter((e) => !e.closest('.calm-plot, .calm-scores, .overflow-dropdown, [aria-hidden=true]'))
+                .filter((e) => !e.closest('.calm-plot, .calm-scores, [aria-hidden=true]'))
                 .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
                 .map((e) => e.outerHTML.slice(0, 100))"""
         )
