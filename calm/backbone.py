@@ -3,7 +3,7 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 BLOCK = 64  # cached positions that attention reads are rounded up to this
+PREFILLED = 32  # positions of a prompt up to which the kernels take less time than the modules
 
 
 class Linear(NamedTuple):
@@ -76,12 +77,27 @@ def arrays(*tensors: Tensor | None) -> tuple[np.ndarray, ...]:
     return tuple(np.empty(0, np.float32) if tensor is None else tensor.detach().numpy() for tensor in tensors)
 
 
-def _layer_arrays(layer: Layer) -> tuple[np.ndarray, ...]:
-    gate, up = layer.gate_up.weight.chunk(2)
+def upper_halves(matrix: Tensor) -> np.ndarray:
+    """The upper halves of float32 numbers: bfloat16, as uint16."""
+    return (matrix.detach().view(torch.int32) >> 16).to(torch.int16).numpy().view(np.uint16)
+
+
+def reader(model: nn.Module) -> Callable[[Tensor], np.ndarray]:
+    """How the kernels read the matrices of a model in float32: where they were bfloat16 on the disk, by their upper
+    halves, which say all and come from memory in half of the time; else as they lie."""
+    matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
+    whole = any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
+    return (lambda matrix: arrays(matrix)[0]) if whole else upper_halves
+
+
+def _layer_arrays(layer: Layer, read: Callable[[Tensor], np.ndarray]) -> tuple[np.ndarray, ...]:
+    gate, up = map(read, layer.gate_up.weight.chunk(2))
     gate_bias, up_bias = (None, None) if layer.gate_up.bias is None else layer.gate_up.bias.chunk(2)
-    return arrays(
-        layer.attention_norm, *layer.qkv, *layer.out, layer.mlp_norm, gate, gate_bias, up, up_bias, *layer.down
+    norm, mlp_norm, *biases = arrays(
+        layer.attention_norm, layer.mlp_norm, layer.qkv.bias, layer.out.bias, gate_bias, up_bias, layer.down.bias
     )
+    qkv, out, down = map(read, (layer.qkv.weight, layer.out.weight, layer.down.weight))
+    return norm, qkv, biases[0], out, biases[1], mlp_norm, gate, biases[2], up, biases[3], down, biases[4]
 
 
 class CachedBackbone:
@@ -104,7 +120,10 @@ class CachedBackbone:
         self.slot_numbers = torch.arange(slots, device=self.norm.device)
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm, config.hidden_act)
-        self.layer_arrays = [_layer_arrays(layer) for layer in self.layers] if self.kernels else []
+        self.layer_arrays = []
+        if self.kernels:
+            read = reader(model)
+            self.layer_arrays = [_layer_arrays(layer, read) for layer in self.layers]
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -145,6 +164,8 @@ class CachedBackbone:
         count, h, kv = len(inputs), self.heads, self.kv_heads
         self._reserve(count)
         self.positions[slot] = count
+        if self.kernels and count <= PREFILLED:
+            return self._compiled([slot] * count, list(range(count)), inputs)[-1]
         cos, sin = self.cos[:count], self.sin[:count]
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
@@ -157,7 +178,12 @@ class CachedBackbone:
 
     def step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
         """The next position of R slots: inputs [R, D] -> hidden states [R, D]. No sequence may be at its end."""
-        hidden = self._compiled_step(slots, inputs) if self.kernels else self._step(slots, inputs)
+        if self.kernels:
+            positions = [self.positions[slot] for slot in slots]
+            self._reserve(1 + max(positions))
+            hidden = self._compiled(slots, positions, inputs)
+        else:
+            hidden = self._step(slots, inputs)
         for slot in slots:
             self.positions[slot] += 1
         return hidden
@@ -185,11 +211,12 @@ class CachedBackbone:
             x = self._finish(x, attended.flatten(1), layer)
         return self._norm(x, self.norm)[here]
 
-    def _compiled_step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
+    def _compiled(self, slots: Sequence[int], positions: Sequence[int], inputs: Tensor) -> Tensor:
+        """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
+        the cache, or among them."""
         assert self.kernels
-        self._reserve(1 + max(self.positions[slot] for slot in slots))
         cos, sin, norm, *cached = arrays(self.cos, self.sin, self.norm, *self.cache)
-        x, here, positions = inputs.contiguous().numpy(), np.array(slots), np.array([self.positions[s] for s in slots])
+        x, here, at = inputs.contiguous().numpy(), np.array(slots), np.array(positions)
         for weights, cache in zip(self.layer_arrays, cached):
-            x = self.kernels.llama_layer(x, cache, here, positions, cos, sin, self.eps, *weights)
+            x = self.kernels.llama_layer(x, cache, here, at, cos, sin, self.eps, *weights)
         return torch.from_numpy(self.kernels.rms_norm(x, norm, self.eps))

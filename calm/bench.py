@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 from . import storyland
+from .backbone import reader, upper_halves
 from .cost import flops_per_token
 from .generation import align, generate
 from .loading import LanguageModel, load
@@ -64,7 +65,8 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     big = torch.ones(64 * 2**20, device=lm.device)
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
-    size = weights * lm.dtype.itemsize
+    halved = lm.engine.backbone.kernels is not None and reader(model) is upper_halves
+    size = weights * (2 if halved else lm.dtype.itemsize)
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .autoencoder import Layer
-from .backbone import arrays, kernels_for
+from .backbone import arrays, kernels_for, reader
 from .heads import HeadBlock
 from .model import EnergyTransformer
 
@@ -62,20 +62,21 @@ class CompiledDrawer(Drawer):
         super().__init__(model)
         self.kernels = kernels
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
-        self.table, self.embedding = _arrays(model.transformer.embed_tokens)[0], _each(model.embed_proj)
-        self.condition = _each([head.hidden_embd, head.norm_hidden])
-        self.mixes = _each(block.mix for block in head.mlp_blocks)
-        self.noise = _each([head.noise_embd, head.norm_noise])
-        self.blocks = [_block(cast(HeadBlock, block)) for block in head.mlp_blocks]
-        self.final = _each([final.in_ln, *final.linears])
-        self.entry, self.expansion = _each([decoder.latent_to_hidden, decoder.expand_layer])
-        self.layers = [_layer(cast(Layer, layer)) for layer in decoder.decoder_layers]
+        self.read = reader(model)
+        (self.table,), self.embedding = arrays(model.transformer.embed_tokens.weight), self._each(model.embed_proj)
+        self.condition = self._each([head.hidden_embd, head.norm_hidden])
+        self.mixes = self._each(block.mix for block in head.mlp_blocks)
+        self.noise = self._each([head.noise_embd, head.norm_noise])
+        self.blocks = [self._block(cast(HeadBlock, block)) for block in head.mlp_blocks]
+        self.final = self._each([final.in_ln, *final.linears])
+        self.entry, self.expansion = self._each([decoder.latent_to_hidden, decoder.expand_layer])
+        self.layers = [self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers]
         self.exit = arrays(decoder.norm.weight)
         self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), kernels)
         self.eps = decoder.norm.eps
 
     def embed(self, chunks: Tensor) -> Tensor:
-        if len(chunks) > ROWS:
+        if len(chunks) > DRAWS:
             return super().embed(chunks)
         k, (first, second, norm) = self.kernels, self.embedding
         x = k.silu(k.linear(self.table[chunks.numpy()].reshape(len(chunks), -1), *first, 0))
@@ -112,6 +113,31 @@ class CompiledDrawer(Drawer):
             x = k.gated_layer(x, self.eps, *layer)
         return torch.from_numpy(k.rms_norm(x, *self.exit, self.eps)).view(len(vectors), -1, x.shape[1])
 
+    def _arrays(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of a linear map or of a norm."""
+        weight, bias = cast(Tensor, module.weight), cast(Tensor | None, getattr(module, "bias", None))
+        return self.read(weight) if weight.ndim > 1 else arrays(weight)[0], arrays(bias)[0]
+
+    def _each(self, modules) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Those of the modules that have any."""
+        return [self._arrays(module) for module in modules if hasattr(module, "weight")]
+
+    def _halves(self, linear: nn.Linear) -> tuple[np.ndarray, ...]:
+        """Weight and bias of the gates, weight and bias of the values."""
+        weight, bias = self._arrays(linear)
+        half = len(weight) // 2
+        return weight[:half], bias[:half], weight[half:], bias[half:]
+
+    def _block(self, block: HeadBlock) -> tuple[np.ndarray, ...]:
+        mix, _, second, _, third = cast(list[nn.Linear], block.linears)
+        norm, (mix_weight, _), inner = self._arrays(block.in_ln), self._arrays(mix), self._arrays(second)
+        return *norm, mix_weight, *inner, *self._halves(third), *self._arrays(block.down_proj)
+
+    def _layer(self, layer: Layer) -> tuple[np.ndarray, ...]:
+        mlp = layer.mlp
+        gate, up, down = self._each([mlp.gate_proj, mlp.up_proj, mlp.down_proj])
+        return self._arrays(layer.layernorm)[0], *gate, *up, *down
+
 
 class Vocabulary:
     """Finds the likeliest token without the product with the whole vocabulary.
@@ -139,29 +165,3 @@ class Vocabulary:
         """states [R, H] -> token ids [R]."""
         bounds = self._bounding(states) @ self.table.T
         return torch.from_numpy(self.kernels.settle(bounds.numpy(), states.numpy(), self.embedding.numpy()))
-
-
-def _arrays(module: nn.Module) -> tuple[np.ndarray, ...]:
-    return arrays(cast(Tensor, module.weight), cast(Tensor | None, getattr(module, "bias", None)))
-
-
-def _each(modules) -> list[tuple[np.ndarray, ...]]:
-    """Weight and bias of those modules that have any."""
-    return [_arrays(module) for module in modules if hasattr(module, "weight")]
-
-
-def _halves(linear: nn.Linear) -> tuple[np.ndarray, ...]:
-    """Weight and bias of the gates, weight and bias of the values."""
-    weight, bias = _arrays(linear)
-    half = len(weight) // 2
-    return weight[:half], bias[:half], weight[half:], bias[half:]
-
-
-def _block(block: HeadBlock) -> tuple[np.ndarray, ...]:
-    mix, _, second, _, third = cast(list[nn.Linear], block.linears)
-    return *_arrays(block.in_ln), _arrays(mix)[0], *_arrays(second), *_halves(third), *_arrays(block.down_proj)
-
-
-def _layer(layer: Layer) -> tuple[np.ndarray, ...]:
-    mlp = layer.mlp
-    return *_arrays(layer.layernorm)[:1], *_arrays(mlp.gate_proj), *_arrays(mlp.up_proj), *_arrays(mlp.down_proj)

@@ -1,14 +1,15 @@
 """The arithmetic of a step of few rows on a CPU, compiled with numba.
 
 With few rows PyTorch spends more time on finding its kernels than on running them; here a layer is one call, and what
-remains is reading the weights. Arrays are float32; R rows, D or I their width. A row's numbers do not depend, to the
-bit, on the other rows.
+remains is reading the weights. Arrays are float32, matrices of weights perhaps the upper halves of float32 (uint16); R
+rows, D or I their width. A row's numbers do not depend, to the bit, on the other rows.
 """
 
 from importlib import import_module
 
 import numpy as np
-from numba import config, njit, prange, set_num_threads
+from numba import config, njit, prange, set_num_threads, types
+from numba.extending import overload
 from numpy import ndarray
 
 
@@ -32,6 +33,18 @@ def use_threads(count: int) -> None:
     set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
+def widen(number):
+    """A weight as float32, from itself or from its upper half."""
+    raise NotImplementedError
+
+
+@overload(widen, inline="always")
+def _widen(number):
+    if isinstance(number, types.Integer):
+        return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+    return lambda number: number
+
+
 @_parallel
 def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
     """x [R, I], bias [O] or empty -> [R, O], by the columns start to start + I of weight [O, ...].
@@ -53,7 +66,7 @@ def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
             rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
             for i in range(inner):
                 xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
-                wo, wp, wq, wz = at_o[i], at_p[i], at_q[i], at_z[i]
+                wo, wp, wq, wz = widen(at_o[i]), widen(at_p[i]), widen(at_q[i]), widen(at_z[i])
                 ro, so, to, uo = ro + xr * wo, so + xs * wo, to + xt * wo, uo + xu * wo
                 rp, sp, tp, up = rp + xr * wp, sp + xs * wp, tp + xt * wp, up + xu * wp
                 rq, sq, tq, uq = rq + xr * wq, sq + xs * wq, tq + xt * wq, uq + xu * wq
@@ -88,7 +101,7 @@ def gated(x, gate, gate_bias, up, up_bias):
             rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
             for i in range(inner):
                 xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
-                go, gp, vo, vp = gate[o, i], gate[p, i], up[o, i], up[p, i]
+                go, gp, vo, vp = widen(gate[o, i]), widen(gate[p, i]), widen(up[o, i]), widen(up[p, i])
                 ro, so, to, uo = ro + xr * go, so + xs * go, to + xt * go, uo + xu * go
                 rp, sp, tp, up_ = rp + xr * gp, sp + xs * gp, tp + xt * gp, up_ + xu * gp
                 rq, sq, tq, uq = rq + xr * vo, sq + xs * vo, tq + xt * vo, uq + xu * vo

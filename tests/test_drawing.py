@@ -4,12 +4,13 @@ import torch
 from calm.drawing import DRAWS, ROWS, CompiledDrawer, Drawer, Vocabulary, make_drawer
 
 
-@pytest.fixture
-def drawers(tiny) -> tuple[Drawer, Drawer]:
-    """The modules of a small model, and the kernels on the same weights."""
-    model = tiny(4).calm
+@pytest.fixture(params=["float32", "bfloat16"])
+def drawers(tiny, request) -> tuple[Drawer, Drawer]:
+    """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
+    model = tiny(4).calm.to(getattr(torch, request.param)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
+    assert (compiled.blocks[0][2].dtype == "uint16") == (request.param == "bfloat16")
     return Drawer(model), compiled
 
 
@@ -46,6 +47,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
     assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
 
 
+@pytest.mark.parametrize("drawers", ["float32"], indirect=True)
 @torch.inference_mode()
 def test_kernels_read_the_models_own_memory(drawers):
     modules, compiled = drawers
