@@ -147,21 +147,28 @@ class Vocabulary:
     """
 
     SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
+    FEW = 8  # states up to which the kernels bound their products in less time than the matrix library
 
     def __init__(self, embedding: Tensor, kernels: ModuleType):
         self.embedding, self.kernels = embedding, kernels
         directions = torch.linalg.eigh(embedding.T @ embedding).eigenvectors.flip(1)
-        self.basis = directions[:, : max(1, embedding.shape[1] // 4)].contiguous()
+        # One less than a quarter, with which the table's rows are as long as a product likes them.
+        self.basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
         self.table = self._bounding(embedding)
 
     def _bounding(self, x: Tensor) -> Tensor:
-        """x [R, H] -> its first coordinates and, behind them, the length of the rest [R, H / 4 + 1]."""
-        near = x @ self.basis
+        """x [R, H] -> its first coordinates and, behind them, the length of the rest [R, H / 4]."""
+        near = x @ self.basis.T
         length = x.square().sum(-1, keepdim=True)
         rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
         return torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
 
     def likeliest(self, states: Tensor) -> Tensor:
         """states [R, H] -> token ids [R]."""
-        bounds = self._bounding(states) @ self.table.T
-        return torch.from_numpy(self.kernels.settle(bounds.numpy(), states.numpy(), self.embedding.numpy()))
+        return torch.from_numpy(self.kernels.settle(self.bounds(states), states.numpy(), self.embedding.numpy()))
+
+    def bounds(self, states: Tensor) -> np.ndarray:
+        """states [R, H] -> bounds of the products with each token's row [R, V]."""
+        if len(states) > self.FEW:
+            return (self._bounding(states) @ self.table.T).numpy()
+        return self.kernels.bound(states.numpy(), self.basis.numpy(), self.table.numpy(), np.float32(self.SLACK))

@@ -215,6 +215,23 @@ def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
     return x + linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
 
 
+@_serial
+def bound(x, basis, table, slack):
+    """x [R, H], basis [Q, H], table [V, Q + 1] as ``Vocabulary`` makes it -> bounds [R, V]."""
+    none, known = basis[0, :0], basis.shape[0]
+    near = linear(x, basis, none, 0)
+    y = np.empty((x.shape[0], known + 1), np.float32)
+    for r in range(x.shape[0]):
+        length = rest = np.float32(0)
+        for i in range(x.shape[1]):
+            length += x[r, i] * x[r, i]
+        for i in range(known):
+            y[r, i] = near[r, i]
+            rest += near[r, i] * near[r, i]
+        y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
+    return linear(y, table, none, 0)
+
+
 @_parallel
 def settle(bounds, x, embedding):
     """bounds [R, V], never below the products of x [R, H] with the rows of embedding [V, H] -> the index of the

@@ -67,8 +67,9 @@ def test_the_vocabulary_is_searched_to_the_likeliest_token(drawers):
     embedding *= torch.linspace(2, 0.01, 64)
     states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
     vocabulary = Vocabulary(embedding, drawers[1].kernels)
-    logits = states @ embedding.T
-    assert torch.equal(vocabulary.likeliest(states), logits.argmax(-1))
-    bounds = vocabulary._bounding(states) @ vocabulary.table.T
-    assert (bounds >= logits).all()
-    assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
+    for some in (states, states[: vocabulary.FEW]):
+        logits = some @ embedding.T
+        assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
+        bounds = torch.from_numpy(vocabulary.bounds(some))
+        assert (bounds >= logits).all()
+        assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
