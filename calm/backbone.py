@@ -116,7 +116,7 @@ class CachedBackbone:
         self.eps, self.activation = config.rms_norm_eps, ACT2FN[config.hidden_act]
         self.layers = [_layer(layer) for layer in model.layers]
         self.norm = model.norm.weight
-        self.cache = [self.norm.new_empty(slots, 0, 2 * self.kv_heads, self.width) for _ in self.layers]
+        self.cache = [self.norm.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
         self.slot_numbers = torch.arange(slots, device=self.norm.device)
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm, config.hidden_act)
@@ -142,8 +142,8 @@ class CachedBackbone:
         before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
         for i, old in enumerate(self.cache):
             # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
-            self.cache[i] = old.new_zeros(self.slots, self.capacity, 2 * self.kv_heads, self.width)
-            self.cache[i][:, :before] = old
+            self.cache[i] = old.new_zeros(self.slots, 2 * self.kv_heads, self.capacity, self.width)
+            self.cache[i][:, :, :before] = old
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self.eps)
@@ -170,7 +170,7 @@ class CachedBackbone:
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
-            cache[slot, :count] = y[:, h:]
+            cache[slot, :, :count] = y[:, h:].transpose(0, 1)
             query, key, value = y.transpose(0, 1)[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=h != kv)
             x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
@@ -197,14 +197,13 @@ class CachedBackbone:
         here, positions = (torch.tensor(numbers, device=inputs.device) for numbers in (slots, at))
         behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
         mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
-        rows = self.slot_numbers * self.capacity + positions
         cos, sin = self.cos[positions], self.sin[positions]
         attended = inputs.new_zeros(self.slots, h, 1, self.width)
         x = inputs.new_zeros(self.slots, inputs.shape[1]).index_copy_(0, here, inputs)
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
-            cache.view(-1, 2 * kv, self.width).index_copy_(0, rows, y[:, h:])
-            key, value = cache[:used, :seen].transpose(1, 2).split(kv, dim=1)
+            cache[self.slot_numbers, :, positions] = y[:, h:]
+            key, value = cache[:used, :, :seen].split(kv, dim=1)
             attended[:used] = F.scaled_dot_product_attention(
                 y[:used, :h, None], key, value, attn_mask=mask, enable_gqa=h != kv
             )

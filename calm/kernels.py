@@ -161,28 +161,39 @@ def turn(x, cos, sin, positions):
 def attend(query, cache, slots, positions):
     """query [R, heads, W], slots and positions [R] -> [R, heads * W].
 
-    A row attends to its slot up to its position; cache [slots, length, 2 kv_heads, W] has keys, then values.
+    A row attends to its slot up to its position; cache [slots, 2 kv_heads, length, W] has keys, then values, those of
+    a head side by side, as memory is read in order; four positions at a time.
     """
     rows, heads, width = query.shape
-    kv_heads = cache.shape[2] // 2
+    kv_heads = cache.shape[1] // 2
     y = np.zeros((rows, heads * width), np.float32)
     for row_and_head in prange(rows * heads):
         r, h = row_and_head // heads, row_and_head % heads
-        k, seen, mine = h * kv_heads // heads, positions[r] + 1, cache[slots[r]]
-        scores = np.empty(seen, np.float32)
-        for t in range(seen):
+        k, seen = h * kv_heads // heads, positions[r] + 1
+        keys, values = cache[slots[r], k], cache[slots[r], kv_heads + k]
+        scores, four = np.empty(seen, np.float32), seen // 4 * 4
+        for t in range(0, four, 4):
+            a = b = c = d = np.float32(0)
+            for i in range(width):
+                q = query[r, h, i]
+                a, b, c, d = a + q * keys[t, i], b + q * keys[t + 1, i], c + q * keys[t + 2, i], d + q * keys[t + 3, i]
+            scores[t], scores[t + 1], scores[t + 2], scores[t + 3] = a, b, c, d
+        for t in range(four, seen):
             total = np.float32(0)
             for i in range(width):
-                total += query[r, h, i] * mine[t, k, i]
-            scores[t] = total / np.float32(np.sqrt(width))
-        highest, total = scores.max(), np.float32(0)
-        for t in range(seen):
-            scores[t] = np.exp(scores[t] - highest)
-            total += scores[t]
-        for t in range(seen):
-            share = scores[t] / total
+                total += query[r, h, i] * keys[t, i]
+            scores[t] = total
+        shares = np.exp((scores - scores.max()) / np.float32(np.sqrt(width)))
+        shares /= shares.sum()
+        for t in range(0, four, 4):
+            a, b, c, d = shares[t], shares[t + 1], shares[t + 2], shares[t + 3]
             for i in range(width):
-                y[r, h * width + i] += share * mine[t, kv_heads + k, i]
+                y[r, h * width + i] += (
+                    a * values[t, i] + b * values[t + 1, i] + c * values[t + 2, i] + d * values[t + 3, i]
+                )
+        for t in range(four, seen):
+            for i in range(width):
+                y[r, h * width + i] += shares[t] * values[t, i]
     return y
 
 
@@ -192,11 +203,11 @@ def llama_layer(
     up_bias, down, down_bias,
 ):  # fmt: skip
     """x [R, D], at positions [R] of slots [R] of the cache, which takes their keys and values -> [R, D]."""
-    rows, heads = x.shape[0], cos.shape[1] - cache.shape[2]
+    rows, heads = x.shape[0], cos.shape[1] - cache.shape[1]
     y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0).reshape(rows, cos.shape[1], cos.shape[2])
     y = turn(y, cos, sin, positions)
     for r in range(rows):
-        cache[slots[r], positions[r]] = y[r, heads:]
+        cache[slots[r], :, positions[r]] = y[r, heads:]
     x = x + linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0)
     return x + linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
 
