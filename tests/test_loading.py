@@ -15,7 +15,7 @@ def test_bundled_models_are_known_and_small():
     for name in calm.bundled():
         files = list((CHECKPOINTS / name).rglob("*"))
         assert max(f.stat().st_size for f in files) < 9_000_000
-        assert sum(f.stat().st_size for f in files) < 25_000_000
+        assert sum(f.stat().st_size for f in files) < 26_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
 
 

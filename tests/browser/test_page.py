@@ -590,7 +590,7 @@ def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
     visitor.tab("Reconstruct")
     page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
     page.locator("#curve").click()
-    points = "() => document.querySelector('#curve-view .calm-plot').data[1].y.length"
+    points = "() => document.querySelector('#curve-view .calm-plot').data?.[1]?.y.length"
     page.wait_for_function(f"() => ({points})() > 1", timeout=60_000)
     page.locator("#curve-stop").click()
     page.wait_for_function("() => document.querySelector('#curve-status').innerText.includes('Stopped')")
