@@ -92,7 +92,7 @@ def generate(
 
     A prompt whose length is no multiple of K can be aligned in three ways: ``front`` (the default: end-of-text tokens
     in front of it, as in training; the best of the three by the Brier-n of what follows, 72.8 against 69.0 for
-    ``condition`` and -26.6 for ``end`` on ``story-k4``, see ``benchmarks/alignment``),
+    ``condition`` and -26.6 for ``end`` on the second stage of ``story-k4``, see ``benchmarks/alignment``),
     ``end`` (padding tokens behind it, as the official code does) and ``condition`` (the first chunk is drawn from those
     draws that begin with the leftover tokens). Of a prompt longer than the context its end is kept.
     ``max_new_tokens`` is rounded up to whole chunks. ``begun`` holds chunks of token ids behind the prompt, steps made
