@@ -12,10 +12,9 @@ import random
 from collections import defaultdict
 
 import torch
-from transformers import AutoTokenizer
 
 from calm.brier import ORDERS, brier_n, geometric_mean
-from calm.loading import CHECKPOINTS
+from calm.loading import load_tokenizer
 from calm.storyland import HELD_OUT, corpus
 
 
@@ -42,7 +41,7 @@ class NGrams:
 
 
 def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "story-k4")
+    tokenizer = load_tokenizer("story-k4")
     eos = tokenizer.eos_token_id
     sequences = [[eos, *tokenizer(text)["input_ids"], eos] for text in corpus(stories, 100_000)]
     held_out = [tokenizer(text)["input_ids"] for text in corpus(texts, HELD_OUT)]

@@ -10,7 +10,6 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 from . import storyland
-from .backbone import reader, upper_halves
 from .cost import flops_per_token
 from .generation import align, generate
 from .loading import LanguageModel, load
@@ -66,8 +65,8 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     big = torch.ones(64 * 2**20, device=lm.device)
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
-    halved = lm.engine.backbone.kernels is not None and reader(model) is upper_halves
-    size = weights * (2 if halved else lm.dtype.itemsize)
+    read = lm.engine.backbone.layer_arrays  # by the kernels, where they serve: norm, weight of the first map, ...
+    size = weights * (read[0][1].itemsize if read else lm.dtype.itemsize)
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,

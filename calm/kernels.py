@@ -33,16 +33,22 @@ def use_threads(count: int) -> None:
     set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
+def _from_half(number):
+    return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+
+
+def _as_it_is(number):
+    return number
+
+
 def widen(number):
     """A weight as float32, from itself or from its upper half."""
-    raise NotImplementedError
+    return _from_half(number) if isinstance(number, np.integer) else _as_it_is(number)
 
 
 @overload(widen, inline="always")
 def _widen(number):
-    if isinstance(number, types.Integer):
-        return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
-    return lambda number: number
+    return _from_half if isinstance(number, types.Integer) else _as_it_is
 
 
 @_parallel

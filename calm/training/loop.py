@@ -5,7 +5,7 @@ import json
 import math
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from ..errors import CalmError
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 # A part of a model that has rested since the run began has no moments yet.
-PARTLY = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+PARTLY = replace(WHOLE, strict=False)
 
 
 @dataclass
