@@ -114,6 +114,6 @@ def samples(models: Sequence[LanguageModel], temperatures: Sequence[float], coun
         for temperature in temperatures:
             parts.append(f"## {lm.name}, T = {temperature:g}")
             for seed, story in enumerate(tell(lm, count, temperature)):
-                order, line, told = story.rpartition("\n") if seed % 2 else ("", "", story)
+                order, line, told = story.partition("\n") if seed % 2 else ("", "", story)
                 parts.append(f"{seed}. {f'*{order}* ' if line else ''}{told.strip()}")
     return "\n\n".join(parts) + "\n"

@@ -11,12 +11,15 @@ from calm.loading import CHECKPOINTS, save
 
 
 def test_bundled_models_are_known_and_small():
-    assert "story-k4" in calm.bundled()
+    assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k8"} <= set(calm.bundled())
+    whole = 0
     for name in calm.bundled():
-        files = list((CHECKPOINTS / name).rglob("*"))
-        assert max(f.stat().st_size for f in files) < 9_000_000
-        assert sum(f.stat().st_size for f in files) < 26_000_000
+        sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
+        whole += sum(sizes)
+        assert max(sizes) < 9_000_000
+        assert sum(sizes) < 45_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
+    assert whole < 150_000_000
 
 
 def test_the_bundled_model_is_within_its_limits(story):
