@@ -17,7 +17,7 @@ def test_bundled_models_are_known_and_small():
         sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
         whole += sum(sizes)
         assert max(sizes) < 9_000_000
-        assert sum(sizes) < 45_000_000
+        assert sum(sizes) < 30_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
     assert whole < 150_000_000
 
