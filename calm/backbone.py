@@ -4,6 +4,7 @@ The same computation as transformers' ``LlamaModel``, on its own weights, withou
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -11,12 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaModel
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-BLOCK = 64  # cached positions that attention reads are rounded up to this
+from .recording import Recording
+
 PREFILLED = 32  # positions of a prompt up to which the kernels take less time than the modules
+
+
+# Without cuDNN, which plans anew for each length of a prompt, and takes longer to do so than to work.
+attention = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+Map = Callable[[Tensor], Tensor]
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 class Linear(NamedTuple):
@@ -103,12 +116,16 @@ def _layer_arrays(layer: Layer, read: Callable[[Tensor], np.ndarray]) -> tuple[n
 class CachedBackbone:
     """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
 
+    ``embed`` makes the inputs [R, D] of what a step reads, and ``project`` makes of the hidden states [R, D] what the
+    step is wanted for, [R, ...]: on a GPU, where starting each takes longer than its work, all three are one.
+
     A sequence's numbers do not depend on how many others run: the kernels' rows are independent, and where there are
     no kernels, a step computes all slots, whichever are asked for.
     """
 
-    def __init__(self, model: LlamaModel, slots: int):
+    def __init__(self, model: LlamaModel, slots: int, embed: Map = _same, project: Map = _same):
         config = model.config
+        self.embed, self.project = embed, project
         self.slots, self.length, self.capacity = slots, config.max_position_embeddings, 0
         self.positions = [0] * slots  # of the next step of each sequence
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -118,6 +135,7 @@ class CachedBackbone:
         self.norm = model.norm.weight
         self.cache = [self.norm.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
         self.slot_numbers = torch.arange(slots, device=self.norm.device)
+        self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are read
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm, config.hidden_act)
         self.layer_arrays = []
@@ -144,6 +162,7 @@ class CachedBackbone:
             # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
             self.cache[i] = old.new_zeros(self.slots, 2 * self.kv_heads, self.capacity, self.width)
             self.cache[i][:, :, :before] = old
+        self.recorded.clear()
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self.eps)
@@ -159,13 +178,21 @@ class CachedBackbone:
         gate, up = F.linear(self._norm(x, layer.mlp_norm), *layer.gate_up).chunk(2, -1)
         return x + F.linear(self.activation(gate) * up, *layer.down)
 
-    def prefill(self, slot: int, inputs: Tensor) -> Tensor:
-        """Begins a sequence in a slot: inputs [T, D] -> the last hidden state [D]."""
+    def prefill(self, slot: int, read: Tensor) -> Tensor:
+        """Begins a sequence in a slot: what T positions read [T, ...] -> the projected hidden state of the last."""
+        inputs = self.embed(read.to(self.norm.device))
+        self._reserve(len(inputs))
+        self.positions[slot] = len(inputs)
+        if self.kernels and len(inputs) <= PREFILLED:
+            hidden = self._compiled([slot] * len(inputs), list(range(len(inputs))), inputs)
+        else:
+            hidden = self._prefill(slot, inputs)
+        return self.project(hidden[-1:])[0]
+
+    @attention
+    def _prefill(self, slot: int, inputs: Tensor) -> Tensor:
+        """inputs [T, D] -> the last hidden state [1, D]."""
         count, h, kv = len(inputs), self.heads, self.kv_heads
-        self._reserve(count)
-        self.positions[slot] = count
-        if self.kernels and count <= PREFILLED:
-            return self._compiled([slot] * count, list(range(count)), inputs)[-1]
         cos, sin = self.cos[:count], self.sin[:count]
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
@@ -174,41 +201,51 @@ class CachedBackbone:
             query, key, value = y.transpose(0, 1)[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=h != kv)
             x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
-        return self._norm(x[-1], self.norm)
+        return self._norm(x[-1:], self.norm)
 
-    def step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
-        """The next position of R slots: inputs [R, D] -> hidden states [R, D]. No sequence may be at its end."""
+    def step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
+        """The next position of R slots: what they read [R, ...], on the CPU -> the projected hidden state of each. No
+        sequence may be at its end."""
         if self.kernels:
             positions = [self.positions[slot] for slot in slots]
             self._reserve(1 + max(positions))
-            hidden = self._compiled(slots, positions, inputs)
+            states: Sequence[Tensor] = list(self.project(self._compiled(slots, positions, self.embed(read))))
         else:
-            hidden = self._step(slots, inputs)
+            states = self._step(slots, read)
         for slot in slots:
             self.positions[slot] += 1
-        return hidden
+        return states
 
-    def _step(self, slots: Sequence[int], inputs: Tensor) -> Tensor:
+    def _step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
         """Computes all slots; what it writes for the others lies behind their end, where their next step writes."""
-        at = [min(position, self.length - 1) for position in self.positions]
-        used, longest = 1 + max(slots), 1 + max(at)
-        self._reserve(longest)
-        seen, h, kv = min(self.capacity, -(-longest // BLOCK) * BLOCK), self.heads, self.kv_heads
-        here, positions = (torch.tensor(numbers, device=inputs.device) for numbers in (slots, at))
-        behind = torch.arange(seen, device=inputs.device) > positions[:used, None]
-        mask = torch.zeros_like(behind, dtype=inputs.dtype).masked_fill(behind, -torch.inf)[:, None, None]
+        positions = torch.tensor([min(position, self.length - 1) for position in self.positions])
+        self._reserve(1 + int(positions.max()))
+        whole = read.new_zeros(self.slots, *read.shape[1:])
+        whole[list(slots)] = read
+        used = self.slots if max(slots) else 1
+        if used not in self.recorded:
+            device = self.norm.device
+            self.recorded[used] = Recording(partial(self._all, used), whole.to(device), positions.to(device))
+        states = self.recorded[used](whole, positions).clone()
+        return [states[slot] for slot in slots]
+
+    @attention
+    def _all(self, used: int, read: Tensor, positions: Tensor) -> Tensor:
+        """What all slots read at positions [slots] -> the projected hidden states, right for the first ``used``."""
+        x = self.embed(read)
+        h, kv, seen = self.heads, self.kv_heads, torch.arange(self.capacity, device=x.device)
+        mask = x.new_zeros(used, self.capacity).masked_fill_(seen > positions[:used, None], -torch.inf)
         cos, sin = self.cos[positions], self.sin[positions]
-        attended = inputs.new_zeros(self.slots, h, 1, self.width)
-        x = inputs.new_zeros(self.slots, inputs.shape[1]).index_copy_(0, here, inputs)
+        attended = x.new_zeros(self.slots, h, 1, self.width)
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
             cache[self.slot_numbers, :, positions] = y[:, h:]
-            key, value = cache[:used, :, :seen].split(kv, dim=1)
+            key, value = cache[:used].split(kv, dim=1)
             attended[:used] = F.scaled_dot_product_attention(
-                y[:used, :h, None], key, value, attn_mask=mask, enable_gqa=h != kv
+                y[:used, :h, None], key, value, attn_mask=mask[:, None, None], enable_gqa=h != kv
             )
             x = self._finish(x, attended.flatten(1), layer)
-        return self._norm(x, self.norm)[here]
+        return self.project(self._norm(x, self.norm))
 
     def _compiled(self, slots: Sequence[int], positions: Sequence[int], inputs: Tensor) -> Tensor:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in

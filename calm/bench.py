@@ -34,7 +34,8 @@ def token_by_token(lm: LanguageModel) -> LanguageModel:
     config = backbone_config(lm.calm.config)
     config.tie_word_embeddings = True
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config).to(torch.bfloat16)  # numbers of half the size, as the engine finds in ours
+    with lm.device:
+        model = LlamaForCausalLM(config).to(torch.bfloat16)  # numbers of half the size, as the engine finds in ours
     model = model.to(lm.device, lm.dtype).eval()
     return LanguageModel("token by token", model, lm.tokenizer)
 

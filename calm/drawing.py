@@ -1,5 +1,6 @@
 """From the hidden state of a place to candidate chunks: the energy head draws vectors, the autoencoder decodes them."""
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import cast
 
@@ -12,8 +13,10 @@ from .autoencoder import Layer
 from .backbone import arrays, kernels_for, reader
 from .heads import HeadBlock
 from .model import EnergyTransformer
+from .recording import Recording
 
 ROWS = 8  # chunks that are read at once while texts are written: as many as an engine has slots
+BLOCK = 32  # draws that a GPU makes at once
 DRAWS = 64  # draws up to which the kernels take less time than the modules
 
 Chunk = tuple[int, ...]
@@ -43,16 +46,48 @@ class Drawer:
         """vectors [n, L] -> the likeliest token ids [n, K]."""
         return self.model.ae_model.decode(vectors)
 
-    def draw(self, projected: Tensor, noise: Tensor) -> tuple[list[Chunk], Tensor]:
-        """One draw for each noise vector: chunks of K token ids, and the vectors [n, L] that they were decoded from."""
-        vectors = self.vectors(projected, noise)
+    def draw(self, projected: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], Tensor]:
+        """A draw for each noise vector [n, noise_size], from the n-th of ``places`` in projected [blocks, R, D]: chunks
+        of K token ids, and the vectors [n, L] that they were decoded from."""
+        vectors = self.vectors(projected[:, torch.tensor(places, device=projected.device)], noise)
         return [tuple(ids) for ids in self.decode(vectors).tolist()], vectors
 
 
 def make_drawer(model: EnergyTransformer) -> Drawer:
     """The quickest drawer for the device, number format and activation of a model."""
-    kernels = kernels_for(next(model.parameters()), model.config.autoencoder_config().hidden_act)
-    return CompiledDrawer(model, kernels) if kernels else Drawer(model)
+    parameter = next(model.parameters())
+    kernels = kernels_for(parameter, model.config.autoencoder_config().hidden_act)
+    return CompiledDrawer(model, kernels) if kernels else RecordedDrawer(model) if parameter.is_cuda else Drawer(model)
+
+
+class RecordedDrawer(Drawer):
+    """The same, recorded for a GPU, where a draw costs as much as ``BLOCK`` of them.
+
+    Always as many rows are computed at once, so that a draw does not depend on how many others are made beside it.
+    """
+
+    def __init__(self, model: EnergyTransformer):
+        super().__init__(model)
+        config, weight = model.config, model.generative_head.hidden_embd.weight
+        self.recorded: Recording[Tensor] = Recording(
+            self._block,
+            weight.new_zeros(ROWS, config.num_mlp_layers, config.hidden_size),
+            torch.zeros(BLOCK, dtype=torch.long, device=weight.device),
+            weight.new_zeros(BLOCK, config.noise_size),
+        )
+
+    def _block(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
+        """states [R, blocks, D], places and noise of n draws -> ids and, behind them, vectors [n, K + L]."""
+        vectors = self.vectors(states[places].transpose(0, 1), noise)
+        return torch.cat((self.decode(vectors).float(), vectors.float()), 1)  # float32 holds whole numbers up to 2^24
+
+    def draw(self, projected: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], Tensor]:
+        states, found = projected.transpose(0, 1), []
+        for start in range(0, len(places), BLOCK):
+            some = torch.tensor(places[start : start + BLOCK])
+            found.append(self.recorded(states, some, noise[start : start + BLOCK])[: len(some)].cpu())
+        ids, vectors = torch.cat(found).split((self.model.config.patch_size, self.model.config.latent_size), 1)
+        return [tuple(row) for row in ids.long().tolist()], vectors
 
 
 class CompiledDrawer(Drawer):

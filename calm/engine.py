@@ -43,7 +43,7 @@ class Writing:
     slot: int = -1
     state: Tensor | None = None
     """What the next chunk or token is drawn from: [blocks, D], as ``Drawer.project`` makes it of the hidden state, or
-    [D], the hidden state itself, in a token-by-token model. None after a choice, until that was read in turn."""
+    the logits [V] of a token-by-token model. None after a choice, until that was read in turn."""
     begun: float = 0.0
     """When its present step began, by the clock of ``time.perf_counter``."""
 
@@ -56,8 +56,8 @@ class Engine:
 
     def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
         self.lm, self.slots = lm, slots
-        self.backbone = CachedBackbone(lm.backbone, slots)
         self.drawer = make_drawer(lm.calm) if lm.is_calm else None
+        self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project)
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
         self.lock = threading.Lock()
@@ -129,25 +129,24 @@ class Engine:
             if writing.done:
                 continue
             writing.slot = free.pop(0)
-            ids = torch.tensor(writing.ids, device=self.lm.device).view(-1, self.lm.chunk_size)
-            writing.begun = now
-            writing.state = self._prepare(self.backbone.prefill(writing.slot, self._embed(ids))[None])[0]
+            chunks = torch.tensor(writing.ids).view(-1, self.lm.chunk_size)
+            writing.begun, writing.state = now, self.backbone.prefill(writing.slot, chunks)
             self.running.append(writing)
 
     def _embed(self, chunks: Tensor) -> Tensor:
         """chunks [T, K] -> backbone inputs [T, D]."""
         return self.drawer.embed(chunks) if self.drawer else self.lm.llama.model.embed_tokens(chunks[:, 0])
 
-    def _prepare(self, hidden: Tensor) -> Tensor:
+    def _project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> the states [R, ...] of as many writings."""
-        return self.drawer.project(hidden).transpose(0, 1) if self.drawer else hidden
+        return self.drawer.project(hidden).transpose(0, 1) if self.drawer else self.lm.llama.lm_head(hidden)
 
     def _read(self, writings: list[Writing], now: float) -> None:
         """One backbone step: reads the chunk that each text chose last."""
         if not writings:
             return
-        chunks = torch.tensor([w.last for w in writings], device=self.lm.device)
-        states = self._prepare(self.backbone.step([w.slot for w in writings], self._embed(chunks)))
+        chunks = torch.tensor([w.last for w in writings])
+        states = self.backbone.step([w.slot for w in writings], chunks)
         for writing, state in zip(writings, states):
             writing.begun, writing.state = now, state
 
@@ -158,7 +157,7 @@ class Engine:
         states = torch.stack([w.state for w in writings if w.state is not None])
         samplers: list[Any] = [w.sampler for w in writings]  # of the model's kind, as its callers made them
         if not self.drawer:
-            return zip(writings, choose_tokens(self.lm.llama, states, samplers))
+            return zip(writings, choose_tokens(states, samplers))
         draw_round(self.drawer, states.transpose(0, 1), samplers)
         return [(w, _choice(sampler)) for w, sampler in zip(writings, samplers) if not sampler.wanted()]
 

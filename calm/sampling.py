@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
-from .drawing import Chunk, Drawer
+from .drawing import BLOCK, Chunk, Drawer
 from .errors import CalmError
 from .temperature import ExactRule, temper
 
@@ -48,6 +47,10 @@ class ChunkSampler:
         # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
         self.sampler = "pooled" if temperature > 1 else sampler
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
+        # At first as many as the exact rule needs at least, enough where the model is sure, or as many as cost no more.
+        self.least = math.ceil(1 / temperature)
+        if self.least > 1 and device.type != "cpu":
+            self.least = max(self.least, BLOCK)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
         self._begin(prefix)
@@ -68,9 +71,7 @@ class ChunkSampler:
             return 0
         if self.sampler == "pooled":
             return self.limit - self.drawn  # all of them are needed
-        # At first as many as the exact rule needs at least, enough where the model is sure; then twice as many.
-        least = math.ceil(1 / self.temperature)
-        return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
+        return min(max(self.least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
     def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
@@ -118,8 +119,8 @@ def draw_round(drawer: Drawer, projected: Tensor, samplers: Sequence[ChunkSample
     head = drawer.model.generative_head
     wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]
     noise = torch.cat([head.noise((count,), projected, samplers[row].generator) for row, count in wants])
-    places = torch.tensor([row for row, count in wants for _ in range(count)], device=projected.device)
-    chunks, vectors = drawer.draw(projected[:, places], noise)
+    places = [row for row, count in wants for _ in range(count)]
+    chunks, vectors = drawer.draw(projected, places, noise)
     start = 0
     for row, count in wants:
         samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
@@ -142,13 +143,13 @@ class TokenSampler:
         self.generator = torch.Generator(device).manual_seed(seed)
 
 
-def choose_tokens(model: LlamaForCausalLM, hidden: Tensor, samplers: Sequence[TokenSampler]) -> list[Choice]:
-    """hidden [R, D], the states of R places -> a token for each, with the eight likeliest as candidates."""
-    temperature = torch.tensor([[sampler.temperature] for sampler in samplers], device=hidden.device)
-    p = (model.lm_head(hidden).float() / temperature).softmax(-1)
+def choose_tokens(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Choice]:
+    """logits [R, V] of R places -> a token for each, with the eight likeliest as candidates."""
+    temperature = torch.tensor([[sampler.temperature] for sampler in samplers], device=logits.device)
+    p = (logits.float() / temperature).softmax(-1)
     top, best = p.topk(min(8, p.shape[-1]))
-    found = []
-    for row, sampler, chances, ids in zip(p, samplers, top.tolist(), best.tolist()):
-        token = int(torch.multinomial(row, 1, generator=sampler.generator))
-        found.append(Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1))
-    return found
+    drawn = torch.cat([torch.multinomial(row, 1, generator=sampler.generator) for row, sampler in zip(p, samplers)])
+    return [
+        Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1)
+        for token, chances, ids in zip(drawn.tolist(), top.tolist(), best.tolist())
+    ]

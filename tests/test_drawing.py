@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from calm.drawing import DRAWS, ROWS, CompiledDrawer, Drawer, Vocabulary, make_drawer
+from calm.drawing import BLOCK, DRAWS, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
@@ -32,6 +32,21 @@ def test_kernels_compute_what_the_modules_compute(drawers, count):
     logits = modules.model.ae_model.decoder(vectors)
     chosen = logits.gather(-1, compiled.decode(vectors)[..., None])[..., 0]
     assert torch.allclose(chosen, logits.amax(-1), rtol=0, atol=1e-6)  # either of two that rounding alone tells apart
+
+
+@pytest.mark.parametrize("count", [1, BLOCK, 2 * BLOCK + 3])
+@torch.inference_mode()
+def test_blocks_of_draws_are_those_of_the_modules(drawers, count):
+    """What a GPU records, here unrecorded."""
+    modules, _ = drawers
+    blocks, config = RecordedDrawer(modules.model), modules.model.config
+    chunks, hidden = torch.arange(4 * count).view(count, 4) % 500, rows(count, config.hidden_size)
+    projected, noise = modules.project(hidden), rows(count, config.noise_size) / 2
+    assert torch.allclose(blocks.embed(chunks), modules.embed(chunks), atol=1e-5)
+    assert torch.allclose(blocks.project(hidden), projected, atol=1e-5)
+    ids, vectors = blocks.draw(projected[:, :ROWS], [i % ROWS for i in range(count)], noise)
+    assert torch.allclose(vectors, modules.vectors(projected, noise), atol=1e-5)
+    assert ids == [tuple(row) for row in modules.decode(vectors).tolist()]
 
 
 @torch.inference_mode()

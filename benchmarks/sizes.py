@@ -1,0 +1,85 @@
+"""The official sizes at batch one: how near is a chunk to what reading the weights takes, and to token by token?
+
+python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--tokens 512] [--rounds 5] [--json]
+
+Weights are random: a draw at T = 1 takes as long with any. Models take turns with the token-by-token engine on the same
+backbone; the floor is ``calm.bench.floor``. For a GPU; on a CPU it takes minutes.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+
+import calm
+from calm.bench import floor, token_by_token
+from calm.config import AutoencoderConfig, CalmConfig
+from calm.model import EnergyTransformer
+from calm.training import recipe
+
+SIZES = ("calm-m", "calm-l", "calm-xl")
+
+
+def build(name: str, device: torch.device, dtype: torch.dtype) -> calm.LanguageModel:
+    """The model of a recipe, with the official autoencoder and initial weights, and the tokenizer of story-k4."""
+    config = CalmConfig(**recipe.read(name)["model"], autoencoder=AutoencoderConfig().to_dict())
+    with device:
+        model = EnergyTransformer(config).to(dtype).eval()
+    return calm.LanguageModel(name, model, calm.loading.load_tokenizer("story-k4"))
+
+
+def seconds(lm: calm.LanguageModel, tokens: int, seed: int) -> float:
+    """Wall seconds of a token of a continuation at T = 1, its prompt not counted."""
+    start = told = 0.0
+    for step in calm.generate(lm, "Once upon a time", 1.0, max_new_tokens=tokens, seed=seed):
+        told += len(step.token_ids) if start else 0
+        start = start or time.perf_counter()
+    return (time.perf_counter() - start) / told
+
+
+def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lm = build(name, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    other = token_by_token(lm)
+    taken: dict[str, list[float]] = {"ours": [], "other": []}
+    for number in range(rounds + 1):
+        for label, model in (("ours", lm), ("other", other)):
+            taken[label].append(seconds(model, tokens, number))
+    ours, theirs = (statistics.median(found[1:]) for found in taken.values())
+    least = floor(lm)
+    chunk = 1000 * lm.chunk_size * ours
+    return {
+        "parameters": lm.parameters,
+        "milliseconds a chunk": chunk,
+        "floor": least["milliseconds a chunk"],
+        "share of the floor": least["milliseconds a chunk"] / chunk,
+        "tokens a second": 1 / ours,
+        "token by token": 1 / theirs,
+        "gigabytes a second": least["gigabytes a second"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="RECIPE")
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    for name in arguments.sizes:
+        found = measure(name, arguments.tokens, arguments.rounds)
+        if arguments.json:
+            print(json.dumps({name: found}), flush=True)
+            continue
+        print(
+            f"{name:8} {found['parameters'] / 1e6:6.0f} M  {found['milliseconds a chunk']:.3f} ms a chunk, floor "
+            f"{found['floor']:.3f} ({found['share of the floor']:.0%})  {found['tokens a second']:.0f} tokens/s, "
+            f"token by token {found['token by token']:.0f} ({found['tokens a second'] / found['token by token']:.2f}x)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
