@@ -113,6 +113,12 @@ def _layer_arrays(layer: Layer, read: Callable[[Tensor], np.ndarray]) -> tuple[n
     return norm, qkv, biases[0], out, biases[1], mlp_norm, gate, biases[2], up, biases[3], down, biases[4]
 
 
+def _add(x: Tensor, y: Tensor, linear: Linear) -> Tensor:
+    """x and what a map makes of y, added within the product: on a GPU one kernel instead of two."""
+    x.addmm_(y, linear.weight.T)
+    return x if linear.bias is None else x.add_(linear.bias)
+
+
 class CachedBackbone:
     """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
 
@@ -134,7 +140,6 @@ class CachedBackbone:
         self.layers = [_layer(layer) for layer in model.layers]
         self.norm = model.norm.weight
         self.cache = [self.norm.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
-        self.slot_numbers = torch.arange(slots, device=self.norm.device)
         self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are read
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm, config.hidden_act)
@@ -173,10 +178,10 @@ class CachedBackbone:
         return torch.addcmul(y * cos, y.roll(self.width // 2, -1), sin)
 
     def _finish(self, x: Tensor, attended: Tensor, layer: Layer) -> Tensor:
-        """What follows attention in a layer; x and attended [S, D]."""
-        x = x + F.linear(attended, *layer.out)
+        """What follows attention in a layer; x, which is overwritten, and attended [S, D]."""
+        x = _add(x, attended, layer.out)
         gate, up = F.linear(self._norm(x, layer.mlp_norm), *layer.gate_up).chunk(2, -1)
-        return x + F.linear(self.activation(gate) * up, *layer.down)
+        return _add(x, self.activation(gate) * up, layer.down)
 
     def prefill(self, slot: int, read: Tensor) -> Tensor:
         """Begins a sequence in a slot: what T positions read [T, ...] -> the projected hidden state of the last."""
@@ -194,7 +199,7 @@ class CachedBackbone:
         """inputs [T, D] -> the last hidden state [1, D]."""
         count, h, kv = len(inputs), self.heads, self.kv_heads
         cos, sin = self.cos[:count], self.sin[:count]
-        x = inputs
+        x = inputs.clone()
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
             cache[slot, :, :count] = y[:, h:].transpose(0, 1)
@@ -232,14 +237,15 @@ class CachedBackbone:
     @attention
     def _all(self, used: int, read: Tensor, positions: Tensor) -> Tensor:
         """What all slots read at positions [slots] -> the projected hidden states, right for the first ``used``."""
-        x = self.embed(read)
+        x = self.embed(read).clone()
         h, kv, seen = self.heads, self.kv_heads, torch.arange(self.capacity, device=x.device)
         mask = x.new_zeros(used, self.capacity).masked_fill_(seen > positions[:used, None], -torch.inf)
         cos, sin = self.cos[positions], self.sin[positions]
+        place = positions[:, None, None, None].expand(-1, 2 * kv, 1, self.width)
         attended = x.new_zeros(self.slots, h, 1, self.width)
         for layer, cache in zip(self.layers, self.cache):
             y = self._qkv(x, layer, cos, sin)
-            cache[self.slot_numbers, :, positions] = y[:, h:]
+            cache.scatter_(2, place, y[:, h:, None])
             key, value = cache[:used].split(kv, dim=1)
             attended[:used] = F.scaled_dot_product_attention(
                 y[:used, :h, None], key, value, attn_mask=mask[:, None, None], enable_gqa=h != kv

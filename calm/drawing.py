@@ -1,5 +1,6 @@
 """From the hidden state of a place to candidate chunks: the energy head draws vectors, the autoencoder decodes them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from types import ModuleType
 from typing import cast
@@ -61,32 +62,40 @@ def make_drawer(model: EnergyTransformer) -> Drawer:
 
 
 class RecordedDrawer(Drawer):
-    """The same, recorded for a GPU, where a draw costs as much as ``BLOCK`` of them.
+    """The same, recorded for a GPU, where many draws cost little more than one.
 
-    Always as many rows are computed at once, so that a draw does not depend on how many others are made beside it.
+    Always as many rows are computed at once, ``ROWS`` where a place wants one draw and ``BLOCK`` where it wants more,
+    so that a draw does not depend on how many others are made beside it.
     """
 
     def __init__(self, model: EnergyTransformer):
         super().__init__(model)
         config, weight = model.config, model.generative_head.hidden_embd.weight
-        self.recorded: Recording[Tensor] = Recording(
-            self._block,
-            weight.new_zeros(ROWS, config.num_mlp_layers, config.hidden_size),
-            torch.zeros(BLOCK, dtype=torch.long, device=weight.device),
-            weight.new_zeros(BLOCK, config.noise_size),
-        )
+        states = weight.new_zeros(ROWS, config.num_mlp_layers, config.hidden_size)
+        self.recorded: dict[int, Recording[Tensor]] = {}
+        for rows in (ROWS, BLOCK):
+            places = torch.zeros(rows, dtype=torch.long, device=weight.device)
+            self.recorded[rows] = Recording(self._rows, states, places, weight.new_zeros(rows, config.noise_size))
 
-    def _block(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
+    def _rows(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
         """states [R, blocks, D], places and noise of n draws -> ids and, behind them, vectors [n, K + L]."""
         vectors = self.vectors(states[places].transpose(0, 1), noise)
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)  # float32 holds whole numbers up to 2^24
 
     def draw(self, projected: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], Tensor]:
-        states, found = projected.transpose(0, 1), []
-        for start in range(0, len(places), BLOCK):
-            some = torch.tensor(places[start : start + BLOCK])
-            found.append(self.recorded(states, some, noise[start : start + BLOCK])[: len(some)].cpu())
-        ids, vectors = torch.cat(found).split((self.model.config.patch_size, self.model.config.latent_size), 1)
+        states, wanted = projected.transpose(0, 1), Counter(places)
+        found, order = [], []
+        for rows, alone in ((ROWS, True), (BLOCK, False)):
+            here = [i for i, place in enumerate(places) if (wanted[place] == 1) == alone]
+            order += here
+            for start in range(0, len(here), rows):
+                some = here[start : start + rows]
+                given = noise if len(some) == len(noise) else noise[some]
+                found.append(
+                    self.recorded[rows](states, torch.tensor([places[i] for i in some]), given)[: len(some)].cpu()
+                )
+        table = torch.cat(found)[np.argsort(order)]
+        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
         return [tuple(row) for row in ids.long().tolist()], vectors
 
 
