@@ -22,7 +22,7 @@ from .recording import Recording
 PREFILLED = 32  # positions of a prompt up to which the kernels take less time than the modules
 
 
-# Without cuDNN, which plans anew for each length of a prompt, and takes longer to do so than to work.
+# Without cuDNN's, which makes a plan for each new length of a prompt.
 attention = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 Map = Callable[[Tensor], Tensor]

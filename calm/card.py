@@ -9,7 +9,7 @@ from typing import Any
 from .errors import CalmError
 from .loading import CHECKPOINTS
 
-RECORDED = ("task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate")
+RECORDED = ("task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "device")
 
 
 def _seconds(rows: list[dict[str, Any]]) -> float:
@@ -47,6 +47,8 @@ def record(run: Path) -> dict[str, Any] | None:
         if name := settings.get(stage):
             bundled = CHECKPOINTS / name
             found[stage] = record(bundled if bundled.is_dir() else Path(name).parent)
+    if found.get("autoencoder"):  # of a CALM it is the autoencoder's own record that counts
+        found["autoencoder"] = found["autoencoder"].get("autoencoder") or found["autoencoder"]
     return found
 
 
@@ -134,9 +136,10 @@ def _training(found: dict[str, Any], name: str) -> str:
         else:
             told = ", ".join(f"`{source}`" for source in sources)
         primer = f" after {part['primer_steps']} steps on the primer" if part.get("primer_steps") else ""
+        device = f" on an {part['device']}" if "device" in part else ""
         lines.append(
             f"- {title}: {part['steps']:,} steps, {part['tokens'] / 1e6:.1f} million tokens, {part['seconds']:,.0f} "
-            f"seconds, pauses not counted; on {told}{primer}"
+            f"seconds{device}, pauses not counted; on {told}{primer}"
         )
     lines.append(
         "\nStories of seeds from 10,000,000 up were never trained on. The recipes are in `calm/training/recipes`."

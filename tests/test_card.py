@@ -56,6 +56,8 @@ def test_the_card_tells_both_stages_of_a_run_that_went_on_from_another(folder):
     text = card.write(folder).read_text()
     assert "tiny, stage 1 of 2: 12 steps, 9.0 million tokens, 1,234 seconds" in text
     assert "tiny, stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
+    (folder / "training.json").write_text(json.dumps({**second, "device": "NVIDIA H200"}))
+    assert "432 seconds on an NVIDIA H200, pauses not counted" in card.write(folder).read_text()
     (folder / "training.json").write_text(json.dumps({**second, "averaged": [{**second, "steps": 7}]}))
     assert "another run, with which its weights are averaged: 7 steps, 3.0 million" in card.write(folder).read_text()
 
@@ -81,6 +83,7 @@ def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
     for name, settings in (
         ("ae", {"sources": {"stories": ["storyland:0:9", "/here/a.txt"]}, "shares": {"stories": 1.0}, "steps": 5}),
         ("lm", {**RUN, "autoencoder": str(tmp_path / "ae" / "best"), "learning_rate": 1e-3}),
+        ("further", {**RUN, "autoencoder": str(tmp_path / "lm" / "best")}),  # the autoencoder of a CALM
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "settings.json").write_text(json.dumps(settings))
@@ -91,6 +94,7 @@ def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
     assert (found["steps"], found["tokens"], found["seconds"]) == (12, 100, 12.0)
     assert found["autoencoder"]["shares"] == {"stories": 1.0}
     assert found["autoencoder"]["sources"] == {"stories": ["storyland:0:9", "a.txt"]}  # no folder of this machine
+    assert card.record(tmp_path / "further")["autoencoder"] == found["autoencoder"]
     assert card.record(tmp_path) is None
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from calm.drawing import BLOCK, DRAWS, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
@@ -76,6 +77,12 @@ def test_kernels_read_the_models_own_memory(drawers):
     after = compiled.vectors(projected, noise)
     assert not torch.allclose(after, before)
     assert torch.allclose(after, modules.vectors(projected, noise), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_kernels_bear_activations_whose_exponential_is_beyond_float32(drawers):
+    x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
+    assert torch.allclose(torch.from_numpy(drawers[1].kernels.silu(x.numpy())), F.silu(x), atol=1e-6)
 
 
 @torch.inference_mode()

@@ -240,7 +240,10 @@ def _save(out: Path, state: dict[str, Any], settings: LoopSettings) -> None:
     partial = out / "state.tmp"
     torch.save(state, partial)
     partial.replace(out / "state.pt")  # a cut-off write never destroys the last good state
-    (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2, default=str))
+    told = asdict(settings)
+    if torch.cuda.is_available():
+        told["device"] = torch.cuda.get_device_name()
+    (out / "settings.json").write_text(json.dumps(told, indent=2, default=str))
 
 
 def _read_state(out: Path) -> dict[str, Any] | None:
