@@ -47,7 +47,7 @@ class ChunkSampler:
         # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
         self.sampler = "pooled" if temperature > 1 else sampler
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
-        # At first as many as the exact rule needs at least, enough where the model is sure, or as many as cost no more.
+        # The first draws: as many as the exact rule needs at least, enough where the model is sure, or as cost no more.
         self.least = math.ceil(1 / temperature)
         if self.least > 1 and device.type != "cpu":
             self.least = max(self.least, BLOCK)
@@ -71,6 +71,7 @@ class ChunkSampler:
             return 0
         if self.sampler == "pooled":
             return self.limit - self.drawn  # all of them are needed
+        # Behind the first draws as many again, and so on.
         return min(max(self.least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
     def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
