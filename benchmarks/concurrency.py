@@ -1,10 +1,10 @@
 """How much do visitors slow one another? Total tokens per second and time to the first chunk, for 1 to 16 at once.
 
-    python -m benchmarks.concurrency [--rounds 3] [--json]
+    python -m benchmarks.concurrency [--rounds 3] [--temperature 0.5] [--json]
 
-Each visitor is a thread that asks the page's resident model for a text of its own at T = 0.5, as Gradio's threads do;
-all begin at the same moment. The numbers of visitors take turns within a round. Printed are medians over rounds, and
-whether every text equals its solo run.
+Each visitor is a thread that asks the page's resident model for a text of its own, as Gradio's threads do; all begin at
+the same moment. The numbers of visitors take turns within a round. Printed are medians over rounds, and whether every
+text equals its solo run.
 """
 
 import argparse
@@ -20,23 +20,25 @@ from calm.bench import openings
 VISITORS = (1, 2, 4, 8, 16)
 
 
-def visit(lm: calm.LanguageModel, seed: int, prompt: str, tokens: int) -> tuple[list[int], float]:
+def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
     """The token ids of one visitor's text, and the seconds to its first chunk."""
     start, first, ids = time.perf_counter(), 0.0, []
-    for step in calm.generate(lm, prompt, temperature=0.5, max_new_tokens=tokens, seed=seed):
+    for step in calm.generate(lm, prompt, seed=seed, **options):
         first = first or time.perf_counter() - start
         ids += step.token_ids
     return ids, first
 
 
-def crowd(lm: calm.LanguageModel, count: int, prompts: list[str], tokens: int, offset: int) -> tuple[dict, float, list]:
+def crowd(
+    lm: calm.LanguageModel, count: int, prompts: list[str], options: dict, offset: int
+) -> tuple[dict, float, list]:
     """All visitors at once: their texts by seed, the seconds until the last has finished, the waits."""
     found: dict[int, tuple[list[int], float]] = {}
     begin = threading.Barrier(count + 1)
 
     def run(seed: int) -> None:
         begin.wait()
-        found[seed] = visit(lm, seed, prompts[seed % len(prompts)], tokens)
+        found[seed] = visit(lm, seed, prompts[seed % len(prompts)], options)
 
     threads = [threading.Thread(target=run, args=(offset + i,)) for i in range(count)]
     for thread in threads:
@@ -49,23 +51,24 @@ def crowd(lm: calm.LanguageModel, count: int, prompts: list[str], tokens: int, o
     return {seed: ids for seed, (ids, _) in found.items()}, seconds, [first for _, first in found.values()]
 
 
-def measure(lm: calm.LanguageModel, rounds: int, tokens: int) -> dict:
+def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
     prompts = openings()
     rates: dict[int, list[float]] = {count: [] for count in VISITORS}
     waits: dict[int, list[float]] = {count: [] for count in VISITORS}
-    crowd(lm, 8, prompts, 32, 0)  # warm-up
+    crowd(lm, 8, prompts, options, 0)  # warm-up
     same = True
     for number in range(rounds):
         for count in VISITORS:
-            texts, seconds, first = crowd(lm, count, prompts, tokens, 100 * number)
+            texts, seconds, first = crowd(lm, count, prompts, options, 100 * number)
             rates[count].append(sum(map(len, texts.values())) / seconds)
             waits[count] += first
             if number == 0:
                 same = same and all(
-                    ids == visit(lm, seed, prompts[seed % len(prompts)], tokens)[0] for seed, ids in texts.items()
+                    ids == visit(lm, seed, prompts[seed % len(prompts)], options)[0] for seed, ids in texts.items()
                 )
     return {
         "model": lm.name,
+        "temperature": options["temperature"],
         "tokens_per_second": {count: statistics.median(found) for count, found in rates.items()},
         "first_chunk_95": {count: sorted(found)[int(0.95 * (len(found) - 1))] for count, found in waits.items()},
         "texts_equal_their_solo_runs": same,
@@ -76,9 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=160)
+    parser.add_argument("--temperature", type=float, default=0.5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(resident().lm, arguments.rounds, arguments.tokens)
+    options = {"temperature": arguments.temperature, "max_new_tokens": arguments.tokens}
+    found = measure(resident().lm, arguments.rounds, options)
     if arguments.json:
         print(json.dumps(found))
         return

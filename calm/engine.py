@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SLOTS = ROWS
 AHEAD = 4  # steps that a text may be ahead of its reader
+BURST = 0.01  # seconds for which rounds follow one another before the readers take their steps
 
 
 @dataclass(eq=False)
@@ -88,11 +89,20 @@ class Engine:
             writing.done = True  # noticed by the next step; no lock, as a collected iterator may end anywhere
 
     def _advance_for(self, writing: Writing) -> None:
-        """One round, unless somebody else has made it meanwhile. The lock is taken only by who has come to compute:
+        """Rounds, unless somebody else has made them meanwhile: one, and more for a moment where nobody waits for a
+        slot, because to wake a reader takes as long as a quick step. The lock is taken only by who has come to compute:
         nobody who holds it ever waits for another thread."""
         with self.lock:
-            if not (writing.outbox or writing.done):
+            if writing.outbox or writing.done:
+                return
+            until = time.perf_counter() + BURST
+            self._advance()
+            while not self.queue and self._behind() and time.perf_counter() < until:
                 self._advance()
+
+    def _behind(self) -> list[Writing]:
+        """The running texts that are not far ahead of their readers."""
+        return [w for w in self.running if not w.done and len(w.outbox) < AHEAD]
 
     def _ahead(self, writing: Writing) -> int | None:
         """How many texts wait before this one; None once it runs."""

@@ -32,7 +32,8 @@ def main() -> None:
                     visitor.page.wait_for_timeout(1500)
                     visitor.page.screenshot(path=OUT / f"{name}-{size}-{scheme}.png")
                     if (name, size, scheme) == ("evaluate", "desktop", "light"):
-                        visitor.page.locator("#scores-plot").screenshot(path=OUT / "scores.png")
+                        plot = visitor.page.locator("#scores-plot")
+                        plot.screenshot(path=OUT / "scores.png", style=".modebar { display: none }")
                 context.close()
 
 
