@@ -16,6 +16,7 @@ import torch
 import calm
 from calm.bench import floor, token_by_token
 from calm.config import AutoencoderConfig, CalmConfig
+from calm.loading import load_tokenizer
 from calm.model import EnergyTransformer
 from calm.training import recipe
 
@@ -27,7 +28,7 @@ def build(name: str, device: torch.device, dtype: torch.dtype) -> calm.LanguageM
     config = CalmConfig(**recipe.read(name)["model"], autoencoder=AutoencoderConfig().to_dict())
     with device:
         model = EnergyTransformer(config).to(dtype).eval()
-    return calm.LanguageModel(name, model, calm.loading.load_tokenizer("story-k4"))
+    return calm.LanguageModel(name, model, load_tokenizer("story-k4"))
 
 
 def seconds(lm: calm.LanguageModel, tokens: int, seed: int) -> float:

@@ -26,6 +26,9 @@ Chunk = tuple[int, ...]
 class Drawer:
     """What generation needs of a CALM besides its backbone, by the modules of the model."""
 
+    at_once = 1
+    """Draws of one place that cost no more than one."""
+
     def __init__(self, model: EnergyTransformer):
         self.model = model
 
@@ -67,6 +70,8 @@ class RecordedDrawer(Drawer):
     Always as many rows are computed at once, ``ROWS`` where a place wants one draw and ``BLOCK`` where it wants more,
     so that a draw does not depend on how many others are made beside it.
     """
+
+    at_once = BLOCK
 
     def __init__(self, model: EnergyTransformer):
         super().__init__(model)

@@ -120,7 +120,7 @@ class Engine:
             self.backbone.kernels.use_threads(torch.get_num_threads())
         now = time.perf_counter()
         self._admit(now)
-        active = [w for w in self.running if self.queue or len(w.outbox) < AHEAD]
+        active = self.running if self.queue else self._behind()
         self._read([w for w in active if w.state is None], now)
         for writing, found in self._choose(active):
             writing.outbox.append((found, time.perf_counter() - writing.begun))

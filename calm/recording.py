@@ -16,19 +16,18 @@ Found = TypeVar("Found")
 class Recording(Generic[Found]):
     """``work`` on tensors like ``inputs``, which must not be changed by it.
 
-    A call may give fewer rows, from any device; the others keep the numbers that they had before. What it returns is
-    overwritten by the next one. Where there is nothing to record, on a CPU, a call is the work itself.
+    A call may give fewer rows, from any device; the others keep the numbers that they had before. What it returns may
+    be overwritten by the next one. On a CPU, where there is nothing to record, the same is worked out each time.
     """
 
     WARM_UP = 3  # calls before the recording, in which libraries choose their kernels
 
     @torch.inference_mode()
     def __init__(self, work: Callable[..., Found], *inputs: Tensor):
-        self.work = work
+        self.work, self.inputs = work, [given.clone() for given in inputs]
         self.graph = torch.cuda.CUDAGraph() if inputs[0].is_cuda else None
         if not self.graph:
             return
-        self.inputs = [given.clone() for given in inputs]
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -41,9 +40,9 @@ class Recording(Generic[Found]):
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Found:
-        if not self.graph:
-            return self.work(*inputs)
         for own, given in zip(self.inputs, inputs):
             own[: len(given)].copy_(given)
+        if not self.graph:
+            return self.work(*self.inputs)
         self.graph.replay()
         return self.outputs

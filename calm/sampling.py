@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .drawing import BLOCK, Chunk, Drawer
+from .drawing import Chunk, Drawer
 from .errors import CalmError
 from .temperature import ExactRule, temper
 
@@ -47,10 +47,6 @@ class ChunkSampler:
         # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
         self.sampler = "pooled" if temperature > 1 else sampler
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
-        # The first draws: as many as the exact rule needs at least, enough where the model is sure, or as cost no more.
-        self.least = math.ceil(1 / temperature)
-        if self.least > 1 and device.type != "cpu":
-            self.least = max(self.least, BLOCK)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
         self._begin(prefix)
@@ -65,14 +61,18 @@ class ChunkSampler:
         self.chosen: int | None = None
         self.drawn = 0
 
-    def wanted(self) -> int:
-        """How many draws to feed next; 0 when the place is decided or the limit reached."""
+    def wanted(self, at_once: int = 1) -> int:
+        """How many draws to feed next, where ``at_once`` cost no more than one; 0 when the place is decided or the
+        limit reached."""
         if self.chosen is not None:
             return 0
         if self.sampler == "pooled":
             return self.limit - self.drawn  # all of them are needed
-        # Behind the first draws as many again, and so on.
-        return min(max(self.least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
+        # At first as many as the exact rule needs at least, enough where the model is sure; then twice as many.
+        least = math.ceil(1 / self.temperature)
+        if least > 1:
+            least = max(least, at_once)
+        return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
     def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
@@ -118,7 +118,7 @@ def draw_round(drawer: Drawer, projected: Tensor, samplers: Sequence[ChunkSample
     ``projected`` [blocks, R, D] is what ``Drawer.project`` made of the states of the places.
     """
     head = drawer.model.generative_head
-    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted())]
+    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(drawer.at_once))]
     noise = torch.cat([head.noise((count,), projected, samplers[row].generator) for row, count in wants])
     places = [row for row, count in wants for _ in range(count)]
     chunks, vectors = drawer.draw(projected, places, noise)

@@ -75,19 +75,24 @@ def told(steps) -> list[list[int]]:
     return [step.token_ids for step in steps]
 
 
+def in_turns(runs) -> list[list[list[int]]]:
+    """What the runs tell, a step of each in turn."""
+    found: list[list] = [[] for _ in runs]
+    left = dict(enumerate(runs))
+    while left:
+        for i, run in list(left.items()):
+            step = next(run, None)
+            if step is None:
+                del left[i]
+            else:
+                found[i].append(step.token_ids)
+    return found
+
+
 def test_a_text_is_the_same_alone_and_among_others(story):
     options = [{"temperature": 0.3 + 0.15 * i, "sampler": ("auto", "pooled")[i % 2]} for i in range(SLOTS)]
     alone = [told(write(story, i, **options[i])) for i in range(SLOTS)]
-    runs = [write(story, i, **options[i]) for i in range(SLOTS)]
-    together: list[list] = [[] for _ in runs]
-    while runs_left := [i for i, run in enumerate(runs) if run is not None]:
-        for i in runs_left:
-            step = next(runs[i], None)
-            if step is None:
-                runs[i] = None
-            else:
-                together[i].append(step.token_ids)
-    assert together == alone
+    assert in_turns([write(story, i, **options[i]) for i in range(SLOTS)]) == alone
 
 
 def test_visitors_in_threads_get_their_own_texts(story):

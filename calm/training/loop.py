@@ -185,7 +185,7 @@ def run(task: Task) -> Path:
             if saving or stopping:
                 whole = {"step": step, "seconds": seconds, "best": best, **_state(objective, optimizer)}
                 if lead:
-                    _save(out, whole, settings)
+                    _save(out, whole, settings, accelerator.device)
             accelerator.wait_for_everyone()
     bar.close()
     return out / "best" if (out / "best").is_dir() else out
@@ -236,13 +236,13 @@ def _state(objective: nn.Module, optimizer) -> dict[str, Any]:
     }
 
 
-def _save(out: Path, state: dict[str, Any], settings: LoopSettings) -> None:
+def _save(out: Path, state: dict[str, Any], settings: LoopSettings, device: torch.device) -> None:
     partial = out / "state.tmp"
     torch.save(state, partial)
     partial.replace(out / "state.pt")  # a cut-off write never destroys the last good state
     told = asdict(settings)
-    if torch.cuda.is_available():
-        told["device"] = torch.cuda.get_device_name()
+    if device.type == "cuda":
+        told["device"] = torch.cuda.get_device_name(device)
     (out / "settings.json").write_text(json.dumps(told, indent=2, default=str))
 
 
