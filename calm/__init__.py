@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from .brier import BrierLM, brier_lm, follow_brier_lm
     from .errors import CalmError
     from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
-    from .loading import LanguageModel, bundled, load, save
+    from .loading import LanguageModel, bundled, load
     from .reconstruction import Chunk, Reconstruction, decode, reconstruct, robustness
+    from .saving import save
     from .temperature import temper
 
 _HOMES = {
     "brier": ["BrierLM", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
     "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
-    "loading": ["LanguageModel", "bundled", "load", "save"],
+    "loading": ["LanguageModel", "bundled", "load"],
     "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
+    "saving": ["save"],
     "temperature": ["temper"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -141,15 +141,20 @@ def train(arguments) -> None:
 def export(arguments) -> None:
     """Copies a model to a folder in bfloat16, in shards below 9 MB, with the record of its training run; of several
     models of one shape, the mean of their weights."""
-    from . import load, save
-    from .card import record
-    from .loading import average
+    from . import load
+    from .card import origin
+    from .saving import average, exchange_autoencoder, save
 
-    save(average([load(name, device="cpu") for name in arguments.models]), arguments.out)
-    runs = [record(Path(name).parent) for name in arguments.models]
+    lm = average([load(name, device="cpu") for name in arguments.models])
+    if arguments.autoencoder:
+        exchange_autoencoder(lm, arguments.autoencoder)
+    save(lm, arguments.out)
+    runs = [origin(name) for name in arguments.models]
     if found := runs[0]:
         if len(runs) > 1:
             found["averaged"] = runs[1:]
+        if arguments.autoencoder:
+            found["autoencoder"] = origin(arguments.autoencoder)
         (Path(arguments.out) / "training.json").write_text(json.dumps(found, indent=2) + "\n")
     _wrote(arguments, "out", arguments.out)
 
@@ -265,6 +270,7 @@ def parser() -> argparse.ArgumentParser:
     c = command(export)
     c.add_argument("models", nargs="+", help="bundled name, folder or Hub id; several: the mean of their weights")
     c.add_argument("out", help="folder to write")
+    c.add_argument("--autoencoder", help="take this one, which was trained on the latent vectors of the model's own")
 
     c = command(card)
     c.add_argument("folder", help="a model folder")

@@ -9,7 +9,10 @@ from typing import Any
 from .errors import CalmError
 from .loading import CHECKPOINTS
 
-RECORDED = ("task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "device")
+RECORDED = (
+    "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "layers",
+    "teacher", "device",
+)  # fmt: skip
 
 
 def _seconds(rows: list[dict[str, Any]]) -> float:
@@ -45,11 +48,15 @@ def record(run: Path) -> dict[str, Any] | None:
     found |= {"sources": _named(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
     for stage in ("start", "grown", "autoencoder"):
         if name := settings.get(stage):
-            bundled = CHECKPOINTS / name
-            found[stage] = record(bundled if bundled.is_dir() else Path(name).parent)
+            found[stage] = origin(name)
     if found.get("autoencoder"):  # of a CALM it is the autoencoder's own record that counts
         found["autoencoder"] = found["autoencoder"].get("autoencoder") or found["autoencoder"]
     return found
+
+
+def origin(name: str) -> dict[str, Any] | None:
+    """The record of the run that a model came from: a bundled name, an exported folder, or one within a run."""
+    return next(filter(None, map(record, (CHECKPOINTS / name, Path(name), Path(name).parent))), None)
 
 
 def write(folder: str | Path) -> Path:
@@ -137,9 +144,11 @@ def _training(found: dict[str, Any], name: str) -> str:
             told = ", ".join(f"`{source}`" for source in sources)
         primer = f" after {part['primer_steps']} steps on the primer" if part.get("primer_steps") else ""
         device = f" on an {part['device']}" if "device" in part else ""
+        kept = f"; kept of the stage before: layers {', '.join(map(str, part['layers']))}" if "layers" in part else ""
+        taught = f"; taught by `{part['teacher']}`" if "teacher" in part else ""
         lines.append(
             f"- {title}: {part['steps']:,} steps, {part['tokens'] / 1e6:.1f} million tokens, {part['seconds']:,.0f} "
-            f"seconds{device}, pauses not counted; on {told}{primer}"
+            f"seconds{device}, pauses not counted; on {told}{primer}{kept}{taught}"
         )
     lines.append(
         "\nStories of seeds from 10,000,000 up were never trained on. The recipes are in `calm/training/recipes`."

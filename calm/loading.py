@@ -1,7 +1,6 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
 from .autoencoder import Autoencoder
-from .config import CalmConfig
+from .config import AutoencoderConfig, CalmConfig
 from .engine import Engine
 from .errors import CalmError
 from .model import EnergyTransformer
@@ -154,14 +153,23 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(bundled_folder if bundled_folder.is_dir() else name)
 
 
-def load_autoencoder(name: str | Path) -> Autoencoder:
+def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | None = None) -> Autoencoder:
     """An autoencoder on the CPU, in float32: by its own folder or Hub id, or that of a CALM. Raises CalmError for a
-    name that leads nowhere, or to a token-by-token model, which has none."""
+    name that leads nowhere, or to a token-by-token model, which has none, and for another K or other latent vectors
+    than those of ``like``."""
     folder = _folder(str(name), None)
     config = _read_config(folder)
     if "latent_size" in config and "noise_size" not in config:  # what has a head as well is a CALM
-        return Autoencoder.from_pretrained(folder)
-    return load(name, "cpu", torch.float32).calm.ae_model
+        autoencoder = Autoencoder.from_pretrained(folder)
+    else:
+        autoencoder = load(name, "cpu", torch.float32).calm.ae_model
+    k, size = autoencoder.config.patch_size, autoencoder.config.latent_size
+    if like is not None and (k, size) != (like.patch_size, like.latent_size):
+        raise CalmError(
+            f"The autoencoder {name} has K = {k} and vectors of {size} numbers; "
+            f"needed are K = {like.patch_size} and {like.latent_size} numbers."
+        )
+    return autoencoder
 
 
 def _folder(name: str, revision: str | None) -> Path:
@@ -267,25 +275,3 @@ def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> N
     if missing or result.unexpected_keys:
         odd = (missing or result.unexpected_keys)[0]
         raise CalmError(f"The weights of {folder.name} do not fit its configuration ({odd}).")
-
-
-def average(models: Sequence[LanguageModel]) -> LanguageModel:
-    """The first model, with the mean of all their weights in place of its own. Between runs that went apart from a
-    common start mostly lies a better model ("model soups", arXiv 2203.05482). Raises CalmError if the shapes differ."""
-    first = models[0]
-    states = [lm.model.state_dict() for lm in models]
-    shapes = [{name: w.shape for name, w in state.items()} for state in states]
-    for lm, shape in zip(models, shapes):
-        if shape != shapes[0]:
-            raise CalmError(f"{first.name} and {lm.name} are of different shapes; their weights have no mean.")
-    first.model.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
-    return first
-
-
-def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes a model in Hugging Face layout, in shards below 9 MB as Spaces without LFS need them."""
-    folder = Path(folder)
-    before = lm.model.dtype
-    lm.model.to(dtype).save_pretrained(folder, max_shard_size="8MB")
-    lm.model.to(before)
-    lm.tokenizer.save_pretrained(folder)

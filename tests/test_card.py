@@ -58,6 +58,10 @@ def test_the_card_tells_both_stages_of_a_run_that_went_on_from_another(folder):
     assert "tiny, stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
     (folder / "training.json").write_text(json.dumps({**second, "device": "NVIDIA H200"}))
     assert "432 seconds on an NVIDIA H200, pauses not counted" in card.write(folder).read_text()
+    (folder / "training.json").write_text(json.dumps({**second, "layers": [0, 2], "teacher": "story-k4"}))
+    assert (
+        "`orders:0:40`; kept of the stage before: layers 0, 2; taught by `story-k4`" in card.write(folder).read_text()
+    )
     (folder / "training.json").write_text(json.dumps({**second, "averaged": [{**second, "steps": 7}]}))
     assert "another run, with which its weights are averaged: 7 steps, 3.0 million" in card.write(folder).read_text()
 

@@ -7,7 +7,10 @@ import torch
 import calm
 from calm import CalmError
 from calm.__main__ import main
-from calm.loading import CHECKPOINTS, save
+from calm.autoencoder import Autoencoder
+from calm.config import AutoencoderConfig
+from calm.loading import CHECKPOINTS
+from calm.saving import save
 
 
 def test_bundled_models_are_known_and_small():
@@ -133,3 +136,23 @@ def test_models_of_one_shape_are_exported_as_their_mean(tiny, tmp_path, capsys):
     save(tiny(2), tmp_path / "other")
     assert main(["export", runs[0], str(tmp_path / "other"), str(tmp_path / "none")]) == 2
     assert "different shapes" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
+    record = {"sources": ["storyland:0:40"], "steps": 12, "tokens": 100, "seconds": 5.0}
+    lm, other = tiny(4), tiny(2)
+    narrow = Autoencoder(AutoencoderConfig(**{**lm.calm.config.autoencoder, "hidden_size": 8}))
+    for name, model in (("run", lm.model), ("narrow", narrow), ("two", other.calm.ae_model)):
+        model.save_pretrained(tmp_path / name / "best")
+        lm.tokenizer.save_pretrained(tmp_path / name / "best")
+        (tmp_path / name / "training.json").write_text(json.dumps({**record, "name": name}))
+    model, out = str(tmp_path / "run" / "best"), str(tmp_path / "out")
+    assert main(["export", model, out, "--autoencoder", str(tmp_path / "narrow" / "best")]) == 0
+    found = calm.load(out, device="cpu").calm
+    assert found.ae_model.config.hidden_size == 8 and "_name_or_path" not in found.config.autoencoder
+    for name, tensor in narrow.state_dict().items():
+        assert torch.allclose(found.ae_model.state_dict()[name], tensor, rtol=0.01), name
+    assert torch.allclose(found.embed_proj[0].weight, lm.calm.embed_proj[0].weight, rtol=0.01)
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["autoencoder"]["name"] == "narrow"
+    assert main(["export", model, out, "--autoencoder", str(tmp_path / "two" / "best")]) == 2
+    assert "has K = 2 and vectors of" in capsys.readouterr().err

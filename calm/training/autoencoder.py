@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..autoencoder import Autoencoder
 from ..config import AutoencoderConfig
-from ..loading import load_tokenizer
+from ..loading import load_autoencoder, load_tokenizer
 from .data import TokenFile
 from .loop import LoopSettings
 
@@ -31,6 +32,9 @@ class AutoencoderSettings(LoopSettings):
     valid: dict[str, list[str]] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of ``AutoencoderConfig``."""
+    teacher: str = ""
+    """An autoencoder of the same K and latent size (or a CALM that has it) whose latent vectors are kept: a narrower
+    one takes its place in a model that knows them."""
     noise: float = 0.3
     """Standard deviation added to the mean in the noisy validation figure."""
 
@@ -43,6 +47,30 @@ class Objective(nn.Module):
     def forward(self, ids, progress: float, generator: torch.Generator | None = None):
         found = self.model(ids, generator=generator)
         return {"loss": found["loss"], "kl": found["kl"]}
+
+
+class TaughtObjective(nn.Module):
+    """Reconstruction from the latent vectors of another autoencoder, whose posterior the encoder learns."""
+
+    def __init__(self, model: Autoencoder, teacher: Autoencoder):
+        super().__init__()
+        self.model, self.teacher = model, teacher.requires_grad_(False)
+
+    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        config = self.model.config
+        mean, log_std = self.model.encoder(ids).chunk(2, dim=-1)
+        taught_mean, taught_log_std = self.teacher.encoder(ids).chunk(2, dim=-1)
+        apart = (mean - taught_mean).square() + (2 * taught_log_std).exp()
+        divergence = (log_std - taught_log_std + apart / (2 * (2 * log_std).exp()) - 0.5).sum(-1).mean()
+        # Half of the chunks are decoded from the teacher's latent vectors, half from the encoder's own.
+        own = torch.rand(mean.shape[:-1], generator=generator, device=mean.device) < 0.5
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        latent = torch.where(own[..., None], mean + log_std.exp() * noise, taught_mean + taught_log_std.exp() * noise)
+        keep = torch.rand(latent.shape, generator=generator, device=latent.device) >= config.ae_dropout
+        logits = self.model.decoder(latent * keep / (1 - config.ae_dropout))
+        reconstruction = F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten())
+        loss = config.patch_size * reconstruction + divergence
+        return {"loss": loss, "reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
 
 
 class AutoencoderTask:
@@ -60,7 +88,9 @@ class AutoencoderTask:
         )
         torch.manual_seed(settings.seed)
         self.model = Autoencoder(config).train()
-        self.objective = Objective(self.model)
+        self.objective: nn.Module = Objective(self.model)
+        if settings.teacher:
+            self.objective = TaughtObjective(self.model, load_autoencoder(settings.teacher, like=config))
         self.tokens_per_row = config.patch_size
         data = Path(settings.data)
         self.train = {n: TokenFile.build(data / n, s, tokenizer) for n, s in settings.sources.items()}

@@ -43,6 +43,8 @@ class LanguageModelSettings(LoopSettings):
     start: str = ""
     """A model of the same shape (bundled name, folder or Hub id), or with fewer blocks in its head, whose weights the
     run begins with, in their place."""
+    layers: list[int] = field(default_factory=list)
+    """Which layers of a deeper ``start`` are kept; all where nothing is said."""
 
 
 @dataclass
@@ -59,8 +61,11 @@ class CalmSettings(LanguageModelSettings):
     need not be learned."""
     auxiliary: float = 0.0
     """Weight of the likelihood of the next chunk under a small token decoder, whose layers are thrown away."""
+    teacher: str = ""
+    """A CALM of the same width and K whose hidden states the backbone learns up to ``head_from``."""
     head_from: float = 0.0
-    """Share of the run that trains the backbone alone, by the auxiliary likelihood; there the energy head begins."""
+    """Share of the run that trains the backbone alone, by the auxiliary likelihood or a ``teacher``; there the energy
+    head begins."""
     energy_from: float = 0.0
     """Share of the run up to which the head learns alone, on a backbone at rest; from there on both learn."""
     disturbed: float = 0.0
@@ -113,6 +118,7 @@ class NextVectorObjective(nn.Module):
         self.model, self.settings = model, settings
         width, k = model.config.hidden_size, model.config.patch_size
         self.decoder = TokenDecoder(width, k) if settings.auxiliary else None
+        self.teacher = load(settings.teacher, "cpu").calm.requires_grad_(False) if settings.teacher else None
 
     def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         model, settings = self.model, self.settings
@@ -126,6 +132,11 @@ class NextVectorObjective(nn.Module):
         loss = hidden.new_zeros(())
         faded = (progress - settings.energy_from) / max(settings.auxiliary_until - settings.energy_from, 1e-9)
         weight = min(1.0, max(0.0, 1 - faded))
+        if self.teacher is not None and progress < settings.head_from:
+            with torch.no_grad():
+                taught = self.teacher(read[:, :-k], use_cache=False)
+            found["distance"] = F.mse_loss(hidden.float(), taught.float()) / taught.float().var()
+            loss = loss + found["distance"]
         if progress >= settings.head_from:
             found["energy"] = self._energy(hidden, following, generator)
             loss = loss + found["energy"]
@@ -210,13 +221,22 @@ def _token_fields(tokenizer) -> dict[str, Any]:
     }
 
 
-def _start(model: nn.Module, name: str) -> None:
-    """Copies the weights of a model; blocks that the energy head has beyond those of the other begin as the identity.
-    Raises CalmError if it cannot be loaded or is of another shape."""
-    weights = load(name, device="cpu").model.state_dict()
+def _start(model: nn.Module, name: str, layers: list[int]) -> None:
+    """Copies the weights of a model, of its backbone the ``layers`` that are named; blocks that the energy head has
+    beyond those of the other begin as the identity, and a CALM keeps its own autoencoder. Raises CalmError if it cannot
+    be loaded or is of another shape."""
+    lm = load(name, device="cpu")
+    if layers:
+        depth = len(lm.backbone.layers)
+        if not set(layers) <= set(range(depth)):
+            raise CalmError(f"{name!r} has the layers 0 to {depth - 1}; the recipe keeps {layers} of them.")
+        lm.backbone.layers = nn.ModuleList(lm.backbone.layers[i] for i in layers)
+    weights = lm.model.state_dict()
     for place, own in model.state_dict().items():
         if ".mlp_blocks." in place and place not in weights:
             weights[place] = own.zero_() if place.endswith("down_proj.weight") else own
+        elif place.startswith("ae_model."):
+            weights[place] = own
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -249,7 +269,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     model = EnergyTransformer(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())
     if settings.start:
-        _start(model, settings.start)
+        _start(model, settings.start, settings.layers)
     elif settings.grown:
         _grow(model, settings.grown)
     elif settings.aligned:
@@ -263,7 +283,7 @@ def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
     if settings.start:
-        _start(model, settings.start)
+        _start(model, settings.start, settings.layers)
     elif settings.aligned:
         align_attention(model.model)
     return LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer)

@@ -41,7 +41,7 @@ def test_an_error_reaches_the_reader():
 
 
 def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch, tiny, tmp_path):
-    from calm.loading import save
+    from calm.saving import save
 
     folder = tmp_path / "mine"
     save(tiny(), folder)

@@ -17,7 +17,7 @@ from calm.autoencoder import Autoencoder
 from calm.config import AutoencoderConfig, CalmConfig
 from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
-from calm.training.autoencoder import AutoencoderSettings
+from calm.training.autoencoder import AutoencoderSettings, TaughtObjective
 from calm.training.lm import CalmSettings, calm_task, disturb
 from calm.training.loop import LoopSettings, learning_rate
 from calm.training.losses import energy_score
@@ -96,6 +96,25 @@ def test_the_autoencoder_learns_and_is_measured(autoencoder):
     assert (autoencoder / "config.json").is_file() and (autoencoder / "tokenizer.json").is_file()
 
 
+def test_a_narrower_autoencoder_takes_the_latent_vectors_of_another(tmp_path, tokenizer_folder, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    changes = {"steps": 40, "out": str(tmp_path / "run"), "teacher": str(autoencoder), "learning_rate": 5e-3}
+    narrow = {**settings, **changes, "model": {**settings["model"], "hidden_size": 16, "intermediate_size": 32}}
+    found = Autoencoder.from_pretrained(tasks.train("autoencoder", narrow))
+    teacher = Autoencoder.from_pretrained(autoencoder)
+    assert found.config.hidden_size < teacher.config.hidden_size
+    assert set(found.state_dict()) == set(teacher.state_dict())  # nothing of the teacher is kept
+    rows = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert rows[-1]["divergence"] < rows[0]["divergence"] / 2 and rows[-1]["reconstruction"] < rows[0]["reconstruction"]
+    torch.manual_seed(0)
+    ids = torch.randint(2, 100, (50, 4))
+    same = TaughtObjective(teacher.eval(), Autoencoder.from_pretrained(autoencoder))(ids, 0.0)
+    assert same["divergence"].abs() < 1e-4  # its own posterior is no distance away
+    assert torch.allclose(same["loss"], 4 * same["reconstruction"] + same["divergence"])
+    with pytest.raises(CalmError, match="needed are K = 2 and 16 numbers"):
+        tasks.make("autoencoder", {**narrow, "model": {**narrow["model"], "patch_size": 2}})
+
+
 def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     best = tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder))
     lm = calm.load(best, device="cpu")
@@ -155,6 +174,40 @@ def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder,
     narrower = {**again, "model": {**settings["model"], "intermediate_size": 8}}
     with pytest.raises(CalmError, match="another shape"):
         tasks.make("lm", narrower)
+
+
+def test_few_layers_of_a_model_learn_the_hidden_states_of_all(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    teacher = tasks.train("lm", settings)
+    whole = calm.load(teacher, device="cpu").model.state_dict()
+    changes = {"start": str(teacher), "teacher": str(teacher), "auxiliary": 0.0, "head_from": 0.5}
+    lean = {**settings, **changes, "out": str(tmp_path / "lean")}
+    few = {**lean, "layers": [1], "model": {**settings["model"], "num_hidden_layers": 1}}
+    for name, tensor in tasks.make("lm", few).lm.model.state_dict().items():
+        assert torch.equal(tensor, whole[name.replace("layers.0", "layers.1") if "transformer" in name else name]), name
+    found = calm.load(tasks.train("lm", few), device="cpu").calm
+    assert len(found.transformer.layers) == 1 and not any("teacher" in name for name in found.state_dict())
+    rows = [row for row in log(tmp_path / "lean") if "loss" in row]
+    assert ["distance" in row for row in rows] == [True] * 3 + [False] * 3
+    assert ["energy" in row for row in rows] == [False] * 3 + [True] * 3
+    task = tasks.make("lm", {**lean, "disturbed": 0.5})
+    ids, layers = torch.from_numpy(task.batch(0)), task.lm.calm.transformer.layers
+    assert task.objective(ids, 0.0)["distance"] < 1e-8  # of the teacher itself, which reads the same slips
+    for parameter in layers.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    optimizer, distances = torch.optim.Adam(layers.parameters(), 1e-2), []
+    for _ in range(20):
+        distances.append(task.objective(ids, 0.0)["loss"])
+        optimizer.zero_grad()
+        distances[-1].backward()
+        optimizer.step()
+    assert distances[-1] < distances[0] / 2
+    other = Autoencoder(AutoencoderConfig(**{**calm.load(teacher).calm.config.autoencoder, "hidden_size": 16}))
+    other.save_pretrained(tmp_path / "other")
+    kept = tasks.make("lm", {**few, "autoencoder": str(tmp_path / "other")}).lm.calm.ae_model
+    assert torch.equal(kept.encoder.embed_tokens.weight, other.encoder.embed_tokens.weight)  # that of the recipe
+    with pytest.raises(CalmError, match="layers 0 to 1"):
+        tasks.make("lm", {**few, "layers": [2]})
 
 
 def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_folder, autoencoder):
