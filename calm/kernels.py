@@ -90,20 +90,25 @@ def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
 
 
 @_serial
-def sigmoid(x):
-    """Of one number, by a polynomial, which a loop computes for many at once, as it cannot call a library.
+def exponential(x):
+    """e^x of one number, by a polynomial, which a loop computes for many at once, as it cannot call a library.
 
-    e^-x = 2^n e^f, f at most half of ln 2; ln 2 is taken off in two parts, the first of which has so few digits that
-    its multiples are exact (as in the Cephes library). Beyond 80 it is 1 or as good as 0, and e^-x leaves float32.
+    e^x = 2^n e^f, f at most half of ln 2; ln 2 is taken off in two parts, the first of which has so few digits that its
+    multiples are exact (as in the Cephes library). Beyond 80, where it would leave float32, it stays as it is there.
     """
-    x = min(max(-x, np.float32(-80)), np.float32(80))
+    x = min(max(x, np.float32(-80)), np.float32(80))
     n = np.floor(x * np.float32(1 / np.log(2)) + np.float32(0.5))
     f = x - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)
     e = np.float32(1 / 5040)
     for place in (720, 120, 24, 6, 2, 1, 1):
         e = e * f + np.float32(1 / place)
-    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return np.float32(1) / (np.float32(1) + e * power)
+    return e * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@_serial
+def sigmoid(x):
+    """Of one number."""
+    return np.float32(1) / (np.float32(1) + exponential(-x))
 
 
 @_serial
@@ -202,29 +207,33 @@ def attend(query, cache, slots, positions):
         r, h = row_and_head // heads, row_and_head % heads
         k, seen = h * kv_heads // heads, positions[r] + 1
         keys, values = cache[slots[r], k], cache[slots[r], kv_heads + k]
+        asked, told = query[r, h], y[r, h * width : (h + 1) * width]  # cut first, as in ``linear``
         scores, four = np.empty(seen, np.float32), seen // 4 * 4
         for t in range(0, four, 4):
+            at_a, at_b, at_c, at_d = keys[t], keys[t + 1], keys[t + 2], keys[t + 3]
             a = b = c = d = np.float32(0)
             for i in range(width):
-                q = query[r, h, i]
-                a, b, c, d = a + q * keys[t, i], b + q * keys[t + 1, i], c + q * keys[t + 2, i], d + q * keys[t + 3, i]
+                q = asked[i]
+                a, b, c, d = a + q * at_a[i], b + q * at_b[i], c + q * at_c[i], d + q * at_d[i]
             scores[t], scores[t + 1], scores[t + 2], scores[t + 3] = a, b, c, d
         for t in range(four, seen):
             total = np.float32(0)
             for i in range(width):
-                total += query[r, h, i] * keys[t, i]
+                total += asked[i] * keys[t, i]
             scores[t] = total
-        shares = np.exp((scores - scores.max()) / np.float32(np.sqrt(width)))
-        shares /= shares.sum()
+        highest, scale, total = scores.max(), np.float32(1 / np.sqrt(width)), np.float32(0)
+        for t in range(seen):
+            scores[t] = exponential((scores[t] - highest) * scale)
+            total += scores[t]
         for t in range(0, four, 4):
-            a, b, c, d = shares[t], shares[t + 1], shares[t + 2], shares[t + 3]
+            at_a, at_b, at_c, at_d = values[t], values[t + 1], values[t + 2], values[t + 3]
+            a, b, c, d = scores[t] / total, scores[t + 1] / total, scores[t + 2] / total, scores[t + 3] / total
             for i in range(width):
-                y[r, h * width + i] += (
-                    a * values[t, i] + b * values[t + 1, i] + c * values[t + 2, i] + d * values[t + 3, i]
-                )
+                told[i] += a * at_a[i] + b * at_b[i] + c * at_c[i] + d * at_d[i]
         for t in range(four, seen):
+            share = scores[t] / total
             for i in range(width):
-                y[r, h * width + i] += shares[t] * values[t, i]
+                told[i] += share * values[t, i]
     return y
 
 

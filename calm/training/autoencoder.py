@@ -30,6 +30,8 @@ class AutoencoderSettings(LoopSettings):
     shares: dict[str, float] = field(default_factory=dict)
     """Name of a token file -> its share of a batch; equal shares where nothing is said."""
     valid: dict[str, list[str]] = field(default_factory=dict)
+    unfinished: float = 0.0
+    """Share of the chunks that end early, in padding tokens, as the last chunk of a text does."""
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of ``AutoencoderConfig``."""
     teacher: str = ""
@@ -102,7 +104,10 @@ class AutoencoderTask:
         rng = np.random.default_rng((self.settings.seed, step))
         counts = rng.multinomial(self.settings.batch_size, self.shares)
         parts = (t.chunks(rng, int(n), self.tokens_per_row) for t, n in zip(self.train.values(), counts))
-        return rng.permutation(np.concatenate(list(parts)))
+        chunks = rng.permutation(np.concatenate(list(parts)))
+        for row in chunks[: round(self.settings.unfinished * len(chunks))]:
+            row[rng.integers(1, len(row)) :] = self.tokenizer.pad_token_id
+        return chunks
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

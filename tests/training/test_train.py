@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +95,17 @@ def test_the_autoencoder_learns_and_is_measured(autoencoder):
     figures = next(row["validation"] for row in rows if "validation" in row)
     assert {"score", "stories clean", "stories noise 0.3"} <= set(figures)
     assert (autoencoder / "config.json").is_file() and (autoencoder / "tokenizer.json").is_file()
+
+
+def test_a_share_of_the_chunks_ends_early(tmp_path, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    whole, cut = (tasks.make("autoencoder", {**settings, "unfinished": share}) for share in (0.0, 0.25))
+    pad = whole.tokenizer.pad_token_id
+    before, found = whole.batch(3), cut.batch(3)
+    padded = found == pad
+    assert not (before == pad).any() and padded.any(1).sum() == 16  # a quarter of 64
+    assert not padded[:, 0].any() and (np.diff(padded.astype(int), axis=1) >= 0).all()  # only ends, never whole chunks
+    assert (found[~padded] == before[~padded]).all()
 
 
 def test_a_narrower_autoencoder_takes_the_latent_vectors_of_another(tmp_path, tokenizer_folder, autoencoder):
