@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .loading import LanguageModel
 
 SLOTS = ROWS
-AHEAD = 4  # steps that a text may be ahead of its reader
-BURST = 0.01  # seconds for which rounds follow one another before the readers take their steps
+AHEAD = 8  # steps that a text may be ahead of its reader
+BURST = 0.02  # seconds for which rounds follow one another before the readers take their steps
 
 
 @dataclass(eq=False)

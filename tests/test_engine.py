@@ -121,7 +121,7 @@ def test_texts_are_written_together(story, monkeypatch):
         return step(slots, inputs)
 
     monkeypatch.setattr(engine.backbone, "step", watched)
-    runs = [write(story, 1, temperature=1.0) for _ in range(4)]
+    runs = [write(story, 1, temperature=1.0, max_new_tokens=160) for _ in range(4)]
     steps = list(zip(*runs))
     assert len(read) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
     assert max(read) == 4
@@ -141,7 +141,7 @@ def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
 
 def test_waiting_texts_know_their_place(tiny):
     lm = tiny(4)
-    running = [calm.generate(lm, "x", max_new_tokens=40, pool_size=4, seed=i) for i in range(SLOTS)]
+    running = [calm.generate(lm, "x", max_new_tokens=160, pool_size=4, seed=i) for i in range(SLOTS)]
     for run in running:
         next(run)
     events = [follow(lm, "x", Options(max_new_tokens=8, pool_size=4)) for _ in range(3)]

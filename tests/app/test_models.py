@@ -87,8 +87,9 @@ def test_a_load_that_failed_is_one_sentence_and_begun_anew(monkeypatch, tmp_path
 
 def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_path):
     from calm import loading as library
+    from calm.saving import save
 
-    library.save(tiny(), tmp_path / "mine")
+    save(tiny(), tmp_path / "mine")
     arriving = threading.Event()
 
     def download(name, revision=None):
