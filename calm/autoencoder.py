@@ -113,6 +113,15 @@ class Autoencoder(PreTrainedModel):
         """latent [B, L] -> the likeliest token ids [B, K]."""
         return self.decoder(latent).max(-1).indices  # the same as argmax, in half the time on a CPU
 
+    def restore(self, latent: Tensor, ids: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """latent [B, L] drawn for ids [B, K] -> logits [B, K, V] and their cross-entropy in nats a token. Latent
+        dimensions are dropped with probability ``ae_dropout`` while the module is in training mode."""
+        if self.training:
+            keep = torch.rand(latent.shape, generator=generator, device=latent.device) >= self.config.ae_dropout
+            latent = latent * keep / (1 - self.config.ae_dropout)
+        logits = self.decoder(latent)
+        return logits, F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten())
+
     def forward(self, input_ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The training objective (paper, section 2.2): reconstruction plus the clamped KL divergence.
 
@@ -129,11 +138,7 @@ class Autoencoder(PreTrainedModel):
         kl = 0.5 * (mean.square() + std.square() - 1 - 2 * log_std)
         kl = kl.clamp(min=config.kl_clamp).sum(-1).mean()
         latent = mean + std * torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        if self.training:
-            keep = torch.rand(latent.shape, generator=generator, device=latent.device) >= config.ae_dropout
-            latent = latent * keep / (1 - config.ae_dropout)
-        logits = self.decoder(latent)
-        reconstruction = F.cross_entropy(logits.flatten(0, -2).float(), input_ids.flatten())
+        logits, reconstruction = self.restore(latent, input_ids, generator)
         loss = config.patch_size * reconstruction + config.kl_weight * kl
         return {"loss": loss, "logits": logits, "kl": kl}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.distributions import Normal, kl_divergence
 
 from ..autoencoder import Autoencoder
 from ..config import AutoencoderConfig
@@ -59,19 +59,15 @@ class TaughtObjective(nn.Module):
         self.model, self.teacher = model, teacher.requires_grad_(False)
 
     def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        config = self.model.config
-        mean, log_std = self.model.encoder(ids).chunk(2, dim=-1)
-        taught_mean, taught_log_std = self.teacher.encoder(ids).chunk(2, dim=-1)
-        apart = (mean - taught_mean).square() + (2 * taught_log_std).exp()
-        divergence = (log_std - taught_log_std + apart / (2 * (2 * log_std).exp()) - 0.5).sum(-1).mean()
+        mean, std = self.model.encode(ids)
+        taught_mean, taught_std = self.teacher.encode(ids)
+        divergence = kl_divergence(Normal(taught_mean, taught_std), Normal(mean, std)).sum(-1).mean()
         # Half of the chunks are decoded from the teacher's latent vectors, half from the encoder's own.
         own = torch.rand(mean.shape[:-1], generator=generator, device=mean.device) < 0.5
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        latent = torch.where(own[..., None], mean + log_std.exp() * noise, taught_mean + taught_log_std.exp() * noise)
-        keep = torch.rand(latent.shape, generator=generator, device=latent.device) >= config.ae_dropout
-        logits = self.model.decoder(latent * keep / (1 - config.ae_dropout))
-        reconstruction = F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten())
-        loss = config.patch_size * reconstruction + divergence
+        latent = torch.where(own[..., None], mean + std * noise, taught_mean + taught_std * noise)
+        _, reconstruction = self.model.restore(latent, ids, generator)
+        loss = self.model.config.patch_size * reconstruction + divergence
         return {"loss": loss, "reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
 
 
