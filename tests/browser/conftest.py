@@ -93,7 +93,13 @@ class Visitor:
     def race(self) -> None:
         """Lets the models race, in the tab that is open, until both have finished."""
         self.page.locator("#race").click()
-        self.page.wait_for_selector("#race-stop", state="visible")
+        self.raced()
+
+    def raced(self) -> None:
+        """Waits until a race has been run to its end: the first of this page, whose Stop may show for an instant only."""
+        self.page.wait_for_function(
+            "() => document.querySelector('#race-status').innerText.includes('times as fast')", timeout=120_000
+        )
         self.page.wait_for_selector("#race", state="visible", timeout=120_000)
 
     def measure_stories(self) -> None:
