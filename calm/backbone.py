@@ -4,7 +4,6 @@ The same computation as transformers' ``LlamaModel``, on its own weights, withou
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -12,65 +11,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaModel
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from .operators import Linear, Map, Norm, attention, fuse, operators_for, product, rotate
 from .recording import Recording
 
 PREFILLED = 32  # positions of a prompt up to which the kernels take less time than the modules
-
-
-# Without cuDNN's, which makes a plan for each new length of a prompt.
-attention = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
-
-Map = Callable[[Tensor], Tensor]
 
 
 def _same(x: Tensor) -> Tensor:
     return x
 
 
-class Linear(NamedTuple):
-    weight: Tensor
-    bias: Tensor | None
-
-
 class Layer(NamedTuple):
     """The weights of one layer, within reach: finding them through modules costs as much as an addition of few rows."""
 
-    attention_norm: Tensor
+    attention_norm: Norm
     qkv: Linear
     out: Linear
-    mlp_norm: Tensor
+    mlp_norm: Norm
     gate_up: Linear
     down: Linear
-
-
-def _fuse(*linears: nn.Linear) -> Linear:
-    """Weights of several maps of one input, stacked, so that one product computes all; the maps become views of it."""
-    weight = torch.cat([linear.weight.data for linear in linears])
-    bias = None if linears[0].bias is None else torch.cat([linear.bias.data for linear in linears])
-    start = 0
-    for linear in linears:
-        end = start + linear.out_features
-        linear.weight.data = weight[start:end]
-        if bias is not None:
-            linear.bias.data = bias[start:end]
-        start = end
-    return Linear(weight, bias)
 
 
 def _layer(layer: LlamaDecoderLayer) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
-        layer.input_layernorm.weight,
-        _fuse(attention.q_proj, attention.k_proj, attention.v_proj),
-        Linear(attention.o_proj.weight, attention.o_proj.bias),
-        layer.post_attention_layernorm.weight,
-        _fuse(mlp.gate_proj, mlp.up_proj),
-        Linear(mlp.down_proj.weight, mlp.down_proj.bias),
+        Norm.of(layer.input_layernorm),
+        fuse(attention.q_proj, attention.k_proj, attention.v_proj),
+        Linear.of(attention.o_proj),
+        Norm.of(layer.post_attention_layernorm),
+        fuse(mlp.gate_proj, mlp.up_proj),
+        Linear.of(mlp.down_proj),
     )
 
 
@@ -107,16 +81,11 @@ def _layer_arrays(layer: Layer, read: Callable[[Tensor], np.ndarray]) -> tuple[n
     gate, up = map(read, layer.gate_up.weight.chunk(2))
     gate_bias, up_bias = (None, None) if layer.gate_up.bias is None else layer.gate_up.bias.chunk(2)
     norm, mlp_norm, *biases = arrays(
-        layer.attention_norm, layer.mlp_norm, layer.qkv.bias, layer.out.bias, gate_bias, up_bias, layer.down.bias
-    )
+        layer.attention_norm.weight, layer.mlp_norm.weight,
+        layer.qkv.bias, layer.out.bias, gate_bias, up_bias, layer.down.bias,
+    )  # fmt: skip
     qkv, out, down = map(read, (layer.qkv.weight, layer.out.weight, layer.down.weight))
     return norm, qkv, biases[0], out, biases[1], mlp_norm, gate, biases[2], up, biases[3], down, biases[4]
-
-
-def _add(x: Tensor, y: Tensor, linear: Linear) -> Tensor:
-    """x and what a map makes of y, added within the product: on a GPU one kernel instead of two."""
-    x.addmm_(y, linear.weight.T)
-    return x if linear.bias is None else x.add_(linear.bias)
 
 
 class CachedBackbone:
@@ -125,8 +94,8 @@ class CachedBackbone:
     ``embed`` makes the inputs [R, D] of what a step reads, and ``project`` makes of the hidden states [R, D] what the
     step is wanted for, [R, ...]: on a GPU, where starting each takes longer than its work, all three are one.
 
-    A sequence's numbers do not depend on how many others run: the kernels' rows are independent, and where there are
-    no kernels, a step computes all slots, whichever are asked for.
+    A sequence's numbers do not depend on how many others run: the rows of the kernels and of Triton's operators are
+    independent, and where there are neither, a step computes all slots, whichever are asked for.
     """
 
     def __init__(self, model: LlamaModel, slots: int, embed: Map = _same, project: Map = _same):
@@ -136,13 +105,14 @@ class CachedBackbone:
         self.positions = [0] * slots  # of the next step of each sequence
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim or config.hidden_size // config.num_attention_heads
-        self.eps, self.activation = config.rms_norm_eps, ACT2FN[config.hidden_act]
+        self.activation = ACT2FN[config.hidden_act]
         self.layers = [_layer(layer) for layer in model.layers]
-        self.norm = model.norm.weight
-        self.cache = [self.norm.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
-        self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are read
+        self.norm = Norm.of(model.norm)
+        self.operators = operators_for(self.norm.weight, config.hidden_act)
+        self.cache = [self.norm.weight.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
+        self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
         self.cos, self.sin = self._rotations(model)
-        self.kernels = kernels_for(self.norm, config.hidden_act)
+        self.kernels = kernels_for(self.norm.weight, config.hidden_act)
         self.layer_arrays = []
         if self.kernels:
             read = reader(model)
@@ -150,8 +120,9 @@ class CachedBackbone:
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
-        positions = torch.arange(self.length, device=self.norm.device)[None]
-        cos, sin = (x[0, :, None] for x in model.rotary_emb(self.norm, positions))
+        weight = self.norm.weight
+        positions = torch.arange(self.length, device=weight.device)[None]
+        cos, sin = (x[0, :, None] for x in model.rotary_emb(weight, positions))
         turned, unturned = self.heads + self.kv_heads, self.kv_heads
         cos = torch.cat((cos.repeat(1, turned, 1), torch.ones_like(cos).repeat(1, unturned, 1)), 1)
         sin = torch.cat((sin.repeat(1, turned, 1), torch.zeros_like(sin).repeat(1, unturned, 1)), 1)
@@ -169,23 +140,9 @@ class CachedBackbone:
             self.cache[i][:, :, :before] = old
         self.recorded.clear()
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, weight.shape, weight, self.eps)
-
-    def _qkv(self, x: Tensor, layer: Layer, cos: Tensor, sin: Tensor) -> Tensor:
-        """x [S, D], the rotations of its positions -> queries, keys, values [S, heads + 2 kv_heads, width]."""
-        y = F.linear(self._norm(x, layer.attention_norm), *layer.qkv).unflatten(-1, (-1, self.width))
-        return torch.addcmul(y * cos, y.roll(self.width // 2, -1), sin)
-
-    def _finish(self, x: Tensor, attended: Tensor, layer: Layer) -> Tensor:
-        """What follows attention in a layer; x, which is overwritten, and attended [S, D]."""
-        x = _add(x, attended, layer.out)
-        gate, up = F.linear(self._norm(x, layer.mlp_norm), *layer.gate_up).chunk(2, -1)
-        return _add(x, self.activation(gate) * up, layer.down)
-
     def prefill(self, slot: int, read: Tensor) -> Tensor:
         """Begins a sequence in a slot: what T positions read [T, ...] -> the projected hidden state of the last."""
-        inputs = self.embed(read.to(self.norm.device))
+        inputs = self.embed(read.to(self.norm.weight.device))
         self._reserve(len(inputs))
         self.positions[slot] = len(inputs)
         if self.kernels and len(inputs) <= PREFILLED:
@@ -199,14 +156,17 @@ class CachedBackbone:
         """inputs [T, D] -> the last hidden state [1, D]."""
         count, h, kv = len(inputs), self.heads, self.kv_heads
         cos, sin = self.cos[:count], self.sin[:count]
-        x = inputs.clone()
+        x = inputs
         for layer, cache in zip(self.layers, self.cache):
-            y = self._qkv(x, layer, cos, sin)
-            cache[slot, :, :count] = y[:, h:].transpose(0, 1)
-            query, key, value = y.transpose(0, 1)[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
+            y = product(x, layer.qkv, layer.attention_norm).unflatten(-1, (-1, self.width))
+            y = rotate(y, cos, sin).transpose(0, 1)
+            cache[slot, :, :count] = y[h:]
+            query, key, value = y[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=h != kv)
-            x = self._finish(x, attended[0].transpose(0, 1).flatten(-2), layer)
-        return self._norm(x[-1:], self.norm)
+            x = product(attended[0].transpose(0, 1).flatten(-2), layer.out, add=x)
+            inner = product(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
+            x = product(inner, layer.down, add=x)
+        return self.norm(x[-1:])
 
     def step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
         """The next position of R slots: what they read [R, ...], on the CPU -> the projected hidden state of each. No
@@ -222,43 +182,34 @@ class CachedBackbone:
         return states
 
     def _step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """Computes all slots; what it writes for the others lies behind their end, where their next step writes."""
+        """Computes some or all slots; what it writes for others lies behind their end, where their next step writes."""
         positions = torch.tensor([min(position, self.length - 1) for position in self.positions])
         self._reserve(1 + int(positions.max()))
+        count = self.slots if max(slots) or not self.operators.INDEPENDENT else 1
         whole = read.new_zeros(self.slots, *read.shape[1:])
         whole[list(slots)] = read
-        used = self.slots if max(slots) else 1
-        if used not in self.recorded:
-            device = self.norm.device
-            self.recorded[used] = Recording(partial(self._all, used), whole.to(device), positions.to(device))
-        states = self.recorded[used](whole, positions).clone()
+        given = whole[:count], positions[:count]
+        if count not in self.recorded:
+            self.recorded[count] = Recording(self._all, *(each.to(self.norm.weight.device) for each in given))
+        states = self.recorded[count](*given).clone()
         return [states[slot] for slot in slots]
 
-    @attention
-    def _all(self, used: int, read: Tensor, positions: Tensor) -> Tensor:
-        """What all slots read at positions [slots] -> the projected hidden states, right for the first ``used``."""
-        x = self.embed(read).clone()
-        h, kv, seen = self.heads, self.kv_heads, torch.arange(self.capacity, device=x.device)
-        mask = x.new_zeros(used, self.capacity).masked_fill_(seen > positions[:used, None], -torch.inf)
-        cos, sin = self.cos[positions], self.sin[positions]
-        place = positions[:, None, None, None].expand(-1, 2 * kv, 1, self.width)
-        attended = x.new_zeros(self.slots, h, 1, self.width)
+    def _all(self, read: Tensor, positions: Tensor) -> Tensor:
+        """What the first slots read at positions [R] -> the projected hidden states."""
+        product, x = self.operators.product, self.embed(read)
         for layer, cache in zip(self.layers, self.cache):
-            y = self._qkv(x, layer, cos, sin)
-            cache.scatter_(2, place, y[:, h:, None])
-            key, value = cache[:used].split(kv, dim=1)
-            attended[:used] = F.scaled_dot_product_attention(
-                y[:used, :h, None], key, value, attn_mask=mask[:, None, None], enable_gqa=h != kv
-            )
-            x = self._finish(x, attended.flatten(1), layer)
-        return self.project(self._norm(x, self.norm))
+            qkv = product(x, layer.qkv, layer.attention_norm)
+            x = product(self.operators.attend(qkv, cache, positions, self.cos, self.sin), layer.out, add=x)
+            inner = product(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
+            x = product(inner, layer.down, add=x)
+        return self.project(self.norm(x))
 
     def _compiled(self, slots: Sequence[int], positions: Sequence[int], inputs: Tensor) -> Tensor:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
         the cache, or among them."""
         assert self.kernels
-        cos, sin, norm, *cached = arrays(self.cos, self.sin, self.norm, *self.cache)
+        (norm, _, eps), (cos, sin, *cached) = self.norm, arrays(self.cos, self.sin, *self.cache)
         x, here, at = inputs.contiguous().numpy(), np.array(slots), np.array(positions)
         for weights, cache in zip(self.layer_arrays, cached):
-            x = self.kernels.llama_layer(x, cache, here, at, cos, sin, self.eps, *weights)
-        return torch.from_numpy(self.kernels.rms_norm(x, norm, self.eps))
+            x = self.kernels.llama_layer(x, cache, here, at, cos, sin, eps, *weights)
+        return torch.from_numpy(self.kernels.rms_norm(x, arrays(norm)[0], eps))

@@ -1,7 +1,7 @@
 """From the hidden state of a place to candidate chunks: the energy head draws vectors, the autoencoder decodes them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import cast
 
@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.activations import ACT2FN
 
 from .autoencoder import Layer
 from .backbone import arrays, kernels_for, reader
 from .heads import HeadBlock
 from .model import EnergyTransformer
+from .operators import Linear, Norm, fuse, operators_for
 from .recording import Recording
 
 ROWS = 8  # chunks that are read at once while texts are written: as many as an engine has slots
@@ -65,22 +67,80 @@ def make_drawer(model: EnergyTransformer) -> Drawer:
 
 
 class RecordedDrawer(Drawer):
-    """The same, recorded for a GPU, where many draws cost little more than one.
+    """The same for a GPU, where many draws cost little more than one: by operators, recorded.
 
     Always as many rows are computed at once, ``ROWS`` where a place wants one draw and ``BLOCK`` where it wants more,
-    so that a draw does not depend on how many others are made beside it.
+    so that a draw does not depend on how many others are made beside it. One row alone is computed alone where the
+    operators make no difference.
     """
 
     at_once = BLOCK
 
     def __init__(self, model: EnergyTransformer):
         super().__init__(model)
-        config, weight = model.config, model.generative_head.hidden_embd.weight
-        states = weight.new_zeros(ROWS, config.num_mlp_layers, config.hidden_size)
+        config, head, decoder = model.config, model.generative_head, model.ae_model.decoder
+        self.activation = ACT2FN[config.autoencoder_config().hidden_act]
+        weight = head.hidden_embd.weight
+        self.operators = operators_for(weight, config.autoencoder_config().hidden_act)
+        blocks = [cast(HeadBlock, block) for block in head.mlp_blocks]
+        mixes = fuse(*(block.mix for block in blocks))  # [blocks * D, 2 * D]: of the noise path, of the condition
+        width = config.hidden_size
+        self.conditions = Linear(mixes.weight[:, width:], mixes.bias)
+        self.blocks = [
+            (
+                Norm.of(block.in_ln),
+                Linear(mix[:, :width]),
+                *map(Linear.of, (block.linears[2], block.linears[4], block.down_proj)),
+            )
+            for block, mix in zip(blocks, mixes.weight.split(width))
+        ]
+        layers = [cast(Layer, layer) for layer in decoder.decoder_layers]
+        self.layers = [
+            (Norm.of(layer.layernorm), fuse(layer.mlp.gate_proj, layer.mlp.up_proj), Linear.of(layer.mlp.down_proj))
+            for layer in layers
+        ]
+        states = weight.new_zeros(ROWS, len(blocks), width)
         self.recorded: dict[int, Recording[Tensor]] = {}
-        for rows in (ROWS, BLOCK):
+        for rows in (1, ROWS, BLOCK) if self.operators.INDEPENDENT else (ROWS, BLOCK):
             places = torch.zeros(rows, dtype=torch.long, device=weight.device)
             self.recorded[rows] = Recording(self._rows, states, places, weight.new_zeros(rows, config.noise_size))
+
+    def embed(self, chunks: Tensor) -> Tensor:
+        first, _, second, norm = self.model.embed_proj
+        x = self.model.transformer.embed_tokens(chunks).flatten(-2)
+        product = self.operators.product
+        return Norm.of(norm)(product(product(x, Linear.of(first), activation=F.silu), Linear.of(second)))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        head, product = self.model.generative_head, self.operators.product
+        x = product(product(hidden, Linear.of(head.hidden_embd)), self.conditions, Norm.of(head.norm_hidden))
+        return x.unflatten(1, (len(self.blocks), -1)).transpose(0, 1)
+
+    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
+        head, product = self.model.generative_head, self.operators.product
+        x = Norm.of(head.norm_noise)(product(noise, Linear.of(head.noise_embd)))
+        for condition, (norm, mix, second, third, down) in zip(projected, self.blocks):
+            y = product(x, mix, norm, F.silu, add=condition)
+            y = product(y, second, activation=F.silu)
+            x = product(product(y, third, activation=F.silu, gated=True), down, add=x)
+        final = head.final_layer
+        return product(
+            product(x, Linear.of(final.linears[0]), Norm.of(final.in_ln), F.silu), Linear.of(final.linears[2])
+        )
+
+    def decode(self, vectors: Tensor) -> Tensor:
+        decoder, product, half = self.model.ae_model.decoder, self.operators.product, len(self.layers) // 2
+        x = self._layers(product(vectors, Linear.of(decoder.latent_to_hidden)), self.layers[:half])
+        x = product(x, Linear.of(decoder.expand_layer)).view(-1, x.shape[1])
+        x = self._layers(x, self.layers[half:])
+        return self.operators.likeliest(x, Norm.of(decoder.norm), decoder.lm_head_weight).view(len(vectors), -1)
+
+    def _layers(self, x: Tensor, layers: Iterable[tuple[Norm, Linear, Linear]]) -> Tensor:
+        product = self.operators.product
+        for norm, gate_up, down in layers:
+            inner = product(x, gate_up, norm, self.activation, gated=True)
+            x = product(inner, down, add=x)
+        return x
 
     def _rows(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
         """states [R, blocks, D], places and noise of n draws -> ids and, behind them, vectors [n, K + L]."""
@@ -96,9 +156,8 @@ class RecordedDrawer(Drawer):
             for start in range(0, len(here), rows):
                 some = here[start : start + rows]
                 given = noise if len(some) == len(noise) else noise[some]
-                found.append(
-                    self.recorded[rows](states, torch.tensor([places[i] for i in some]), given)[: len(some)].cpu()
-                )
+                recorded = self.recorded[1 if len(some) == 1 and 1 in self.recorded else rows]
+                found.append(recorded(states, torch.tensor([places[i] for i in some]), given)[: len(some)].cpu())
         table = torch.cat(found)[np.argsort(order)]
         ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
         return [tuple(row) for row in ids.long().tolist()], vectors

@@ -291,11 +291,12 @@ def settle(bounds, x, embedding):
     blocks = (words + block - 1) // block
     best = np.empty(rows, np.int64)
     for r in prange(rows):
-        highest = np.empty(blocks, np.float32)
+        row, state, highest = bounds[r], x[r], np.empty(blocks, np.float32)
         for b in range(blocks):
-            top = bounds[r, b * block]
-            for v in range(b * block, min((b + 1) * block, words)):
-                top = max(top, bounds[r, v])
+            part = row[b * block : min((b + 1) * block, words)]
+            top = part[0]
+            for v in range(len(part)):
+                top = max(top, part[v])
             highest[b] = top
         # The block with the greatest bound first: what is found there mostly rules out all others.
         first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
@@ -303,12 +304,13 @@ def settle(bounds, x, embedding):
             b = first if turn == 0 else turn - 1
             if highest[b] < product or (turn and b == first):
                 continue
-            for v in range(b * block, min((b + 1) * block, words)):
-                if bounds[r, v] >= product:
-                    total = np.float32(0)
-                    for i in range(x.shape[1]):
-                        total += x[r, i] * embedding[v, i]
+            part = row[b * block : min((b + 1) * block, words)]
+            for v in range(len(part)):
+                if part[v] >= product:
+                    word, total = embedding[b * block + v], np.float32(0)
+                    for i in range(len(state)):
+                        total += state[i] * word[i]
                     if total > product:
-                        found, product = v, total
+                        found, product = b * block + v, total
         best[r] = found
     return best

@@ -96,7 +96,7 @@ class Visitor:
         self.raced()
 
     def raced(self) -> None:
-        """Waits until a race has been run to its end: the first of this page, whose Stop may show for an instant only."""
+        """Waits until the first race of this page has ended; a quick one shows its Stop for an instant only."""
         self.page.wait_for_function(
             "() => document.querySelector('#race-status').innerText.includes('times as fast')", timeout=120_000
         )
