@@ -3,7 +3,8 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from types import ModuleType
 from typing import NamedTuple
 
@@ -59,33 +60,31 @@ def kernels_for(parameter: Tensor, activation: str) -> ModuleType | None:
     return kernels
 
 
-def arrays(*tensors: Tensor | None) -> tuple[np.ndarray, ...]:
-    """The memory of tensors as the kernels take it, empty where there is none."""
-    return tuple(np.empty(0, np.float32) if tensor is None else tensor.detach().numpy() for tensor in tensors)
+class Reader:
+    """How the kernels read the weights of a model in float32: matrices packed, by their upper halves where they were
+    bfloat16 on the disk, which come from memory in half of the time."""
+
+    def __init__(self, model: nn.Module, kernels: ModuleType):
+        matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
+        self.halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
+        self.kernels = kernels
+
+    def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """The packed weight, and the bias, zeros where there is none."""
+        matrix = weight.detach().numpy()
+        packed = self.kernels.pack(self.kernels.upper_halves(matrix) if self.halves else matrix)
+        return packed, np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
+
+    def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
+        """Of two maps that are stacked, weight and bias of the first, then of the second."""
+        biases = (None, None) if bias is None else bias.chunk(2)
+        return tuple(chain.from_iterable(map(self.linear, weight.chunk(2), biases)))
 
 
-def upper_halves(matrix: Tensor) -> np.ndarray:
-    """The upper halves of float32 numbers: bfloat16, as uint16."""
-    return (matrix.detach().view(torch.int32) >> 16).to(torch.int16).numpy().view(np.uint16)
-
-
-def reader(model: nn.Module) -> Callable[[Tensor], np.ndarray]:
-    """How the kernels read the matrices of a model in float32: where they were bfloat16 on the disk, by their upper
-    halves, which say all and come from memory in half of the time; else as they lie."""
-    matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
-    whole = any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
-    return (lambda matrix: arrays(matrix)[0]) if whole else upper_halves
-
-
-def _layer_arrays(layer: Layer, read: Callable[[Tensor], np.ndarray]) -> tuple[np.ndarray, ...]:
-    gate, up = map(read, layer.gate_up.weight.chunk(2))
-    gate_bias, up_bias = (None, None) if layer.gate_up.bias is None else layer.gate_up.bias.chunk(2)
-    norm, mlp_norm, *biases = arrays(
-        layer.attention_norm.weight, layer.mlp_norm.weight,
-        layer.qkv.bias, layer.out.bias, gate_bias, up_bias, layer.down.bias,
-    )  # fmt: skip
-    qkv, out, down = map(read, (layer.qkv.weight, layer.out.weight, layer.down.weight))
-    return norm, qkv, biases[0], out, biases[1], mlp_norm, gate, biases[2], up, biases[3], down, biases[4]
+def _layer_arrays(layer: Layer, reader: Reader) -> tuple[np.ndarray, ...]:
+    norm, mlp_norm = (norm.weight.detach().numpy() for norm in (layer.attention_norm, layer.mlp_norm))
+    first = norm, *reader.linear(*layer.qkv), *reader.linear(*layer.out)
+    return *first, mlp_norm, *reader.halved(*layer.gate_up), *reader.linear(*layer.down)
 
 
 class CachedBackbone:
@@ -115,8 +114,8 @@ class CachedBackbone:
         self.kernels = kernels_for(self.norm.weight, config.hidden_act)
         self.layer_arrays = []
         if self.kernels:
-            read = reader(model)
-            self.layer_arrays = [_layer_arrays(layer, read) for layer in self.layers]
+            reader = Reader(model, self.kernels)
+            self.layer_arrays = [_layer_arrays(layer, reader) for layer in self.layers]
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -208,8 +207,8 @@ class CachedBackbone:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
         the cache, or among them."""
         assert self.kernels
-        (norm, _, eps), (cos, sin, *cached) = self.norm, arrays(self.cos, self.sin, *self.cache)
+        (norm, _, eps), cos, sin = self.norm, self.cos.numpy(), self.sin.numpy()
         x, here, at = inputs.contiguous().numpy(), np.array(slots), np.array(positions)
-        for weights, cache in zip(self.layer_arrays, cached):
-            x = self.kernels.llama_layer(x, cache, here, at, cos, sin, eps, *weights)
-        return torch.from_numpy(self.kernels.rms_norm(x, arrays(norm)[0], eps))
+        for weights, cache in zip(self.layer_arrays, self.cache):
+            x = self.kernels.llama_layer(x, cache.numpy(), here, at, cos, sin, eps, *weights)
+        return torch.from_numpy(self.kernels.rms_norm(x, norm.detach().numpy(), eps))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import ModuleType
 from typing import cast
 
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
 from .autoencoder import Layer
-from .backbone import arrays, kernels_for, reader
+from .backbone import Reader, kernels_for
 from .heads import HeadBlock
 from .model import EnergyTransformer
 from .operators import Linear, Norm, fuse, operators_for
@@ -170,16 +171,18 @@ class CompiledDrawer(Drawer):
         super().__init__(model)
         self.kernels = kernels
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
-        self.read = reader(model)
-        (self.table,), self.embedding = arrays(model.transformer.embed_tokens.weight), self._each(model.embed_proj)
-        self.condition = self._each([head.hidden_embd, head.norm_hidden])
-        self.mixes = self._each(block.mix for block in head.mlp_blocks)
-        self.noise = self._each([head.noise_embd, head.norm_noise])
-        self.blocks = [self._block(cast(HeadBlock, block)) for block in head.mlp_blocks]
-        self.final = self._each([final.in_ln, *final.linears])
-        self.entry, self.expansion = self._each([decoder.latent_to_hidden, decoder.expand_layer])
+        self.reader = Reader(model, kernels)
+        blocks, (into, _, narrower, norm) = [cast(HeadBlock, block) for block in head.mlp_blocks], model.embed_proj
+        self.table = model.transformer.embed_tokens.weight.detach().numpy()
+        self.embedding = self._read(into), self._read(narrower), _norm(norm)
+        self.condition = self._read(head.hidden_embd), _norm(head.norm_hidden)
+        self.mixes = [self._read(block.mix) for block in blocks]
+        self.noise = self._read(head.noise_embd), _norm(head.norm_noise)
+        self.blocks = [self._block(block, mix) for block, (mix, _) in zip(blocks, self.mixes)]
+        self.final = _norm(final.in_ln), self._read(final.linears[0]), self._read(final.linears[2])
+        self.entry, self.expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
         self.layers = [self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers]
-        self.exit = arrays(decoder.norm.weight)
+        self.exit = decoder.norm.weight.detach().numpy()
         self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), kernels)
         self.eps = decoder.norm.eps
 
@@ -187,24 +190,25 @@ class CompiledDrawer(Drawer):
         if len(chunks) > DRAWS:
             return super().embed(chunks)
         k, (first, second, norm) = self.kernels, self.embedding
-        x = k.silu(k.linear(self.table[chunks.numpy()].reshape(len(chunks), -1), *first, 0))
-        return torch.from_numpy(k.layer_norm(k.linear(x, *second, 0), *norm))
+        x = self._linear(self.table[chunks.numpy()].reshape(len(chunks), -1), first, activated=True)
+        return torch.from_numpy(k.layer_norm(self._linear(x, second), *norm))
 
     def project(self, hidden: Tensor) -> Tensor:
         if len(hidden) > DRAWS:
             return super().project(hidden)
         k, (embedding, norm) = self.kernels, self.condition
-        x = k.layer_norm(k.linear(hidden.numpy(), *embedding, 0), *norm)
-        return torch.from_numpy(np.stack([k.linear(x, *mix, x.shape[1]) for mix in self.mixes]))
+        x = k.layer_norm(self._linear(hidden.numpy(), embedding), *norm)
+        return torch.from_numpy(np.stack([self._linear(x, mix, x.shape[1]) for mix in self.mixes]))
 
     def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
         if len(noise) > DRAWS:
             return super().vectors(projected, noise)
         k, (embedding, norm), (final_norm, first, last) = self.kernels, self.noise, self.final
-        x = k.layer_norm(k.linear(noise.numpy(), *embedding, 0), *norm)
+        x = k.layer_norm(self._linear(noise.numpy(), embedding), *norm)
         for condition, block in zip(projected.contiguous().numpy(), self.blocks):
             x = k.head_block(x, condition, *block)
-        return torch.from_numpy(k.linear(k.silu(k.linear(k.layer_norm(x, *final_norm), *first, 0)), *last, 0))
+        x = self._linear(k.layer_norm(x, *final_norm), first, activated=True)
+        return torch.from_numpy(self._linear(x, last))
 
     def decode(self, vectors: Tensor) -> Tensor:
         states = self._states(vectors) if len(vectors) <= DRAWS else self.model.ae_model.decoder.states(vectors)
@@ -213,38 +217,37 @@ class CompiledDrawer(Drawer):
     def _states(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> what the decoder makes of each token before the vocabulary [n, K, H]."""
         k, half = self.kernels, len(self.layers) // 2
-        x = k.linear(vectors.numpy(), *self.entry, 0)
+        x = self._linear(vectors.numpy(), self.entry)
         for layer in self.layers[:half]:
             x = k.gated_layer(x, self.eps, *layer)
-        x = k.linear(x, *self.expansion, 0).reshape(-1, x.shape[1])
+        x = self._linear(x, self.expansion).reshape(-1, x.shape[1])
         for layer in self.layers[half:]:
             x = k.gated_layer(x, self.eps, *layer)
-        return torch.from_numpy(k.rms_norm(x, *self.exit, self.eps)).view(len(vectors), -1, x.shape[1])
+        return torch.from_numpy(k.rms_norm(x, self.exit, self.eps)).view(len(vectors), -1, x.shape[1])
 
-    def _arrays(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-        """Weight and bias of a linear map or of a norm."""
-        weight, bias = cast(Tensor, module.weight), cast(Tensor | None, getattr(module, "bias", None))
-        return self.read(weight) if weight.ndim > 1 else arrays(weight)[0], arrays(bias)[0]
+    def _linear(
+        self, x: np.ndarray, linear: tuple[np.ndarray, np.ndarray], start: int = 0, activated: bool = False
+    ) -> np.ndarray:
+        """x [R, I] -> [R, O], by the columns of the weight from ``start`` on."""
+        return self.kernels.linear(x, *linear, start, x[:0], activated)
 
-    def _each(self, modules) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Those of the modules that have any."""
-        return [self._arrays(module) for module in modules if hasattr(module, "weight")]
+    def _read(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+        return self.reader.linear(*Linear.of(module))
 
-    def _halves(self, linear: nn.Linear) -> tuple[np.ndarray, ...]:
-        """Weight and bias of the gates, weight and bias of the values."""
-        weight, bias = self._arrays(linear)
-        half = len(weight) // 2
-        return weight[:half], bias[:half], weight[half:], bias[half:]
-
-    def _block(self, block: HeadBlock) -> tuple[np.ndarray, ...]:
-        mix, _, second, _, third = cast(list[nn.Linear], block.linears)
-        norm, (mix_weight, _), inner = self._arrays(block.in_ln), self._arrays(mix), self._arrays(second)
-        return *norm, mix_weight, *inner, *self._halves(third), *self._arrays(block.down_proj)
+    def _block(self, block: HeadBlock, mix: np.ndarray) -> tuple[np.ndarray, ...]:
+        _, _, second, _, third = block.linears
+        none = np.zeros(block.mix.out_features, np.float32)  # the bias is in what the condition adds
+        halves = self.reader.halved(*Linear.of(third))
+        return *_norm(block.in_ln), mix, none, *self._read(second), *halves, *self._read(block.down_proj)
 
     def _layer(self, layer: Layer) -> tuple[np.ndarray, ...]:
-        mlp = layer.mlp
-        gate, up, down = self._each([mlp.gate_proj, mlp.up_proj, mlp.down_proj])
-        return self._arrays(layer.layernorm)[0], *gate, *up, *down
+        maps = map(self._read, (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
+        return layer.layernorm.weight.detach().numpy(), *chain.from_iterable(maps)
+
+
+def _norm(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    weight, bias, _ = Norm.of(norm)
+    return weight.detach().numpy(), cast(Tensor, bias).detach().numpy()
 
 
 class Vocabulary:
@@ -255,28 +258,17 @@ class Vocabulary:
     """
 
     SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
-    FEW = 8  # states up to which the kernels bound their products in less time than the matrix library
 
     def __init__(self, embedding: Tensor, kernels: ModuleType):
-        self.embedding, self.kernels = embedding, kernels
+        self.embedding, self.kernels = embedding.numpy(), kernels
         directions = torch.linalg.eigh(embedding.T @ embedding).eigenvectors.flip(1)
-        # One less than a quarter, with which the table's rows are as long as a product likes them.
-        self.basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
-        self.table = self._bounding(embedding)
-
-    def _bounding(self, x: Tensor) -> Tensor:
-        """x [R, H] -> its first coordinates and, behind them, the length of the rest [R, H / 4]."""
-        near = x @ self.basis.T
-        length = x.square().sum(-1, keepdim=True)
+        basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
+        near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
         rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
-        return torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
+        table = torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
+        self.basis, self.table = basis.numpy(), kernels.pack(table.numpy())
 
     def likeliest(self, states: Tensor) -> Tensor:
         """states [R, H] -> token ids [R]."""
-        return torch.from_numpy(self.kernels.settle(self.bounds(states), states.numpy(), self.embedding.numpy()))
-
-    def bounds(self, states: Tensor) -> np.ndarray:
-        """states [R, H] -> bounds of the products with each token's row [R, V]."""
-        if len(states) > self.FEW:
-            return (self._bounding(states) @ self.table.T).numpy()
-        return self.kernels.bound(states.numpy(), self.basis.numpy(), self.table.numpy(), np.float32(self.SLACK))
+        found = self.kernels.likeliest(states.numpy(), self.basis, self.table, np.float32(self.SLACK), self.embedding)
+        return torch.from_numpy(found)

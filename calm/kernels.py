@@ -1,15 +1,19 @@
 """The arithmetic of a step of few rows on a CPU, compiled with numba.
 
 With few rows PyTorch spends more time on finding its kernels than on running them; here a layer is one call, and what
-remains is reading the weights. Arrays are float32, matrices of weights perhaps the upper halves of float32 (uint16); R
-rows, D or I their width. A row's numbers do not depend, to the bit, on the other rows.
+remains is reading the weights. Arrays are float32, matrices of weights ``pack``ed; R rows, D or I their width. A row's
+numbers do not depend, to the bit, on the other rows.
 """
 
 from importlib import import_module
+from itertools import chain
 
 import numpy as np
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import config, njit, prange, set_num_threads, types
-from numba.extending import overload
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy import ndarray
 
 
@@ -26,6 +30,7 @@ def _several_threads_may_enter() -> bool:
 
 # By numpy's rules a division is a division; by Python's each one looks first whether it is by zero.
 _serial = njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
+_exact = njit(error_model="numpy", nogil=True, cache=True)  # sums in the order in which they are written
 _parallel = njit(fastmath=True, error_model="numpy", nogil=True, cache=True, parallel=_several_threads_may_enter())
 
 
@@ -34,59 +39,118 @@ def use_threads(count: int) -> None:
     set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def _from_half(number):
-    return np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
+LANES = 16  # outputs whose weights lie side by side in a packed matrix
+GROUP = 4  # such blocks that a thread computes for all rows before it goes on
+WIDE = get_host_cpu_features().get("avx512f", False)  # 32 registers of 16 numbers, instead of 16 of 8
 
 
-def _as_it_is(number):
-    return number
+def pack(matrix: ndarray) -> ndarray:
+    """[O, I] -> [O / 16, I, 16]: what a product needs at once lies side by side. Zeros are added where O is no multiple
+    of 16."""
+    padded = np.pad(matrix, ((0, -len(matrix) % LANES), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, LANES, matrix.shape[1]).transpose(0, 2, 1))
 
 
-def widen(number):
-    """A weight as float32, from itself or from its upper half."""
-    return _from_half(number) if isinstance(number, np.integer) else _as_it_is(number)
+def upper_halves(matrix: ndarray) -> ndarray:
+    """Of float32 numbers, which say all where these were bfloat16 on the disk; as uint16."""
+    return (matrix.view(np.uint32) >> 16).astype(np.uint16)
 
 
-@overload(widen, inline="always")
-def _widen(number):
-    return _from_half if isinstance(number, types.Integer) else _as_it_is
+def _tile(rows: int, blocks: int):
+    """Makes a kernel: ``rows`` rows of x, from ``row`` on, by ``blocks`` blocks of a packed matrix, from ``block`` on,
+    into y. What is beyond the last row or block is computed again in its place. The matrix is float32 or upper halves.
 
-
-@_parallel
-def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int) -> ndarray:
-    """x [R, I], bias [O] or empty -> [R, O], by the columns start to start + I of weight [O, ...].
-
-    Four rows by four outputs at a time, so that each number read is used four times. What is beyond the last row or
-    output is computed again in its place.
+    Sums stay in registers, a lane an output, and grow input by input, so that they are the same in every tile. It is
+    written in LLVM's own terms, because a loop in Python's has no way to say that.
     """
-    rows, inner, outer = x.shape[0], x.shape[1], weight.shape[0]
-    end = start + inner
-    y = np.empty((rows, outer), np.float32)
-    for block in prange((outer + 3) // 4):
-        o = 4 * block
-        p, q, z = min(o + 1, outer - 1), min(o + 2, outer - 1), min(o + 3, outer - 1)
-        # Cut first, because an index that may be negative would be looked at in each turn of the loop.
-        at_o, at_p, at_q, at_z = weight[o, start:end], weight[p, start:end], weight[q, start:end], weight[z, start:end]
-        for r in range(0, rows, 4):
-            s, t, u = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
-            ro = so = to = uo = rp = sp = tp = up = np.float32(0)
-            rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
-            for i in range(inner):
-                xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
-                wo, wp, wq, wz = widen(at_o[i]), widen(at_p[i]), widen(at_q[i]), widen(at_z[i])
-                ro, so, to, uo = ro + xr * wo, so + xs * wo, to + xt * wo, uo + xu * wo
-                rp, sp, tp, up = rp + xr * wp, sp + xs * wp, tp + xt * wp, up + xu * wp
-                rq, sq, tq, uq = rq + xr * wq, sq + xs * wq, tq + xt * wq, uq + xu * wq
-                rz, sz, tz, uz = rz + xr * wz, sz + xs * wz, tz + xt * wz, uz + xu * wz
-            y[r, o], y[s, o], y[t, o], y[u, o] = ro, so, to, uo
-            y[r, p], y[s, p], y[t, p], y[u, p] = rp, sp, tp, up
-            y[r, q], y[s, q], y[t, q], y[u, q] = rq, sq, tq, uq
-            y[r, z], y[s, z], y[t, z], y[u, z] = rz, sz, tz, uz
-        if bias.size:
-            for r in range(rows):
-                for c in range(o, min(o + 4, outer)):
-                    y[r, c] += bias[c]
-    return y
+    single, word = ir.FloatType(), ir.IntType(64)
+    sums, halves, wholes = (ir.VectorType(of, LANES) for of in (single, ir.IntType(16), ir.IntType(32)))
+    anything, shift = ir.Constant(sums, ir.Undefined), ir.Constant(wholes, [16] * LANES)
+
+    @intrinsic
+    def tile(context, x, weight, y, row, block, start):
+        if {x.layout, weight.layout, y.layout} != {"C"}:
+            return None
+        of_halves = weight.dtype == types.uint16
+
+        def generate(context, builder, signature, arguments):
+            kinds, (*given, row, block, start) = signature.args, arguments
+            x, weight, y = (context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, given))
+            (count, inner), outer = cgutils.unpack_tuple(builder, x.shape, 2), builder.extract_value(y.shape, 1)
+            most, length, _ = cgutils.unpack_tuple(builder, weight.shape, 3)
+
+            def each(first, count, end):
+                last = builder.sub(end, word(1))
+                for place in (builder.add(first, word(i)) for i in range(count)):
+                    yield builder.select(builder.icmp_signed("<", place, last), place, last)
+
+            def at(data, place, kind=None):
+                found = builder.gep(data, [place])
+                return builder.bitcast(found, kind.as_pointer()) if kind else found
+
+            here, there = list(each(row, rows, count)), list(each(block, blocks, most))
+            reads = [at(x.data, builder.mul(one, inner)) for one in here]
+            weights = [
+                at(weight.data, builder.mul(builder.add(builder.mul(b, length), start), word(LANES))) for b in there
+            ]
+            zeros = ir.Constant(sums, [0.0] * LANES)
+            totals = [[cgutils.alloca_once(builder, sums) for _ in there] for _ in here]
+            for total in chain.from_iterable(totals):
+                builder.store(zeros, total)
+            with cgutils.for_range(builder, inner) as loop:
+                column = []
+                for of in weights:
+                    place = builder.mul(loop.index, word(LANES))
+                    if of_halves:
+                        half = builder.load(at(of, place, halves), align=2)
+                        column.append(builder.bitcast(builder.shl(builder.zext(half, wholes), shift), sums))
+                    else:
+                        column.append(builder.load(at(of, place, sums), align=4))
+                for read, of_row in zip(reads, totals):
+                    number = builder.insert_element(anything, builder.load(at(read, loop.index)), word(0))
+                    number = builder.shuffle_vector(number, anything, ir.Constant(wholes, [0] * LANES))
+                    for factor, total in zip(column, of_row):
+                        product = builder.fmul(number, factor, flags=("contract",))
+                        builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+            for one, of_row in zip(here, totals):
+                for b, total in zip(there, of_row):
+                    place = builder.add(builder.mul(one, outer), builder.mul(b, word(LANES)))
+                    builder.store(builder.load(total), at(y.data, place, sums), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, weight, y, row, block, start), generate
+
+    return tile
+
+
+# Tiles whose sums fit into the registers, beside what they are made of: rows, and how many blocks.
+MANY = 8 if WIDE else 6
+_OF_MANY, _OF_FOUR, _OF_TWO = (2, 4, 4) if WIDE else (1, 1, 2)
+_many, _four, _two, _one = _tile(MANY, _OF_MANY), _tile(4, _OF_FOUR), _tile(2, _OF_TWO), _tile(1, GROUP)
+
+
+@_exact
+def _group(x, weight, start, y, group):
+    """The products of all rows with a group of blocks, into y."""
+    rows, first, last = x.shape[0], group * GROUP, min((group + 1) * GROUP, weight.shape[0])
+    row = 0
+    while row < rows:
+        left = rows - row
+        if left > MANY - 2:
+            for block in range(first, last, _OF_MANY):
+                _many(x, weight, y, row, block, start)
+            row += MANY
+        elif left > 2:
+            for block in range(first, last, _OF_FOUR):
+                _four(x, weight, y, row, block, start)
+            row += 4
+        elif left == 2:
+            for block in range(first, last, _OF_TWO):
+                _two(x, weight, y, row, block, start)
+            row += 2
+        else:
+            _one(x, weight, y, row, first, start)
+            row += 1
 
 
 @_serial
@@ -121,34 +185,53 @@ def silu(x):
     return y
 
 
+@_serial
+def _cut(y, outer):
+    """[R, O] of y [R, O or more]."""
+    return y if y.shape[1] == outer else np.ascontiguousarray(y[:, :outer])
+
+
+@_parallel
+def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int, add: ndarray, activated: bool) -> ndarray:
+    """x [R, I] -> [R, O]: by the columns start to start + I of a packed weight, plus bias [O], plus add [R, O] where
+    that is not empty, then SiLU if it is activated."""
+    rows, outer = x.shape[0], len(bias)
+    y = np.empty((rows, weight.shape[0] * LANES), np.float32)
+    for group in prange((weight.shape[0] + GROUP - 1) // GROUP):
+        _group(x, weight, start, y, group)
+        first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, outer)
+        to_all = bias[first:last]
+        for r in range(rows):
+            here = y[r, first:last]
+            for o in range(len(here)):
+                here[o] += to_all[o]
+            if add.size:
+                more = add[r, first:last]
+                for o in range(len(here)):
+                    here[o] += more[o]
+            if activated:
+                for o in range(len(here)):
+                    here[o] = here[o] * sigmoid(here[o])
+    return _cut(y, outer)
+
+
 @_parallel
 def gated(x, gate, gate_bias, up, up_bias):
-    """x [R, I], gate and up [O, I], biases [O] or empty -> silu(gate x) * (up x) [R, O]; blocks as in ``linear``."""
-    rows, inner, outer = x.shape[0], x.shape[1], gate.shape[0]
-    y = np.empty((rows, outer), np.float32)
-    for block in prange((outer + 1) // 2):
-        o = 2 * block
-        p = min(o + 1, outer - 1)
-        for r in range(0, rows, 4):
-            s, t, u = min(r + 1, rows - 1), min(r + 2, rows - 1), min(r + 3, rows - 1)
-            ro = so = to = uo = rp = sp = tp = up_ = np.float32(0)
-            rq = sq = tq = uq = rz = sz = tz = uz = np.float32(0)
-            for i in range(inner):
-                xr, xs, xt, xu = x[r, i], x[s, i], x[t, i], x[u, i]
-                go, gp, vo, vp = widen(gate[o, i]), widen(gate[p, i]), widen(up[o, i]), widen(up[p, i])
-                ro, so, to, uo = ro + xr * go, so + xs * go, to + xt * go, uo + xu * go
-                rp, sp, tp, up_ = rp + xr * gp, sp + xs * gp, tp + xt * gp, up_ + xu * gp
-                rq, sq, tq, uq = rq + xr * vo, sq + xs * vo, tq + xt * vo, uq + xu * vo
-                rz, sz, tz, uz = rz + xr * vp, sz + xs * vp, tz + xt * vp, uz + xu * vp
-            if gate_bias.size:
-                a, b, c, d = gate_bias[o], gate_bias[p], up_bias[o], up_bias[p]
-                ro, so, to, uo, rp, sp, tp, up_ = ro + a, so + a, to + a, uo + a, rp + b, sp + b, tp + b, up_ + b
-                rq, sq, tq, uq, rz, sz, tz, uz = rq + c, sq + c, tq + c, uq + c, rz + d, sz + d, tz + d, uz + d
-            ro, so, to, uo = ro * sigmoid(ro), so * sigmoid(so), to * sigmoid(to), uo * sigmoid(uo)
-            rp, sp, tp, up_ = rp * sigmoid(rp), sp * sigmoid(sp), tp * sigmoid(tp), up_ * sigmoid(up_)
-            y[r, o], y[s, o], y[t, o], y[u, o] = ro * rq, so * sq, to * tq, uo * uq
-            y[r, p], y[s, p], y[t, p], y[u, p] = rp * rz, sp * sz, tp * tz, up_ * uz
-    return y
+    """x [R, I], packed gate and up, biases [O] -> silu(gate x) * (up x) [R, O]."""
+    rows, outer = x.shape[0], len(gate_bias)
+    y = np.empty((rows, gate.shape[0] * LANES), np.float32)
+    z = np.empty_like(y)
+    for group in prange((gate.shape[0] + GROUP - 1) // GROUP):
+        _group(x, gate, 0, y, group)
+        _group(x, up, 0, z, group)
+        first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, outer)
+        to_y, to_z = gate_bias[first:last], up_bias[first:last]
+        for r in range(rows):
+            here, factor = y[r, first:last], z[r, first:last]
+            for o in range(len(here)):
+                opened = here[o] + to_y[o]
+                here[o] = opened * sigmoid(opened) * (factor[o] + to_z[o])
+    return _cut(y, outer)
 
 
 @_serial
@@ -244,73 +327,92 @@ def llama_layer(
 ):  # fmt: skip
     """x [R, D], at positions [R] of slots [R] of the cache, which takes their keys and values -> [R, D]."""
     rows, heads = x.shape[0], cos.shape[1] - cache.shape[1]
-    y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0).reshape(rows, cos.shape[1], cos.shape[2])
-    y = turn(y, cos, sin, positions)
+    y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0, x[:0], False)
+    y = turn(y.reshape(rows, cos.shape[1], cos.shape[2]), cos, sin, positions)
     for r in range(rows):
         cache[slots[r], :, positions[r]] = y[r, heads:]
-    x = x + linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0)
-    return x + linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
+    x = linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0, x, False)
+    return linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
 
 
 @_serial
-def head_block(x, condition, norm, norm_bias, mix, second, second_bias, gate, gate_bias, up, up_bias, down, down_bias):
+def head_block(
+    x, condition, norm, norm_bias, mix, mix_bias, second, second_bias, gate, gate_bias, up, up_bias, down, down_bias
+):
     """x [R, D], condition [R, D] as ``HeadBlock.project`` makes it -> [R, D]."""
-    y = silu(linear(layer_norm(x, norm, norm_bias), mix, norm[:0], 0) + condition)
-    y = silu(linear(y, second, second_bias, 0))
-    return x + linear(gated(y, gate, gate_bias, up, up_bias), down, down_bias, 0)
+    y = linear(layer_norm(x, norm, norm_bias), mix, mix_bias, 0, condition, True)
+    y = linear(y, second, second_bias, 0, x[:0], True)
+    return linear(gated(y, gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
 
 
 @_serial
 def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
     """x [R, H] -> [R, H] behind a layer of the autoencoder."""
-    return x + linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0)
+    return linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
+
+
+@_serial
+def _settle(bounds, state, embedding):
+    """bounds [>= V], never below the products of state [H] with the rows of embedding [V, H] -> the index of the
+    greatest product. Only those are computed whose bound does not rule them out."""
+    words, block = len(embedding), 64
+    blocks = (words + block - 1) // block
+    highest = np.empty(blocks, np.float32)
+    for b in range(blocks):
+        part = bounds[b * block : min((b + 1) * block, words)]
+        top = part[0]
+        for v in range(len(part)):
+            top = max(top, part[v])
+        highest[b] = top
+    # The block with the greatest bound first: what is found there mostly rules out all others.
+    first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
+    for turn in range(blocks + 1):
+        b = first if turn == 0 else turn - 1
+        if highest[b] < product or (turn and b == first):
+            continue
+        part = bounds[b * block : min((b + 1) * block, words)]
+        for v in range(len(part)):
+            if part[v] >= product:
+                word, total = embedding[b * block + v], np.float32(0)
+                for i in range(len(state)):
+                    total += state[i] * word[i]
+                if total > product:
+                    found, product = b * block + v, total
+    return found
 
 
 @_serial
 def bound(x, basis, table, slack):
-    """x [R, H], basis [Q, H], table [V, Q + 1] as ``Vocabulary`` makes it -> bounds [R, V]."""
-    none, known = basis[0, :0], basis.shape[0]
-    near = linear(x, basis, none, 0)
-    y = np.empty((x.shape[0], known + 1), np.float32)
-    for r in range(x.shape[0]):
-        length = rest = np.float32(0)
-        for i in range(x.shape[1]):
-            length += x[r, i] * x[r, i]
-        for i in range(known):
-            y[r, i] = near[r, i]
-            rest += near[r, i] * near[r, i]
+    """x [R, H], basis [Q, H], table as ``Vocabulary`` makes it -> bounds of the products with each word [R, >= V]."""
+    rows, known = x.shape[0], basis.shape[0]
+    y = np.empty((rows, known + 1), np.float32)
+    for r in range(rows):
+        state, length, rest = x[r], np.float32(0), np.float32(0)
+        for i in range(len(state)):
+            length += state[i] * state[i]
+        for q in range(known):
+            direction, total = basis[q], np.float32(0)
+            for i in range(len(state)):
+                total += state[i] * direction[i]
+            y[r, q] = total
+            rest += total * total
         y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
-    return linear(y, table, none, 0)
+    bounds = np.empty((rows, table.shape[0] * LANES), np.float32)
+    for group in range((table.shape[0] + GROUP - 1) // GROUP):
+        _group(y, table, 0, bounds, group)
+    return bounds
 
 
 @_parallel
-def settle(bounds, x, embedding):
-    """bounds [R, V], never below the products of x [R, H] with the rows of embedding [V, H] -> the index of the
-    greatest product of each row [R]. Only those are computed whose bound does not rule them out."""
-    rows, words, block = bounds.shape[0], bounds.shape[1], 64
-    blocks = (words + block - 1) // block
+def likeliest(x: ndarray, basis: ndarray, table: ndarray, slack: float, embedding: ndarray) -> ndarray:
+    """x [R, H] -> the index of the greatest product of each row with the rows of embedding [V, H]; basis, table and
+    slack as for ``bound``. A few rows at a time, whose bounds stay in the nearest memory."""
+    rows = x.shape[0]
+    few = 8 if rows > 16 else 4
     best = np.empty(rows, np.int64)
-    for r in prange(rows):
-        row, state, highest = bounds[r], x[r], np.empty(blocks, np.float32)
-        for b in range(blocks):
-            part = row[b * block : min((b + 1) * block, words)]
-            top = part[0]
-            for v in range(len(part)):
-                top = max(top, part[v])
-            highest[b] = top
-        # The block with the greatest bound first: what is found there mostly rules out all others.
-        first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
-        for turn in range(blocks + 1):
-            b = first if turn == 0 else turn - 1
-            if highest[b] < product or (turn and b == first):
-                continue
-            part = row[b * block : min((b + 1) * block, words)]
-            for v in range(len(part)):
-                if part[v] >= product:
-                    word, total = embedding[b * block + v], np.float32(0)
-                    for i in range(len(state)):
-                        total += state[i] * word[i]
-                    if total > product:
-                        found, product = b * block + v, total
-        best[r] = found
+    for chunk in prange((rows + few - 1) // few):
+        some = x[chunk * few : min((chunk + 1) * few, rows)]
+        bounds = bound(some, basis, table, slack)
+        for r in range(len(some)):
+            best[chunk * few + r] = _settle(bounds[r], some[r], embedding)
     return best

@@ -84,7 +84,8 @@ class LanguageModel:
 
     @cached_property
     def engine(self) -> Engine:
-        """What writes texts with this model; all that are asked for share it."""
+        """What writes texts with this model; all that are asked for share it. On a CPU it keeps the weights as they are
+        when it is first asked for, packed."""
         return Engine(self)
 
     def encode(self, text: str) -> list[int]:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -66,17 +67,27 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
     assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
 
 
-@pytest.mark.parametrize("drawers", ["float32"], indirect=True)
-@torch.inference_mode()
-def test_kernels_read_the_models_own_memory(drawers):
-    modules, compiled = drawers
-    noise = rows(2, modules.model.config.noise_size)
-    projected = modules.project(rows(2, modules.model.config.hidden_size))
-    before = compiled.vectors(projected, noise)
-    modules.model.generative_head.final_layer.linears[2].weight.data.mul_(2)
-    after = compiled.vectors(projected, noise)
-    assert not torch.allclose(after, before)
-    assert torch.allclose(after, modules.vectors(projected, noise), atol=1e-5)
+@pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 32), (208, 96)])
+@pytest.mark.parametrize("halves", [True, False])
+def test_products_of_packed_matrices(drawers, outputs, inputs, halves):
+    kernels = drawers[1].kernels
+    x, weight, add = rows(70, inputs).numpy(), rows(outputs, 2 * inputs).numpy(), rows(70, outputs).numpy()
+    bias, none = add[0], x[:0]
+    packed = kernels.pack(kernels.upper_halves(weight) if halves else weight)
+    if halves:
+        weight = (weight.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    for start in (0, inputs):
+        y = x @ weight[:, start : start + inputs].T + bias
+        found = kernels.linear(x, packed, bias, start, none, False)
+        assert np.allclose(found, y, atol=1e-4)
+        more = torch.from_numpy(y + add)
+        assert np.allclose(kernels.linear(x, packed, bias, start, add, True), F.silu(more).numpy(), atol=1e-4)
+        for count in (1, 2, 3, 4, 5, 6, 7, 8, 13):
+            assert np.array_equal(kernels.linear(x[:count], packed, bias, start, none, False), found[:count])
+    single = kernels.pack(weight[:, :inputs])
+    y = x @ weight[:, :inputs].T + bias
+    expected = (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
+    assert np.allclose(kernels.gated(x, single, bias, single, bias), expected, atol=1e-4)
 
 
 @torch.inference_mode()
@@ -92,9 +103,11 @@ def test_the_vocabulary_is_searched_to_the_likeliest_token(drawers):
     embedding *= torch.linspace(2, 0.01, 64)
     states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
     vocabulary = Vocabulary(embedding, drawers[1].kernels)
-    for some in (states, states[: vocabulary.FEW]):
+    for some in (states, states[:3]):
         logits = some @ embedding.T
         assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        bounds = torch.from_numpy(vocabulary.bounds(some))
+        slack = np.float32(vocabulary.SLACK)
+        bounds = vocabulary.kernels.bound(some.numpy(), vocabulary.basis, vocabulary.table, slack)
+        bounds = torch.from_numpy(bounds)[:, : len(embedding)]
         assert (bounds >= logits).all()
         assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
