@@ -157,8 +157,9 @@ class RecordedDrawer(Drawer):
             for start in range(0, len(here), rows):
                 some = here[start : start + rows]
                 given = noise if len(some) == len(noise) else noise[some]
-                recorded = self.recorded[1 if len(some) == 1 and 1 in self.recorded else rows]
-                found.append(recorded(states, torch.tensor([places[i] for i in some]), given)[: len(some)].cpu())
+                size = next(size for size in self.recorded if size >= len(some)) if alone else rows
+                drawn = self.recorded[size](states, torch.tensor([places[i] for i in some]), given)
+                found.append(drawn[: len(some)].cpu())
         table = torch.cat(found)[np.argsort(order)]
         ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
         return [tuple(row) for row in ids.long().tolist()], vectors

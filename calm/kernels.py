@@ -3,6 +3,9 @@
 With few rows PyTorch spends more time on finding its kernels than on running them; here a layer is one call, and what
 remains is reading the weights. Arrays are float32, matrices of weights ``pack``ed; R rows, D or I their width. A row's
 numbers do not depend, to the bit, on the other rows.
+
+All of it is one file, because what numba has compiled of a function and kept does not notice that a function in another
+file, which it calls, has changed.
 """
 
 from importlib import import_module
@@ -176,16 +179,6 @@ def sigmoid(x):
 
 
 @_serial
-def silu(x):
-    """x [R, D] -> [R, D]."""
-    y = np.empty_like(x)
-    for r in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            y[r, i] = x[r, i] * sigmoid(x[r, i])
-    return y
-
-
-@_serial
 def _cut(y, outer):
     """[R, O] of y [R, O or more]."""
     return y if y.shape[1] == outer else np.ascontiguousarray(y[:, :outer])
@@ -321,6 +314,12 @@ def attend(query, cache, slots, positions):
 
 
 @_serial
+def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
+    """x [R, H] -> [R, H] behind a layer of the autoencoder, or the second half of one of the backbone."""
+    return linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
+
+
+@_serial
 def llama_layer(
     x, cache, slots, positions, cos, sin, eps, norm, qkv, qkv_bias, out, out_bias, mlp_norm, gate, gate_bias, up,
     up_bias, down, down_bias,
@@ -332,7 +331,7 @@ def llama_layer(
     for r in range(rows):
         cache[slots[r], :, positions[r]] = y[r, heads:]
     x = linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0, x, False)
-    return linear(gated(rms_norm(x, mlp_norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
+    return gated_layer(x, eps, mlp_norm, gate, gate_bias, up, up_bias, down, down_bias)
 
 
 @_serial
@@ -343,12 +342,6 @@ def head_block(
     y = linear(layer_norm(x, norm, norm_bias), mix, mix_bias, 0, condition, True)
     y = linear(y, second, second_bias, 0, x[:0], True)
     return linear(gated(y, gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
-
-
-@_serial
-def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
-    """x [R, H] -> [R, H] behind a layer of the autoencoder."""
-    return linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
 
 
 @_serial

@@ -105,10 +105,10 @@ def product(
     y = F.linear(x if norm is None else norm(x), *linear)
     if add is not None:
         y = y + add
-    if gated:
-        y, up = y.chunk(2, -1)
-        return activation(y) * up if activation else y * up
-    return activation(y) if activation else y
+    y, up = y.chunk(2, -1) if gated else (y, None)
+    if activation:
+        y = activation(y)
+    return y if up is None else y * up
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
