@@ -107,7 +107,7 @@ def _load(name: str) -> LanguageModel:
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
-    lm.engine.compute = compute
+    lm.engine.submit = lambda: None if _has_all_cores() else _thread.submit
     return lm
 
 
@@ -151,9 +151,13 @@ def resident(name: str = DEFAULT) -> Resident:
     return Resident(name, loading(name).result(), _map(name))
 
 
+def _has_all_cores() -> bool:
+    return current_thread().name.startswith("model")
+
+
 def compute(function: Callable[..., Event], *arguments: Any) -> Event:
     """What a function returns, computed by the thread that has all cores."""
-    if current_thread().name.startswith("model"):
+    if _has_all_cores():
         return function(*arguments)
     return _thread.submit(function, *arguments).result()
 

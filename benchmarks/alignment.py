@@ -27,7 +27,7 @@ def draws(lm: calm.LanguageModel, ids: list[int], alignment: str, samples: int, 
     hidden = lm.calm(torch.tensor([context[-64 * lm.chunk_size :]], device=lm.device))[0, -1]
     drawer = lm.engine.drawer
     noise = lm.calm.generative_head.noise((200,), hidden, torch.Generator(lm.device).manual_seed(generator_seed))
-    chunks, _ = drawer.draw(drawer.project(hidden[None]), noise)
+    chunks, _ = drawer.draw(drawer.project(hidden[None]), [0] * len(noise), noise)
     chunks.sort(key=lambda chunk: list(chunk[: len(leftover)]) != leftover)  # stable: those that fit come first
     return torch.tensor([chunk[len(leftover) :] for chunk in chunks[:samples]])
 

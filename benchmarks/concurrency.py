@@ -2,9 +2,10 @@
 
     python -m benchmarks.concurrency [--rounds 3] [--temperature 0.5] [--json]
 
-Each visitor is a thread that asks the page's resident model for a text of its own, as Gradio's threads do; all begin at
-the same moment. The numbers of visitors take turns within a round. Printed are medians over rounds, and whether every
-text equals its solo run.
+Each visitor is a thread that asks the page's resident model for texts of its own, as Gradio's threads do; all begin at
+the same moment. Whatever their number, they ask for the same 16 texts, each visitor for a share of them, one after
+another, so that the work is the same. The numbers of visitors take turns within a round. Printed are medians over
+rounds, and whether every text equals its solo run.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from app.models import resident
 from calm.bench import openings
 
 VISITORS = (1, 2, 4, 8, 16)
+TEXTS = 16
 
 
 def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
@@ -36,11 +38,12 @@ def crowd(
     found: dict[int, tuple[list[int], float]] = {}
     begin = threading.Barrier(count + 1)
 
-    def run(seed: int) -> None:
+    def run(visitor: int) -> None:
         begin.wait()
-        found[seed] = visit(lm, seed, prompts[seed % len(prompts)], options)
+        for seed in range(offset + visitor, offset + TEXTS, count):
+            found[seed] = visit(lm, seed, prompts[seed % len(prompts)], options)
 
-    threads = [threading.Thread(target=run, args=(offset + i,)) for i in range(count)]
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
     for thread in threads:
         thread.start()
     begin.wait()

@@ -4,7 +4,7 @@ The same computation as transformers' ``LlamaModel``, on its own weights, withou
 """
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from types import ModuleType
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Reader:
     def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """The packed weight, and the bias, zeros where there is none."""
         matrix = weight.detach().numpy()
-        packed = self.kernels.pack(self.kernels.upper_halves(matrix) if self.halves else matrix)
+        packed = self.kernels.pack_halves(matrix) if self.halves else self.kernels.pack(matrix)
         return packed, np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
 
     def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
@@ -108,7 +108,7 @@ class CachedBackbone:
         self.layers = [_layer(layer) for layer in model.layers]
         self.norm = Norm.of(model.norm)
         self.operators = operators_for(self.norm.weight, config.hidden_act)
-        self.cache = [self.norm.weight.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
+        self.cache = self.norm.weight.new_empty(len(self.layers), slots, 2 * self.kv_heads, 0, self.width)
         self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm.weight, config.hidden_act)
@@ -133,27 +133,54 @@ class CachedBackbone:
         if positions <= self.capacity:
             return
         before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
-        for i, old in enumerate(self.cache):
-            # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
-            self.cache[i] = old.new_zeros(self.slots, 2 * self.kv_heads, self.capacity, self.width)
-            self.cache[i][:, :, :before] = old
+        # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
+        old, shape = self.cache, self.cache.shape
+        self.cache = old.new_zeros(*shape[:3], self.capacity, self.width)
+        self.cache[:, :, :, :before] = old
         self.recorded.clear()
 
-    def prefill(self, slot: int, read: Tensor) -> Tensor:
-        """Begins a sequence in a slot: what T positions read [T, ...] -> the projected hidden state of the last."""
-        inputs = self.embed(read.to(self.norm.weight.device))
-        self._reserve(len(inputs))
-        self.positions[slot] = len(inputs)
-        if self.kernels and len(inputs) <= PREFILLED:
-            hidden = self._compiled([slot] * len(inputs), list(range(len(inputs))), inputs)
-        else:
-            hidden = self._prefill(slot, inputs)
-        return self.project(hidden[-1:])[0]
+    def begin(self, slot: int) -> None:
+        """Forgets the sequence of a slot."""
+        self.positions[slot] = 0
+
+    def read(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
+        """The next ``counts`` positions of each of R slots, more than one only where a sequence begins: what they read
+        [sum of counts, ...], on the CPU -> the projected hidden state of the last of each. No sequence may be at its
+        end."""
+        if max(counts) > (PREFILLED if self.kernels else 1):
+            return self._read_long(slots, counts, read)
+        states = self._rows(slots, counts, read) if self.kernels else self._step(slots, read)
+        for slot, count in zip(slots, counts):
+            self.positions[slot] += count
+        return states
+
+    def _read_long(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
+        """The longest alone, the others as ever."""
+        i, parts = counts.index(max(counts)), list(read.split(list(counts)))
+        state = self._prefill(slots[i], parts.pop(i))
+        self.positions[slots[i]] = counts[i]
+        if not parts:
+            return [state]
+        rest = [[*those[:i], *those[i + 1 :]] for those in (slots, counts)]
+        states = self.read(rest[0], rest[1], torch.cat(parts))
+        return [*states[:i], state, *states[i:]]
+
+    def _rows(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
+        """In one pass of the kernels."""
+        here = [slot for slot, count in zip(slots, counts) for _ in range(count)]
+        at = [self.positions[slot] + i for slot, count in zip(slots, counts) for i in range(count)]
+        self._reserve(1 + max(at))
+        hidden = self._compiled(np.array(here), np.array(at), self.embed(read))
+        if len(hidden) > len(slots):
+            hidden = hidden[[end - 1 for end in accumulate(counts)]]
+        return list(self.project(hidden))
 
     @attention
-    def _prefill(self, slot: int, inputs: Tensor) -> Tensor:
-        """inputs [T, D] -> the last hidden state [1, D]."""
+    def _prefill(self, slot: int, read: Tensor) -> Tensor:
+        """Begins a sequence: what T positions read [T, ...] -> the projected hidden state of the last."""
+        inputs = self.embed(read.to(self.norm.weight.device))
         count, h, kv = len(inputs), self.heads, self.kv_heads
+        self._reserve(count)
         cos, sin = self.cos[:count], self.sin[:count]
         x = inputs
         for layer, cache in zip(self.layers, self.cache):
@@ -165,20 +192,7 @@ class CachedBackbone:
             x = product(attended[0].transpose(0, 1).flatten(-2), layer.out, add=x)
             inner = product(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
             x = product(inner, layer.down, add=x)
-        return self.norm(x[-1:])
-
-    def step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """The next position of R slots: what they read [R, ...], on the CPU -> the projected hidden state of each. No
-        sequence may be at its end."""
-        if self.kernels:
-            positions = [self.positions[slot] for slot in slots]
-            self._reserve(1 + max(positions))
-            states: Sequence[Tensor] = list(self.project(self._compiled(slots, positions, self.embed(read))))
-        else:
-            states = self._step(slots, read)
-        for slot in slots:
-            self.positions[slot] += 1
-        return states
+        return self.project(self.norm(x[-1:]))[0]
 
     def _step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
         """Computes some or all slots; what it writes for others lies behind their end, where their next step writes."""
@@ -203,12 +217,12 @@ class CachedBackbone:
             x = product(inner, layer.down, add=x)
         return self.project(self.norm(x))
 
-    def _compiled(self, slots: Sequence[int], positions: Sequence[int], inputs: Tensor) -> Tensor:
+    def _compiled(self, slots: np.ndarray, positions: np.ndarray, inputs: Tensor) -> Tensor:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
         the cache, or among them."""
         assert self.kernels
         (norm, _, eps), cos, sin = self.norm, self.cos.numpy(), self.sin.numpy()
-        x, here, at = inputs.contiguous().numpy(), np.array(slots), np.array(positions)
-        for weights, cache in zip(self.layer_arrays, self.cache):
-            x = self.kernels.llama_layer(x, cache.numpy(), here, at, cos, sin, eps, *weights)
+        x = inputs.contiguous().numpy()
+        for weights, cache in zip(self.layer_arrays, self.cache.numpy()):
+            x = self.kernels.llama_layer(x, cache, slots, positions, cos, sin, eps, *weights)
         return torch.from_numpy(self.kernels.rms_norm(x, norm.detach().numpy(), eps))

@@ -66,8 +66,9 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     big = torch.ones(64 * 2**20, device=lm.device)
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
-    read = lm.engine.backbone.layer_arrays  # by the kernels, where they serve: norm, weight of the first map, ...
-    size = weights * (read[0][1].itemsize if read else lm.dtype.itemsize)
+    backbone = lm.engine.backbone
+    read = backbone.layer_arrays  # by the kernels, where they serve: norm, weight of the first map, ...
+    size = weights * (read[0][1].nbytes / backbone.layers[0].qkv.weight.numel() if read else lm.dtype.itemsize)
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,

@@ -21,7 +21,6 @@ from .recording import Recording
 
 ROWS = 8  # chunks that are read at once while texts are written: as many as an engine has slots
 BLOCK = 32  # draws that a GPU makes at once
-DRAWS = 64  # draws up to which the kernels take less time than the modules
 
 Chunk = tuple[int, ...]
 
@@ -42,22 +41,22 @@ class Drawer:
         return self.model.embed(filled)[: len(chunks)]
 
     def project(self, hidden: Tensor) -> Tensor:
-        """hidden [R, D] -> what the blocks of the head need of it [blocks, R, D], for any number of draws."""
-        return self.model.generative_head.project(hidden)
+        """hidden [R, D] -> what the blocks of the head need of it [R, blocks, D], for any number of draws."""
+        return self.model.generative_head.project(hidden).transpose(0, 1)
 
-    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
-        """projected [blocks, n, D], noise [n, noise_size] -> one draw for each noise vector [n, L]."""
-        return self.model.generative_head.draw(projected, noise)
+    def vectors(self, states: Tensor, places: Sequence[int], noise: Tensor) -> Tensor:
+        """A draw [n, L] for each noise vector [n, noise_size], from the n-th of ``places`` in states [R, blocks, D], as
+        ``project`` makes them."""
+        return self.model.generative_head.draw(states[list(places)].transpose(0, 1), noise)
 
     def decode(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> the likeliest token ids [n, K]."""
         return self.model.ae_model.decode(vectors)
 
-    def draw(self, projected: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], Tensor]:
-        """A draw for each noise vector [n, noise_size], from the n-th of ``places`` in projected [blocks, R, D]: chunks
-        of K token ids, and the vectors [n, L] that they were decoded from."""
-        vectors = self.vectors(projected[:, torch.tensor(places, device=projected.device)], noise)
-        return [tuple(ids) for ids in self.decode(vectors).tolist()], vectors
+    def draw(self, states: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], np.ndarray]:
+        """The same draws: chunks of K token ids, and the vectors, float32 [n, L], that they were decoded from."""
+        vectors = self.vectors(states, places, noise)
+        return list(map(tuple, self.decode(vectors).tolist())), vectors.float().cpu().numpy()
 
 
 def make_drawer(model: EnergyTransformer) -> Drawer:
@@ -115,12 +114,13 @@ class RecordedDrawer(Drawer):
     def project(self, hidden: Tensor) -> Tensor:
         head, product = self.model.generative_head, self.operators.product
         x = product(product(hidden, Linear.of(head.hidden_embd)), self.conditions, Norm.of(head.norm_hidden))
-        return x.unflatten(1, (len(self.blocks), -1)).transpose(0, 1)
+        return x.unflatten(1, (len(self.blocks), -1))
 
-    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
+    def _vectors(self, conditions: Tensor, noise: Tensor) -> Tensor:
+        """conditions [blocks, n, D], noise [n, noise_size] -> [n, L]."""
         head, product = self.model.generative_head, self.operators.product
         x = Norm.of(head.norm_noise)(product(noise, Linear.of(head.noise_embd)))
-        for condition, (norm, mix, second, third, down) in zip(projected, self.blocks):
+        for condition, (norm, mix, second, third, down) in zip(conditions, self.blocks):
             y = product(x, mix, norm, F.silu, add=condition)
             y = product(y, second, activation=F.silu)
             x = product(product(y, third, activation=F.silu, gated=True), down, add=x)
@@ -145,11 +145,11 @@ class RecordedDrawer(Drawer):
 
     def _rows(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
         """states [R, blocks, D], places and noise of n draws -> ids and, behind them, vectors [n, K + L]."""
-        vectors = self.vectors(states[places].transpose(0, 1), noise)
+        vectors = self._vectors(states[places].transpose(0, 1), noise)
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)  # float32 holds whole numbers up to 2^24
 
-    def draw(self, projected: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], Tensor]:
-        states, wanted = projected.transpose(0, 1), Counter(places)
+    def draw(self, states: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], np.ndarray]:
+        wanted = Counter(places)
         found, order = [], []
         for rows, alone in ((ROWS, True), (BLOCK, False)):
             here = [i for i, place in enumerate(places) if (wanted[place] == 1) == alone]
@@ -162,11 +162,11 @@ class RecordedDrawer(Drawer):
                 found.append(drawn[: len(some)].cpu())
         table = torch.cat(found)[np.argsort(order)]
         ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
-        return [tuple(row) for row in ids.long().tolist()], vectors
+        return list(map(tuple, ids.long().tolist())), vectors.numpy()
 
 
 class CompiledDrawer(Drawer):
-    """The same by compiled kernels, as long as the rows are few."""
+    """The same by compiled kernels."""
 
     def __init__(self, model: EnergyTransformer, kernels: ModuleType):
         super().__init__(model)
@@ -174,76 +174,72 @@ class CompiledDrawer(Drawer):
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
         self.reader = Reader(model, kernels)
         blocks, (into, _, narrower, norm) = [cast(HeadBlock, block) for block in head.mlp_blocks], model.embed_proj
+        mixes, width = fuse(*(block.mix for block in blocks)), model.config.hidden_size
         self.table = model.transformer.embed_tokens.weight.detach().numpy()
         self.embedding = self._read(into), self._read(narrower), _norm(norm)
         self.condition = self._read(head.hidden_embd), _norm(head.norm_hidden)
-        self.mixes = [self._read(block.mix) for block in blocks]
-        self.noise = self._read(head.noise_embd), _norm(head.norm_noise)
-        self.blocks = [self._block(block, mix) for block, (mix, _) in zip(blocks, self.mixes)]
-        self.final = _norm(final.in_ln), self._read(final.linears[0]), self._read(final.linears[2])
-        self.entry, self.expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
-        self.layers = [self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers]
-        self.exit = decoder.norm.weight.detach().numpy()
-        self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), kernels)
+        self.conditions = self.reader.linear(mixes.weight[:, width:], mixes.bias)
+        first, last = self._read(final.linears[0]), self._read(final.linears[2])
+        self.ends = *self._read(head.noise_embd), *_norm(head.norm_noise), *_norm(final.in_ln), *first, *last
+        self.blocks = stacked(self._block(block) for block in blocks)
+        entry, expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
+        self.decoder_ends = *entry, *expansion, _weight(decoder.norm)
+        self.layers = stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
+        self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), self._some_states(), kernels)
         self.eps = decoder.norm.eps
 
     def embed(self, chunks: Tensor) -> Tensor:
-        if len(chunks) > DRAWS:
-            return super().embed(chunks)
         k, (first, second, norm) = self.kernels, self.embedding
         x = self._linear(self.table[chunks.numpy()].reshape(len(chunks), -1), first, activated=True)
         return torch.from_numpy(k.layer_norm(self._linear(x, second), *norm))
 
     def project(self, hidden: Tensor) -> Tensor:
-        if len(hidden) > DRAWS:
-            return super().project(hidden)
         k, (embedding, norm) = self.kernels, self.condition
         x = k.layer_norm(self._linear(hidden.numpy(), embedding), *norm)
-        return torch.from_numpy(np.stack([self._linear(x, mix, x.shape[1]) for mix in self.mixes]))
+        return torch.from_numpy(self._linear(x, self.conditions)).view(len(x), -1, x.shape[1])
 
-    def vectors(self, projected: Tensor, noise: Tensor) -> Tensor:
-        if len(noise) > DRAWS:
-            return super().vectors(projected, noise)
-        k, (embedding, norm), (final_norm, first, last) = self.kernels, self.noise, self.final
-        x = k.layer_norm(self._linear(noise.numpy(), embedding), *norm)
-        for condition, block in zip(projected.contiguous().numpy(), self.blocks):
-            x = k.head_block(x, condition, *block)
-        x = self._linear(k.layer_norm(x, *final_norm), first, activated=True)
-        return torch.from_numpy(self._linear(x, last))
+    def vectors(self, states: Tensor, places: Sequence[int], noise: Tensor) -> Tensor:
+        k, parts = self.kernels, self.kernels.parts_of(len(noise))
+        found = k.vectors(noise.numpy(), states.numpy(), np.array(places), parts, self.ends, self.blocks)
+        return torch.from_numpy(found)
 
     def decode(self, vectors: Tensor) -> Tensor:
-        states = self._states(vectors) if len(vectors) <= DRAWS else self.model.ae_model.decoder.states(vectors)
-        return self.vocabulary.likeliest(states.flatten(0, -2)).view(len(vectors), -1)
+        k, parts, vocabulary = self.kernels, self.kernels.parts_of(len(vectors)), self.vocabulary.arrays
+        ids = k.decode(vectors.numpy(), self.eps, parts, self.decoder_ends, self.layers, vocabulary)
+        return torch.from_numpy(ids)
 
-    def _states(self, vectors: Tensor) -> Tensor:
-        """vectors [n, L] -> what the decoder makes of each token before the vocabulary [n, K, H]."""
-        k, half = self.kernels, len(self.layers) // 2
-        x = self._linear(vectors.numpy(), self.entry)
-        for layer in self.layers[:half]:
-            x = k.gated_layer(x, self.eps, *layer)
-        x = self._linear(x, self.expansion).reshape(-1, x.shape[1])
-        for layer in self.layers[half:]:
-            x = k.gated_layer(x, self.eps, *layer)
-        return torch.from_numpy(k.rms_norm(x, self.exit, self.eps)).view(len(vectors), -1, x.shape[1])
+    @torch.inference_mode()
+    def _some_states(self) -> Tensor:
+        """The decoder's states for 256 chunks of random tokens."""
+        config = self.model.config
+        ids = torch.randint(config.vocab_size, (256, config.patch_size), generator=torch.Generator().manual_seed(0))
+        return self.model.ae_model.decoder.states(self.model.ae_model.encode(ids)[0]).flatten(0, 1)
 
-    def _linear(
-        self, x: np.ndarray, linear: tuple[np.ndarray, np.ndarray], start: int = 0, activated: bool = False
-    ) -> np.ndarray:
-        """x [R, I] -> [R, O], by the columns of the weight from ``start`` on."""
-        return self.kernels.linear(x, *linear, start, x[:0], activated)
+    def _linear(self, x: np.ndarray, linear: tuple[np.ndarray, np.ndarray], activated: bool = False) -> np.ndarray:
+        """x [R, I] -> [R, O]."""
+        return self.kernels.linear(x, *linear, x[:0], activated, False)
 
     def _read(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         return self.reader.linear(*Linear.of(module))
 
-    def _block(self, block: HeadBlock, mix: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _block(self, block: HeadBlock) -> tuple[np.ndarray, ...]:
         _, _, second, _, third = block.linears
-        none = np.zeros(block.mix.out_features, np.float32)  # the bias is in what the condition adds
-        halves = self.reader.halved(*Linear.of(third))
-        return *_norm(block.in_ln), mix, none, *self._read(second), *halves, *self._read(block.down_proj)
+        width = block.mix.out_features  # the bias is in what the condition adds
+        mix, halves = self.reader.linear(block.mix.weight[:, :width], None), self.reader.halved(*Linear.of(third))
+        return *_norm(block.in_ln), *mix, *self._read(second), *halves, *self._read(block.down_proj)
 
     def _layer(self, layer: Layer) -> tuple[np.ndarray, ...]:
         maps = map(self._read, (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
-        return layer.layernorm.weight.detach().numpy(), *chain.from_iterable(maps)
+        return _weight(layer.layernorm), *chain.from_iterable(maps)
+
+
+def stacked(layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """The arrays of layers that are alike, each kind in one [layers, ...]."""
+    return tuple(np.stack(arrays) for arrays in zip(*layers))
+
+
+def _weight(norm: nn.Module) -> np.ndarray:
+    return Norm.of(norm).weight.detach().numpy()
 
 
 def _norm(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
@@ -254,22 +250,23 @@ def _norm(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 class Vocabulary:
     """Finds the likeliest token without the product with the whole vocabulary.
 
-    In a basis of the embedding's principal directions a quarter of the coordinates and the length of the rest bound
-    each logit from above (Cauchy-Schwarz), and one logit computed in full mostly rules out all others.
+    A quarter of the coordinates, in a basis that has most of the embedding and of the decoder's states in it, and the
+    length of the rest bound each logit from above (Cauchy-Schwarz), and one logit computed in full mostly rules out all
+    others. ``states`` [n, H], from which the basis comes, may be any that resemble what will be asked for.
     """
 
     SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
 
-    def __init__(self, embedding: Tensor, kernels: ModuleType):
-        self.embedding, self.kernels = embedding.numpy(), kernels
-        directions = torch.linalg.eigh(embedding.T @ embedding).eigenvectors.flip(1)
+    def __init__(self, embedding: Tensor, states: Tensor, kernels: ModuleType):
+        self.kernels = kernels
+        spread, others = (x.T @ x / x.square().sum() for x in (embedding, states))
+        directions = torch.linalg.eigh(spread + others).eigenvectors.flip(1)
         basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
         near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
         rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
         table = torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
-        self.basis, self.table = basis.numpy(), kernels.pack(table.numpy())
+        self.arrays = basis.numpy(), kernels.pack(table.numpy()), np.float32(self.SLACK), embedding.numpy()
 
     def likeliest(self, states: Tensor) -> Tensor:
         """states [R, H] -> token ids [R]."""
-        found = self.kernels.likeliest(states.numpy(), self.basis, self.table, np.float32(self.SLACK), self.embedding)
-        return torch.from_numpy(found)
+        return torch.from_numpy(self.kernels.likeliest(states.numpy(), False, *self.arrays))

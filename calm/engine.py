@@ -1,7 +1,7 @@
 """Writes several texts at once with one model: continuous batching, joined and left at chunk boundaries.
 
-Whoever waits for the next step of a text moves all texts on by one round; the engine has no thread of its own, unless
-``Engine.compute`` gives it one.
+Whoever waits for the next step of a text moves all texts on; the engine has no thread of its own, unless
+``Engine.submit`` gives it one.
 """
 
 import threading
@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,9 +22,11 @@ from .sampling import Choice, ChunkSampler, TokenSampler, choose_tokens, draw_ro
 if TYPE_CHECKING:
     from .loading import LanguageModel
 
+Submit = Callable[..., object]  # a function and its arguments
+
 SLOTS = ROWS
-AHEAD = 8  # steps that a text may be ahead of its reader
-BURST = 0.02  # seconds for which rounds follow one another before the readers take their steps
+AHEAD = 32  # steps that a text may be ahead of its reader
+BURST = 0.05  # seconds of rounds before their readers are woken, which takes as long as a quick step
 
 
 @dataclass(eq=False)
@@ -37,10 +38,13 @@ class Writing:
     steps: int
     """How many steps it may still make; chunks of ``ids`` and steps together fit the context."""
     sampler: ChunkSampler | TokenSampler
-    outbox: deque[tuple[Choice | CalmError, float]] = field(default_factory=deque)
+    outbox: deque[tuple[Choice | Exception, float]] = field(default_factory=deque)
     """Choices that the reader has not taken yet, each with the wall seconds of its step."""
+    news: threading.Event = field(default_factory=threading.Event)
+    """Set when the reader should look again."""
     done: bool = False
-    last: Chunk = ()
+    unread: Sequence[Chunk] = ()
+    """What its backbone reads next: the chunks of its prompt, later the one that it chose last."""
     slot: int = -1
     state: Tensor | None = None
     """What the next chunk or token is drawn from: [blocks, D], as ``Drawer.project`` makes it of the hidden state, or
@@ -61,9 +65,11 @@ class Engine:
         self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project)
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
-        self.lock = threading.Lock()
-        self.compute: Callable[[Callable[[], None]], None] = lambda work: work()
-        """Runs a round: at once by default, or in a thread that is better off."""
+        self.lock, self.asking = threading.Lock(), threading.Lock()
+        self.asked = False
+        """Whether a thread that is better off makes rounds, or will."""
+        self.submit: Callable[[], Submit | None] = lambda: None
+        """How the thread that asks may have work done by one that is better off; None where there is none."""
 
     def write(self, writing: Writing) -> Iterator[tuple[Choice, float] | int]:
         """The choices of a text and the wall seconds of each step; before them, whenever it changes, how many wait
@@ -74,10 +80,10 @@ class Engine:
         try:
             while True:
                 if not (writing.outbox or writing.done):
-                    self.compute(partial(self._advance_for, writing))
+                    self._await(writing)
                 if writing.outbox:
                     found, seconds = writing.outbox.popleft()
-                    if isinstance(found, CalmError):
+                    if isinstance(found, Exception):
                         raise found
                     yield found, seconds
                 elif writing.done:
@@ -88,17 +94,47 @@ class Engine:
         finally:
             writing.done = True  # noticed by the next step; no lock, as a collected iterator may end anywhere
 
-    def _advance_for(self, writing: Writing) -> None:
-        """Rounds, unless somebody else has made them meanwhile: one, and more for a moment where nobody waits for a
-        slot, because to wake a reader takes as long as a quick step. The lock is taken only by who has come to compute:
-        nobody who holds it ever waits for another thread."""
-        with self.lock:
-            if writing.outbox or writing.done:
-                return
-            until = time.perf_counter() + BURST
-            self._advance()
-            while not self.queue and self._behind() and time.perf_counter() < until:
+    def _await(self, writing: Writing) -> None:
+        """Returns when there may be something new of a text: after a round, unless somebody else has made it, or when
+        the thread that is better off has made some. The lock is taken only by who has come to compute: nobody who holds
+        it ever waits for another thread."""
+        submit = self.submit()
+        if not submit:
+            with self.lock:
+                if not (writing.outbox or writing.done):
+                    self._advance()
+            return
+        writing.news.clear()
+        if writing.outbox or writing.done:
+            return
+        with self.asking:
+            idle, self.asked = not self.asked, True
+        if idle:
+            submit(self._rounds, submit)
+        writing.news.wait()
+
+    def _rounds(self, submit: Submit) -> None:
+        """Rounds for a moment, by the thread that is better off, and more later, as long as a text wants them."""
+        until, going = time.perf_counter() + BURST, False
+        try:
+            with self.lock:
                 self._advance()
+                while self._wanted() and time.perf_counter() < until:
+                    self._advance()
+        except Exception as error:  # of the libraries below: whoever waits must hear of it
+            for writing in self.running:
+                writing.outbox.append((error, 0.0))
+                writing.done = True
+        finally:
+            with self.asking:  # who comes from now on either is seen here or sees that nobody makes rounds
+                going = self.asked = self._wanted()
+            for writing in [*self.running, *self.queue]:
+                writing.news.set()
+        if going:
+            submit(self._rounds, submit)  # behind what else waits for the thread
+
+    def _wanted(self) -> bool:
+        return bool(self._behind() or self.queue)
 
     def _behind(self) -> list[Writing]:
         """The running texts that are not far ahead of their readers."""
@@ -119,28 +155,30 @@ class Engine:
         if self.backbone.kernels:
             self.backbone.kernels.use_threads(torch.get_num_threads())
         now = time.perf_counter()
-        self._admit(now)
+        self._admit()
         active = self.running if self.queue else self._behind()
         self._read([w for w in active if w.state is None], now)
         for writing, found in self._choose(active):
             writing.outbox.append((found, time.perf_counter() - writing.begun))
             writing.state = None
-            writing.last = () if isinstance(found, CalmError) else found.chunk
             writing.steps -= 1
-            if not writing.last or not writing.steps or self.lm.tokenizer.eos_token_id in writing.last:
+            if isinstance(found, CalmError) or not writing.steps or self.lm.tokenizer.eos_token_id in found.chunk:
                 writing.done = True
+                writing.news.set()
+            else:
+                writing.unread = [found.chunk]
 
-    def _admit(self, now: float) -> None:
-        """Fills the free slots from the queue, in order, and reads the prompts."""
+    def _admit(self) -> None:
+        """Fills the free slots from the queue, in order."""
         self.running = [w for w in self.running if not w.done]
         free = sorted(set(range(self.slots)) - {w.slot for w in self.running})
         while free and self.queue:
             writing = self.queue.popleft()
             if writing.done:
                 continue
-            writing.slot = free.pop(0)
-            chunks = torch.tensor(writing.ids).view(-1, self.lm.chunk_size)
-            writing.begun, writing.state = now, self.backbone.prefill(writing.slot, chunks)
+            writing.slot, ids = free.pop(0), iter(writing.ids)
+            writing.unread = list(zip(*[ids] * self.lm.chunk_size))
+            self.backbone.begin(writing.slot)
             self.running.append(writing)
 
     def _embed(self, chunks: Tensor) -> Tensor:
@@ -149,14 +187,14 @@ class Engine:
 
     def _project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> the states [R, ...] of as many writings."""
-        return self.drawer.project(hidden).transpose(0, 1) if self.drawer else self.lm.llama.lm_head(hidden)
+        return self.drawer.project(hidden) if self.drawer else self.lm.llama.lm_head(hidden)
 
     def _read(self, writings: list[Writing], now: float) -> None:
-        """One backbone step: reads the chunk that each text chose last."""
+        """One backbone step: each text reads on."""
         if not writings:
             return
-        chunks = torch.tensor([w.last for w in writings])
-        states = self.backbone.step([w.slot for w in writings], chunks)
+        chunks = torch.tensor([chunk for w in writings for chunk in w.unread])
+        states = self.backbone.read([w.slot for w in writings], [len(w.unread) for w in writings], chunks)
         for writing, state in zip(writings, states):
             writing.begun, writing.state = now, state
 
@@ -168,7 +206,7 @@ class Engine:
         samplers: list[Any] = [w.sampler for w in writings]  # of the model's kind, as its callers made them
         if not self.drawer:
             return zip(writings, choose_tokens(states, samplers))
-        draw_round(self.drawer, states.transpose(0, 1), samplers)
+        draw_round(self.drawer, states, samplers)
         return [(w, _choice(sampler)) for w, sampler in zip(writings, samplers) if not sampler.wanted()]
 
 

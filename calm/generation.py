@@ -192,7 +192,7 @@ class _Text:
     def add(self, ids: Sequence[int], ended: bool = False) -> str:
         """What these tokens add to the text."""
         self.pending += ids
-        whole = self.lm.decode(self.pending)
+        whole = self.lm.text_of(tuple(self.pending))
         text = whole if ended else whole.rstrip("\ufffd")
         added = text[len(self.shown) :]
         self.shown += added

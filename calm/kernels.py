@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import config, njit, prange, set_num_threads, types
+from numba import config, get_num_threads, njit, prange, set_num_threads, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy import ndarray
@@ -44,6 +44,7 @@ def use_threads(count: int) -> None:
 
 LANES = 16  # outputs whose weights lie side by side in a packed matrix
 GROUP = 4  # such blocks that a thread computes for all rows before it goes on
+UPPER = np.uint32(0xFFFF0000)
 WIDE = get_host_cpu_features().get("avx512f", False)  # 32 registers of 16 numbers, instead of 16 of 8
 
 
@@ -54,30 +55,33 @@ def pack(matrix: ndarray) -> ndarray:
     return np.ascontiguousarray(padded.reshape(-1, LANES, matrix.shape[1]).transpose(0, 2, 1))
 
 
-def upper_halves(matrix: ndarray) -> ndarray:
-    """Of float32 numbers, which say all where these were bfloat16 on the disk; as uint16."""
-    return (matrix.view(np.uint32) >> 16).astype(np.uint16)
+def pack_halves(matrix: ndarray) -> ndarray:
+    """The upper halves of float32 numbers, which say all where these were bfloat16 on the disk: [O, I] -> [O / 16,
+    I / 2, 16]. A word holds those of two inputs, the first below, so that one step makes either a number again."""
+    words = pack(np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))).view(np.uint32)
+    return (words[:, ::2] >> 16) | (words[:, 1::2] & UPPER)
 
 
 def _tile(rows: int, blocks: int):
     """Makes a kernel: ``rows`` rows of x, from ``row`` on, by ``blocks`` blocks of a packed matrix, from ``block`` on,
-    into y. What is beyond the last row or block is computed again in its place. The matrix is float32 or upper halves.
+    into y. What is beyond the last row or block is computed again in its place. The matrix is float32, or upper halves.
 
     Sums stay in registers, a lane an output, and grow input by input, so that they are the same in every tile. It is
     written in LLVM's own terms, because a loop in Python's has no way to say that.
     """
     single, word = ir.FloatType(), ir.IntType(64)
-    sums, halves, wholes = (ir.VectorType(of, LANES) for of in (single, ir.IntType(16), ir.IntType(32)))
-    anything, shift = ir.Constant(sums, ir.Undefined), ir.Constant(wholes, [16] * LANES)
+    sums, words = (ir.VectorType(of, LANES) for of in (single, ir.IntType(32)))
+    anything, shift = ir.Constant(sums, ir.Undefined), ir.Constant(words, [16] * LANES)
+    upper = ir.Constant(words, [int(UPPER)] * LANES)
 
     @intrinsic
-    def tile(context, x, weight, y, row, block, start):
+    def tile(context, x, weight, y, row, block):
         if {x.layout, weight.layout, y.layout} != {"C"}:
             return None
-        of_halves = weight.dtype == types.uint16
+        at_once = 2 if weight.dtype == types.uint32 else 1  # inputs that a vector of the matrix is for
 
         def generate(context, builder, signature, arguments):
-            kinds, (*given, row, block, start) = signature.args, arguments
+            kinds, (*given, row, block) = signature.args, arguments
             x, weight, y = (context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, given))
             (count, inner), outer = cgutils.unpack_tuple(builder, x.shape, 2), builder.extract_value(y.shape, 1)
             most, length, _ = cgutils.unpack_tuple(builder, weight.shape, 3)
@@ -93,35 +97,40 @@ def _tile(rows: int, blocks: int):
 
             here, there = list(each(row, rows, count)), list(each(block, blocks, most))
             reads = [at(x.data, builder.mul(one, inner)) for one in here]
-            weights = [
-                at(weight.data, builder.mul(builder.add(builder.mul(b, length), start), word(LANES))) for b in there
-            ]
+            weights = [at(weight.data, builder.mul(builder.mul(b, length), word(LANES))) for b in there]
             zeros = ir.Constant(sums, [0.0] * LANES)
             totals = [[cgutils.alloca_once(builder, sums) for _ in there] for _ in here]
             for total in chain.from_iterable(totals):
                 builder.store(zeros, total)
-            with cgutils.for_range(builder, inner) as loop:
-                column = []
-                for of in weights:
-                    place = builder.mul(loop.index, word(LANES))
-                    if of_halves:
-                        half = builder.load(at(of, place, halves), align=2)
-                        column.append(builder.bitcast(builder.shl(builder.zext(half, wholes), shift), sums))
-                    else:
-                        column.append(builder.load(at(of, place, sums), align=4))
+
+            def add(column, index):
+                """The products of an input, and of its column of each block."""
                 for read, of_row in zip(reads, totals):
-                    number = builder.insert_element(anything, builder.load(at(read, loop.index)), word(0))
-                    number = builder.shuffle_vector(number, anything, ir.Constant(wholes, [0] * LANES))
+                    number = builder.insert_element(anything, builder.load(at(read, index)), word(0))
+                    number = builder.shuffle_vector(number, anything, ir.Constant(words, [0] * LANES))
                     for factor, total in zip(column, of_row):
                         product = builder.fmul(number, factor, flags=("contract",))
                         builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+
+            with cgutils.for_range(builder, length) as loop:
+                kind = words if at_once == 2 else sums
+                place = builder.mul(loop.index, word(LANES))
+                column = [builder.load(at(of, place, kind), align=4) for of in weights]
+                if at_once == 1:
+                    add(column, loop.index)
+                else:
+                    first = builder.mul(loop.index, word(2))
+                    add([builder.bitcast(builder.shl(pair, shift), sums) for pair in column], first)
+                    second = builder.add(first, word(1))
+                    with builder.if_then(builder.icmp_signed("<", second, inner), likely=True):
+                        add([builder.bitcast(builder.and_(pair, upper), sums) for pair in column], second)
             for one, of_row in zip(here, totals):
                 for b, total in zip(there, of_row):
                     place = builder.add(builder.mul(one, outer), builder.mul(b, word(LANES)))
                     builder.store(builder.load(total), at(y.data, place, sums), align=4)
             return context.get_dummy_value()
 
-        return types.void(x, weight, y, row, block, start), generate
+        return types.void(x, weight, y, row, block), generate
 
     return tile
 
@@ -133,7 +142,7 @@ _many, _four, _two, _one = _tile(MANY, _OF_MANY), _tile(4, _OF_FOUR), _tile(2, _
 
 
 @_exact
-def _group(x, weight, start, y, group):
+def _group(x, weight, y, group):
     """The products of all rows with a group of blocks, into y."""
     rows, first, last = x.shape[0], group * GROUP, min((group + 1) * GROUP, weight.shape[0])
     row = 0
@@ -141,18 +150,18 @@ def _group(x, weight, start, y, group):
         left = rows - row
         if left > MANY - 2:
             for block in range(first, last, _OF_MANY):
-                _many(x, weight, y, row, block, start)
+                _many(x, weight, y, row, block)
             row += MANY
         elif left > 2:
             for block in range(first, last, _OF_FOUR):
-                _four(x, weight, y, row, block, start)
+                _four(x, weight, y, row, block)
             row += 4
         elif left == 2:
             for block in range(first, last, _OF_TWO):
-                _two(x, weight, y, row, block, start)
+                _two(x, weight, y, row, block)
             row += 2
         else:
-            _one(x, weight, y, row, first, start)
+            _one(x, weight, y, row, first)
             row += 1
 
 
@@ -179,52 +188,98 @@ def sigmoid(x):
 
 
 @_serial
+def _copy(x, y):
+    """x [A, B] into y. An assignment would do, but to say what is wrong with its shapes takes seconds to compile."""
+    for i in range(len(x)):
+        for j in range(x.shape[1]):
+            y[i, j] = x[i, j]
+
+
+@_serial
 def _cut(y, outer):
     """[R, O] of y [R, O or more]."""
     return y if y.shape[1] == outer else np.ascontiguousarray(y[:, :outer])
 
 
-@_parallel
-def linear(x: ndarray, weight: ndarray, bias: ndarray, start: int, add: ndarray, activated: bool) -> ndarray:
-    """x [R, I] -> [R, O]: by the columns start to start + I of a packed weight, plus bias [O], plus add [R, O] where
-    that is not empty, then SiLU if it is activated."""
-    rows, outer = x.shape[0], len(bias)
-    y = np.empty((rows, weight.shape[0] * LANES), np.float32)
-    for group in prange((weight.shape[0] + GROUP - 1) // GROUP):
-        _group(x, weight, start, y, group)
-        first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, outer)
-        to_all = bias[first:last]
-        for r in range(rows):
-            here = y[r, first:last]
+# Of few rows each thread computes some outputs of all, and waits for the others at every product; of many rows it
+# computes its own, ``alone``.
+ALONE = 4  # rows that a thread computes alone at least
+YES, NO = np.bool_(True), np.bool_(False)  # for each of Python's own, numba would compile a function anew
+Flag = bool | np.bool_
+
+
+def parts_of(rows: int) -> int:
+    """Among how many threads the kernels called by this thread should share out rows."""
+    return max(1, min(rows // ALONE, get_num_threads()))
+
+
+@_serial
+def _part(part, parts, rows):
+    """First row of a part, and the one behind its last."""
+    each = (rows + parts - 1) // parts
+    return min(part * each, rows), min((part + 1) * each, rows)
+
+
+@_serial
+def _linear_group(x, weight, bias, add, activated, y, group):
+    outer = len(bias)
+    _group(x, weight, y, group)
+    first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, outer)
+    to_all = bias[first:last]
+    for r in range(len(x)):
+        here = y[r, first:last]
+        for o in range(len(here)):
+            here[o] += to_all[o]
+        if add.size:
+            more = add[r, first:last]
             for o in range(len(here)):
-                here[o] += to_all[o]
-            if add.size:
-                more = add[r, first:last]
-                for o in range(len(here)):
-                    here[o] += more[o]
-            if activated:
-                for o in range(len(here)):
-                    here[o] = here[o] * sigmoid(here[o])
-    return _cut(y, outer)
+                here[o] += more[o]
+        if activated:
+            for o in range(len(here)):
+                here[o] = here[o] * sigmoid(here[o])
 
 
 @_parallel
-def gated(x, gate, gate_bias, up, up_bias):
+def linear(x: ndarray, weight: ndarray, bias: ndarray, add: ndarray, activated: Flag, alone: Flag) -> ndarray:
+    """x [R, I] -> [R, O]: by a packed weight, plus bias [O], plus add [R, O] where that is not empty, then SiLU if
+    activated."""
+    y = np.empty((len(x), len(weight) * LANES), np.float32)
+    groups = (len(weight) + GROUP - 1) // GROUP
+    if alone:
+        for group in range(groups):
+            _linear_group(x, weight, bias, add, activated, y, group)
+    else:
+        for group in prange(groups):
+            _linear_group(x, weight, bias, add, activated, y, np.int64(group))
+    return _cut(y, len(bias))
+
+
+@_serial
+def _gated_group(x, gate, gate_bias, up, up_bias, y, z, group):
+    _group(x, gate, y, group)
+    _group(x, up, z, group)
+    first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, len(gate_bias))
+    to_y, to_z = gate_bias[first:last], up_bias[first:last]
+    for r in range(len(x)):
+        here, factor = y[r, first:last], z[r, first:last]
+        for o in range(len(here)):
+            opened = here[o] + to_y[o]
+            here[o] = opened * sigmoid(opened) * (factor[o] + to_z[o])
+
+
+@_parallel
+def gated(x, gate, gate_bias, up, up_bias, alone):
     """x [R, I], packed gate and up, biases [O] -> silu(gate x) * (up x) [R, O]."""
-    rows, outer = x.shape[0], len(gate_bias)
-    y = np.empty((rows, gate.shape[0] * LANES), np.float32)
+    y = np.empty((len(x), len(gate) * LANES), np.float32)
     z = np.empty_like(y)
-    for group in prange((gate.shape[0] + GROUP - 1) // GROUP):
-        _group(x, gate, 0, y, group)
-        _group(x, up, 0, z, group)
-        first, last = group * GROUP * LANES, min((group + 1) * GROUP * LANES, outer)
-        to_y, to_z = gate_bias[first:last], up_bias[first:last]
-        for r in range(rows):
-            here, factor = y[r, first:last], z[r, first:last]
-            for o in range(len(here)):
-                opened = here[o] + to_y[o]
-                here[o] = opened * sigmoid(opened) * (factor[o] + to_z[o])
-    return _cut(y, outer)
+    groups = (len(gate) + GROUP - 1) // GROUP
+    if alone:
+        for group in range(groups):
+            _gated_group(x, gate, gate_bias, up, up_bias, y, z, group)
+    else:
+        for group in prange(groups):
+            _gated_group(x, gate, gate_bias, up, up_bias, y, z, np.int64(group))
+    return _cut(y, len(gate_bias))
 
 
 @_serial
@@ -270,20 +325,19 @@ def turn(x, cos, sin, positions):
 
 
 @_parallel
-def attend(query, cache, slots, positions):
-    """query [R, heads, W], slots and positions [R] -> [R, heads * W].
+def attend(x, cache, slots, positions):
+    """x [R, heads + 2 kv_heads, W], queries and behind them keys and values, slots and positions [R] -> [R, heads * W].
 
     A row attends to its slot up to its position; cache [slots, 2 kv_heads, length, W] has keys, then values, those of
     a head side by side, as memory is read in order; four positions at a time.
     """
-    rows, heads, width = query.shape
-    kv_heads = cache.shape[1] // 2
+    rows, heads, width, kv_heads = len(x), x.shape[1] - cache.shape[1], x.shape[2], cache.shape[1] // 2
     y = np.zeros((rows, heads * width), np.float32)
     for row_and_head in prange(rows * heads):
         r, h = row_and_head // heads, row_and_head % heads
         k, seen = h * kv_heads // heads, positions[r] + 1
         keys, values = cache[slots[r], k], cache[slots[r], kv_heads + k]
-        asked, told = query[r, h], y[r, h * width : (h + 1) * width]  # cut first, as in ``linear``
+        asked, told = x[r, h], y[r, h * width : (h + 1) * width]  # cut first, as in ``linear``
         scores, four = np.empty(seen, np.float32), seen // 4 * 4
         for t in range(0, four, 4):
             at_a, at_b, at_c, at_d = keys[t], keys[t + 1], keys[t + 2], keys[t + 3]
@@ -314,9 +368,10 @@ def attend(query, cache, slots, positions):
 
 
 @_serial
-def gated_layer(x, eps, norm, gate, gate_bias, up, up_bias, down, down_bias):
+def _gated_layer(x, eps, alone, norm, gate, gate_bias, up, up_bias, down, down_bias):
     """x [R, H] -> [R, H] behind a layer of the autoencoder, or the second half of one of the backbone."""
-    return linear(gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
+    y = gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias, alone)
+    return linear(y, down, down_bias, x, NO, alone)
 
 
 @_serial
@@ -326,22 +381,47 @@ def llama_layer(
 ):  # fmt: skip
     """x [R, D], at positions [R] of slots [R] of the cache, which takes their keys and values -> [R, D]."""
     rows, heads = x.shape[0], cos.shape[1] - cache.shape[1]
-    y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, 0, x[:0], False)
+    y = linear(rms_norm(x, norm, eps), qkv, qkv_bias, x[:0], NO, NO)
     y = turn(y.reshape(rows, cos.shape[1], cos.shape[2]), cos, sin, positions)
     for r in range(rows):
-        cache[slots[r], :, positions[r]] = y[r, heads:]
-    x = linear(attend(y[:, :heads], cache, slots, positions), out, out_bias, 0, x, False)
-    return gated_layer(x, eps, mlp_norm, gate, gate_bias, up, up_bias, down, down_bias)
+        _copy(y[r, heads:], cache[slots[r], :, positions[r]])
+    x = linear(attend(y, cache, slots, positions), out, out_bias, x, NO, NO)
+    return _gated_layer(x, eps, NO, mlp_norm, gate, gate_bias, up, up_bias, down, down_bias)
 
 
 @_serial
-def head_block(
-    x, condition, norm, norm_bias, mix, mix_bias, second, second_bias, gate, gate_bias, up, up_bias, down, down_bias
-):
-    """x [R, D], condition [R, D] as ``HeadBlock.project`` makes it -> [R, D]."""
-    y = linear(layer_norm(x, norm, norm_bias), mix, mix_bias, 0, condition, True)
-    y = linear(y, second, second_bias, 0, x[:0], True)
-    return linear(gated(y, gate, gate_bias, up, up_bias), down, down_bias, 0, x, False)
+def _vectors(noise, states, places, alone, ends, blocks):
+    embedding, bias, norm, norm_bias, last_norm, last_norm_bias, first, first_bias, last, last_bias = ends
+    norms, norm_biases, mixes, mix_biases, seconds, second_biases, gates, gate_biases, ups, up_biases = blocks[:10]
+    downs, down_biases = blocks[10:]
+    x = layer_norm(linear(noise, embedding, bias, noise[:0], NO, alone), norm, norm_bias)
+    condition = np.empty_like(x)
+    for i in range(len(norms)):
+        for r in range(len(x)):
+            of_place = states[places[r], i]
+            for j in range(len(of_place)):
+                condition[r, j] = of_place[j]
+        y = linear(layer_norm(x, norms[i], norm_biases[i]), mixes[i], mix_biases[i], condition, YES, alone)
+        y = linear(y, seconds[i], second_biases[i], x[:0], YES, alone)
+        y = gated(y, gates[i], gate_biases[i], ups[i], up_biases[i], alone)
+        x = linear(y, downs[i], down_biases[i], x, NO, alone)
+    x = linear(layer_norm(x, last_norm, last_norm_bias), first, first_bias, x[:0], YES, alone)
+    return linear(x, last, last_bias, x[:0], NO, alone)
+
+
+@_parallel
+def vectors(
+    noise: ndarray, states: ndarray, places: ndarray, parts: int, ends: tuple[ndarray, ...], blocks: tuple[ndarray, ...]
+) -> ndarray:
+    """noise [R, noise_size], of places [R] in states [places, blocks, D], as ``project`` makes them -> draws [R, L].
+    The weights of the blocks are stacked."""
+    if parts == 1:
+        return _vectors(noise, states, places, NO, ends, blocks)
+    y = np.empty((len(noise), len(ends[-1])), np.float32)
+    for part in prange(parts):
+        a, b = _part(part, parts, len(noise))
+        _copy(_vectors(noise[a:b], states, places[a:b], YES, ends, blocks), y[a:b])
+    return y
 
 
 @_serial
@@ -392,20 +472,57 @@ def bound(x, basis, table, slack):
         y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
     bounds = np.empty((rows, table.shape[0] * LANES), np.float32)
     for group in range((table.shape[0] + GROUP - 1) // GROUP):
-        _group(y, table, 0, bounds, group)
+        _group(y, table, bounds, group)
     return bounds
 
 
+@_serial
+def _likeliest_of_few(x, basis, table, slack, embedding, best, first, few):
+    some = x[first : first + few]
+    bounds = bound(some, basis, table, slack)
+    for r in range(len(some)):
+        best[first + r] = _settle(bounds[r], some[r], embedding)
+
+
 @_parallel
-def likeliest(x: ndarray, basis: ndarray, table: ndarray, slack: float, embedding: ndarray) -> ndarray:
+def likeliest(x: ndarray, alone: Flag, basis: ndarray, table: ndarray, slack: float, embedding: ndarray) -> ndarray:
     """x [R, H] -> the index of the greatest product of each row with the rows of embedding [V, H]; basis, table and
     slack as for ``bound``. A few rows at a time, whose bounds stay in the nearest memory."""
-    rows = x.shape[0]
-    few = 8 if rows > 16 else 4
-    best = np.empty(rows, np.int64)
-    for chunk in prange((rows + few - 1) // few):
-        some = x[chunk * few : min((chunk + 1) * few, rows)]
-        bounds = bound(some, basis, table, slack)
-        for r in range(len(some)):
-            best[chunk * few + r] = _settle(bounds[r], some[r], embedding)
+    few = 8 if len(x) > 16 else 4
+    best = np.empty(len(x), np.int64)
+    if alone:
+        for first in range(0, len(x), few):
+            _likeliest_of_few(x, basis, table, slack, embedding, best, first, few)
+    else:
+        for chunk in prange((len(x) + few - 1) // few):
+            _likeliest_of_few(x, basis, table, slack, embedding, best, np.int64(few * chunk), few)
     return best
+
+
+@_serial
+def _decode(x, eps, alone, ends, layers, vocabulary):
+    entry, entry_bias, expansion, expansion_bias, last_norm = ends
+    norms, gates, gate_biases, ups, up_biases, downs, down_biases = layers
+    x = linear(x, entry, entry_bias, x[:0], NO, alone)
+    for i in range(len(norms)):
+        if i == len(norms) // 2:
+            x = linear(x, expansion, expansion_bias, x[:0], NO, alone).reshape(-1, x.shape[1])
+        x = _gated_layer(
+            x, eps, alone, norms[i], gates[i], gate_biases[i], ups[i], up_biases[i], downs[i], down_biases[i]
+        )
+    return likeliest(rms_norm(x, last_norm, eps), alone, *vocabulary)
+
+
+@_parallel
+def decode(
+    x: ndarray, eps: float, parts: int, ends: tuple[ndarray, ...], layers: tuple[ndarray, ...], vocabulary: tuple
+) -> ndarray:
+    """Vectors x [R, L] -> the likeliest token ids [R, K]. The weights of the decoder's layers are stacked."""
+    rows, k = len(x), len(ends[3]) // len(ends[1])
+    if parts == 1:
+        return _decode(x, eps, NO, ends, layers, vocabulary).reshape(rows, k)
+    ids = np.empty((rows, k), np.int64)
+    for part in prange(parts):
+        a, b = _part(part, parts, rows)
+        _copy(_decode(x[a:b], eps, YES, ends, layers, vocabulary).reshape(b - a, k), ids[a:b])
+    return ids

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from .drawing import Chunk, Drawer
 from .errors import CalmError
+from .heads import EnergyHead
 from .temperature import ExactRule, temper
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
 LARGEST_BATCH = 512
+NOISE = 64  # vectors of noise that are drawn at once
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ChunkSampler:
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
+        self.spare, self.used = torch.empty(0), 0  # noise vectors, and how many of them were used
         self._begin(prefix)
 
     def _begin(self, prefix: Chunk = ()) -> None:
@@ -57,7 +60,7 @@ class ChunkSampler:
             None if self.sampler == "pooled" else ExactRule(self.temperature, self.random.random)
         )
         self.pool: list[Chunk] = []
-        self.vectors: list[Tensor] = []
+        self.vectors: list[np.ndarray] = []
         self.chosen: int | None = None
         self.drawn = 0
 
@@ -74,7 +77,15 @@ class ChunkSampler:
             least = max(least, at_once)
         return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
-    def feed(self, chunks: Sequence[Chunk], vectors: Tensor) -> None:
+    def noise(self, count: int, head: EnergyHead, like: Tensor) -> Tensor:
+        """The next noise vectors [count, noise_size]. They are drawn many at a time: few take as long."""
+        if self.used + count > len(self.spare):
+            left, more = self.spare[self.used :], head.noise((max(count, NOISE),), like, self.generator)
+            self.spare, self.used = torch.cat((left, more)) if len(left) else more, 0
+        self.used += count
+        return self.spare[self.used - count : self.used]
+
+    def feed(self, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
         self.drawn += len(chunks)
         start = len(self.prefix)
@@ -82,7 +93,7 @@ class ChunkSampler:
             # Nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish.
             chunks = [self.prefix + chunks[0][start:]]
         for chunk, vector in zip(chunks, vectors):
-            if chunk[:start] != self.prefix:
+            if start and chunk[:start] != self.prefix:
                 continue
             self.pool.append(chunk)
             self.vectors.append(vector)
@@ -106,22 +117,20 @@ class ChunkSampler:
             self.chosen = self.pool.index(chunk)
         candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
         candidates.sort(key=lambda candidate: (-candidate[2], -candidate[1]))
-        vector = self.vectors[self.chosen].float().cpu().numpy()
-        choice = Choice(self.pool[self.chosen], vector, candidates, self.drawn)
+        choice = Choice(self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn)
         self._begin()
         return choice
 
 
-def draw_round(drawer: Drawer, projected: Tensor, samplers: Sequence[ChunkSampler]) -> None:
+def draw_round(drawer: Drawer, states: Tensor, samplers: Sequence[ChunkSampler]) -> None:
     """Draws and decodes at once what each of R places wants next, and feeds it to its sampler.
 
-    ``projected`` [blocks, R, D] is what ``Drawer.project`` made of the states of the places.
+    ``states`` [R, blocks, D] is what ``Drawer.project`` made of the hidden states of the places.
     """
-    head = drawer.model.generative_head
     wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(drawer.at_once))]
-    noise = torch.cat([head.noise((count,), projected, samplers[row].generator) for row, count in wants])
+    noise = torch.cat([samplers[row].noise(count, drawer.model.generative_head, states) for row, count in wants])
     places = [row for row, count in wants for _ in range(count)]
-    chunks, vectors = drawer.draw(projected, places, noise)
+    chunks, vectors = drawer.draw(states, places, noise)
     start = 0
     for row, count in wants:
         samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
@@ -130,9 +139,9 @@ def draw_round(drawer: Drawer, projected: Tensor, samplers: Sequence[ChunkSample
 
 def choose_chunk(drawer: Drawer, hidden: Tensor, sampler: ChunkSampler) -> Choice:
     """The choice at one place, hidden [D]. Raises CalmError if the exact rule did not accept."""
-    projected = drawer.project(hidden[None])
+    states = drawer.project(hidden[None])
     while sampler.wanted():
-        draw_round(drawer, projected, [sampler])
+        draw_round(drawer, states, [sampler])
     return sampler.choice()
 
 

@@ -38,6 +38,8 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
     highest = max(counts, default=0)
     if highest < 1 or min(counts) < 0:
         raise CalmError("A pool needs at least one chunk, and counts are not negative.")
+    if len(counts) == 1:
+        return [1.0]
     if math.floor(s) > highest:
         s = max(1.0, highest + (s - math.floor(s)))
     least = max(1, math.floor(s))

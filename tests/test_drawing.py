@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from calm.drawing import BLOCK, DRAWS, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
+from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
@@ -12,7 +12,7 @@ def drawers(tiny, request) -> tuple[Drawer, Drawer]:
     model = tiny(4).calm.to(getattr(torch, request.param)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
-    assert (compiled.blocks[0][2].dtype == "uint16") == (request.param == "bfloat16")
+    assert (compiled.blocks[2].dtype == "uint32") == (request.param == "bfloat16")
     return Drawer(model), compiled
 
 
@@ -20,17 +20,21 @@ def rows(count: int, width: int) -> torch.Tensor:
     return torch.sin(torch.arange(float(count * width)) * 0.7).view(count, width)
 
 
-@pytest.mark.parametrize("count", [*range(1, ROWS + 2), DRAWS, DRAWS + 1])
+@pytest.mark.parametrize("count", [*range(1, ROWS + 2), 23, 64, 201])
 @torch.inference_mode()
 def test_kernels_compute_what_the_modules_compute(drawers, count):
     modules, compiled = drawers
     config = modules.model.config
     chunks = torch.arange(4 * count).view(count, 4) % 500
     hidden, noise = rows(count, config.hidden_size), rows(count, config.noise_size) / 2
-    projected, vectors = modules.project(hidden), rows(count, config.latent_size)
+    states, vectors = modules.project(hidden), rows(count, config.latent_size)
+    places = [i * i % count for i in range(count)]
     assert torch.allclose(compiled.embed(chunks), modules.embed(chunks), atol=1e-5)
-    assert torch.allclose(compiled.project(hidden), projected, atol=1e-5)
-    assert torch.allclose(compiled.vectors(projected, noise), modules.vectors(projected, noise), atol=1e-5)
+    assert torch.allclose(compiled.project(hidden), states, atol=1e-5)
+    drawn = compiled.vectors(states.contiguous(), places, noise)
+    assert torch.allclose(drawn, modules.vectors(states, places, noise), atol=1e-5)
+    expected = modules.model.generative_head(hidden[places], noise)
+    assert torch.allclose(drawn, expected, atol=1e-5)
     logits = modules.model.ae_model.decoder(vectors)
     chosen = logits.gather(-1, compiled.decode(vectors)[..., None])[..., 0]
     assert torch.allclose(chosen, logits.amax(-1), rtol=0, atol=1e-6)  # either of two that rounding alone tells apart
@@ -43,12 +47,13 @@ def test_blocks_of_draws_are_those_of_the_modules(drawers, count):
     modules, _ = drawers
     blocks, config = RecordedDrawer(modules.model), modules.model.config
     chunks, hidden = torch.arange(4 * count).view(count, 4) % 500, rows(count, config.hidden_size)
-    projected, noise = modules.project(hidden), rows(count, config.noise_size) / 2
+    states, noise = modules.project(hidden), rows(count, config.noise_size) / 2
     assert torch.allclose(blocks.embed(chunks), modules.embed(chunks), atol=1e-5)
-    assert torch.allclose(blocks.project(hidden), projected, atol=1e-5)
+    assert torch.allclose(blocks.project(hidden), states, atol=1e-5)
     places = [min(i % 5, i % ROWS) for i in range(count)][::-1]
-    ids, vectors = blocks.draw(projected[:, :ROWS], places, noise)
-    assert torch.allclose(vectors, modules.vectors(projected[:, places], noise), atol=1e-5)
+    ids, drawn = blocks.draw(states[:ROWS], places, noise)
+    vectors = torch.from_numpy(drawn)
+    assert torch.allclose(vectors, modules.vectors(states, places, noise), atol=1e-5)
     assert ids == [tuple(row) for row in modules.decode(vectors).tolist()]
 
 
@@ -56,45 +61,59 @@ def test_blocks_of_draws_are_those_of_the_modules(drawers, count):
 def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
     _, compiled = drawers
     config = compiled.model.config
-    hidden, noise = rows(DRAWS, config.hidden_size), rows(DRAWS, config.noise_size)
-    projected = compiled.project(hidden)
-    vectors = compiled.vectors(projected, noise)
-    for row in range(DRAWS):
-        alone = slice(row, row + 1)
-        assert torch.equal(compiled.project(hidden[alone]), projected[:, alone])
-        assert torch.equal(compiled.vectors(projected[:, alone], noise[alone]), vectors[alone])
+    hidden, noise = rows(64, config.hidden_size), rows(64, config.noise_size)
+    states = compiled.project(hidden)
+    vectors = compiled.vectors(states, range(64), noise)
+    ids = compiled.decode(vectors)
+    for first, count in [*((row, 1) for row in range(64)), (3, 5), (0, 8), (7, 11), (20, 23), (1, 63)]:
+        some = slice(first, first + count)
+        assert torch.equal(compiled.project(hidden[some]), states[some])
+        assert torch.equal(compiled.vectors(states, range(first, first + count), noise[some]), vectors[some])
+        assert torch.equal(compiled.decode(vectors[some]), ids[some])
     chunks = torch.arange(4 * ROWS).view(ROWS, 4)
     assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
 
 
-@pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 32), (208, 96)])
+@torch.inference_mode()
+def test_rows_are_the_same_however_many_threads_share_them_out(drawers):
+    kernels, config = drawers[1].kernels, drawers[1].model.config
+    states, noise = drawers[1].project(rows(23, config.hidden_size)), rows(23, config.noise_size)
+    found = []
+    for threads in (1, 2, 3):
+        kernels.use_threads(threads)
+        assert kernels.parts_of(23) == min(threads, kernels.config.NUMBA_NUM_THREADS)
+        found.append(drawers[1].vectors(states, range(23), noise))
+        found.append(drawers[1].decode(found[0]))
+    kernels.use_threads(torch.get_num_threads())
+    for vectors, ids in zip(found[2::2], found[3::2]):
+        assert torch.equal(vectors, found[0]) and torch.equal(ids, found[1])
+
+
+@pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
 @pytest.mark.parametrize("halves", [True, False])
 def test_products_of_packed_matrices(drawers, outputs, inputs, halves):
     kernels = drawers[1].kernels
-    x, weight, add = rows(70, inputs).numpy(), rows(outputs, 2 * inputs).numpy(), rows(70, outputs).numpy()
+    x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
-    packed = kernels.pack(kernels.upper_halves(weight) if halves else weight)
+    packed = kernels.pack_halves(weight) if halves else kernels.pack(weight)
     if halves:
-        weight = (weight.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-    for start in (0, inputs):
-        y = x @ weight[:, start : start + inputs].T + bias
-        found = kernels.linear(x, packed, bias, start, none, False)
-        assert np.allclose(found, y, atol=1e-4)
-        more = torch.from_numpy(y + add)
-        assert np.allclose(kernels.linear(x, packed, bias, start, add, True), F.silu(more).numpy(), atol=1e-4)
+        weight = (weight.view(np.uint32) & kernels.UPPER).view(np.float32)
+    y = x @ weight.T + bias
+    more, expected = torch.from_numpy(y + add), (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
+    found = kernels.linear(x, packed, bias, none, False, False)
+    assert np.allclose(found, y, atol=1e-4)
+    for alone in (False, True):
+        assert np.allclose(kernels.linear(x, packed, bias, add, True, alone), F.silu(more).numpy(), atol=1e-4)
+        assert np.allclose(kernels.gated(x, packed, bias, packed, bias, alone), expected, atol=1e-4)
         for count in (1, 2, 3, 4, 5, 6, 7, 8, 13):
-            assert np.array_equal(kernels.linear(x[:count], packed, bias, start, none, False), found[:count])
-    single = kernels.pack(weight[:, :inputs])
-    y = x @ weight[:, :inputs].T + bias
-    expected = (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
-    assert np.allclose(kernels.gated(x, single, bias, single, bias), expected, atol=1e-4)
+            assert np.array_equal(kernels.linear(x[:count], packed, bias, none, False, alone), found[:count])
 
 
 @torch.inference_mode()
 def test_kernels_bear_activations_whose_exponential_is_beyond_float32(drawers):
     x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
     kernels, same = drawers[1].kernels, np.eye(x.shape[1], dtype=np.float32)
-    activated = kernels.linear(x.numpy(), kernels.pack(same), 0 * same[0], 0, x.numpy()[:0], True)
+    activated = kernels.linear(x.numpy(), kernels.pack(same), 0 * same[0], x.numpy()[:0], True, False)
     assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)
 
 
@@ -104,12 +123,11 @@ def test_the_vocabulary_is_searched_to_the_likeliest_token(drawers):
     embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 40))
     embedding *= torch.linspace(2, 0.01, 64)
     states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
-    vocabulary = Vocabulary(embedding, drawers[1].kernels)
+    vocabulary = Vocabulary(embedding, states, drawers[1].kernels)
     for some in (states, states[:3]):
         logits = some @ embedding.T
         assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        slack = np.float32(vocabulary.SLACK)
-        bounds = vocabulary.kernels.bound(some.numpy(), vocabulary.basis, vocabulary.table, slack)
+        bounds = vocabulary.kernels.bound(some.numpy(), *vocabulary.arrays[:3])
         bounds = torch.from_numpy(bounds)[:, : len(embedding)]
         assert (bounds >= logits).all()
         assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out

@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from transformers import LlamaConfig, LlamaModel
 
 import calm
 from calm.backbone import CachedBackbone
-from calm.engine import AHEAD, SLOTS, Engine
+from calm.engine import SLOTS, Engine
 from calm.generation import Options, Step, Waiting, follow
 
 from .conftest import fixed_weights
@@ -48,14 +49,24 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes, compil
     assert cached.kernels
     if not compiled:
         cached.kernels = None
-    starts = [290, 1, 5]  # sequences of different lengths, beyond one reservation of the cache
-    for slot, (row, start) in enumerate(zip(rows, starts)):
-        assert torch.allclose(cached.prefill(slot, row[:start]), expected[slot][start - 1], atol=1e-5)
-    for step in range(10):
-        live = [slot for slot in range(3) if starts[slot] + step < len(rows[slot])]
-        hidden = cached.step(live, torch.stack([rows[slot][starts[slot] + step] for slot in live]))
-        for state, slot in zip(hidden, live):
-            assert torch.allclose(state, expected[slot][starts[slot] + step], atol=1e-5)
+    seen = [0, 0, 0]
+
+    def read(counts: dict[int, int]) -> None:
+        """Some slots read on, and the last state of each is that of transformers."""
+        parts = [rows[slot][seen[slot] : seen[slot] + count] for slot, count in counts.items()]
+        states = cached.read(list(counts), list(counts.values()), torch.cat(parts))
+        for state, (slot, count) in zip(states, counts.items()):
+            seen[slot] += count
+            assert torch.allclose(state, expected[slot][seen[slot] - 1], atol=1e-5)
+
+    read({1: 1})
+    read({2: 5, 1: 1, 0: 290})  # some begin, one of them beyond one reservation of the cache, while another goes on
+    for _ in range(10):
+        read({slot: 1 for slot in range(3) if seen[slot] < len(rows[slot])})
+    assert seen == [300, 3, 15]
+    cached.begin(2)
+    seen[2] = 0
+    read({2: 40})
 
 
 def test_fused_weights_are_the_models_own():
@@ -113,18 +124,18 @@ def test_visitors_in_threads_get_their_own_texts(story):
 def test_texts_are_written_together(story, monkeypatch):
     engine = Engine(story)
     monkeypatch.setattr(story, "engine", engine)
-    read: list[int] = []
-    step = engine.backbone.step
+    together: list[int] = []
+    read = engine.backbone.read
 
-    def watched(slots, inputs):
-        read.append(len(slots))
-        return step(slots, inputs)
+    def watched(slots, counts, inputs):
+        together.append(len(slots))
+        return read(slots, counts, inputs)
 
-    monkeypatch.setattr(engine.backbone, "step", watched)
+    monkeypatch.setattr(engine.backbone, "read", watched)
     runs = [write(story, 1, temperature=1.0, max_new_tokens=160) for _ in range(4)]
     steps = list(zip(*runs))
-    assert len(read) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
-    assert max(read) == 4
+    assert len(together) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
+    assert max(together) == 4
 
 
 def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
@@ -164,13 +175,41 @@ def test_a_closed_text_frees_its_slot_and_disturbs_nobody(story):
     assert len(story.engine.running) <= 1
 
 
-def test_nobody_runs_far_ahead_of_a_slow_reader(tiny):
+def test_nobody_runs_far_ahead_of_a_slow_reader(tiny, monkeypatch):
+    monkeypatch.setattr("calm.engine.AHEAD", 8)
     lm = tiny(4)
     slow, quick = (calm.generate(lm, "x", max_new_tokens=120, pool_size=4, seed=i) for i in (0, 1))
     next(slow)
     list(quick)
-    assert max(len(w.outbox) for w in lm.engine.running) <= AHEAD
+    assert max(len(w.outbox) for w in lm.engine.running) == 8
     assert len(list(slow)) == 29
+
+
+def test_what_fails_below_reaches_whoever_waits(story, monkeypatch):
+    engine, found = Engine(story), []
+    monkeypatch.setattr(story, "engine", engine)
+    read = engine.backbone.read
+
+    def failing(slots, counts, inputs):
+        if len(slots) == 3:
+            raise RuntimeError("out of memory")
+        return read(slots, counts, inputs)
+
+    def visit(i: int) -> None:
+        try:
+            found.append(told(write(story, i)))
+        except RuntimeError as error:
+            found.append(str(error))
+
+    with ThreadPoolExecutor(1) as better_off, ThreadPoolExecutor(3) as visitors:
+        engine.submit = lambda: better_off.submit
+        monkeypatch.setattr(engine.backbone, "read", failing)
+        assert all(run.result(60) is None for run in [visitors.submit(visit, i) for i in range(3)])
+        assert found == ["out of memory"] * 3
+        monkeypatch.setattr(engine.backbone, "read", read)
+        visitors.submit(visit, 0).result(60)
+        engine.submit = lambda: None
+    assert found[3] == told(write(story, 0))
 
 
 def test_an_error_reaches_its_own_reader_only(tiny, monkeypatch):

@@ -111,9 +111,9 @@ def test_conditioned_first_chunk_begins_with_the_leftover(story):
 
 def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int, ...]]:
     """``count`` chunks drawn at a place, without any rule."""
-    head = story.calm.generative_head
-    noise = head.noise((count,), hidden, torch.Generator().manual_seed(seed))
-    return story.engine.drawer.draw(head.project(hidden[None]), [0] * count, noise)[0]
+    drawer = story.engine.drawer
+    noise = story.calm.generative_head.noise((count,), hidden, torch.Generator().manual_seed(seed))
+    return drawer.draw(drawer.project(hidden[None]), [0] * count, noise)[0]
 
 
 def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:

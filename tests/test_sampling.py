@@ -21,7 +21,7 @@ def choices(p: list[float], temperature: float, count: int, sampler: str = "auto
     rule = ChunkSampler(temperature, 200, sampler, 0, torch.device("cpu"))
     for _ in range(count):
         while wanted := rule.wanted():
-            rule.feed([(int(i),) for i in rng.choice(len(p), wanted, p=p)], torch.zeros(wanted, 1))
+            rule.feed([(int(i),) for i in rng.choice(len(p), wanted, p=p)], np.zeros((wanted, 1)))
         choice = rule.choice()
         counts[choice.chunk[0]] += 1
         draws += choice.draws
@@ -61,7 +61,7 @@ def test_nothing_is_wanted_beyond_the_limit_and_the_pool_decides():
     rule = ChunkSampler(0.1, 20, "auto", 0, torch.device("cpu"))
     fed = 0
     while wanted := rule.wanted():
-        rule.feed([(fed + i,) for i in range(wanted)], torch.arange(fed, fed + wanted).float()[:, None])
+        rule.feed([(fed + i,) for i in range(wanted)], np.arange(fed, fed + wanted)[:, None])
         fed += wanted
     choice = rule.choice()
     assert fed == choice.draws == 20
@@ -74,7 +74,7 @@ def test_the_exact_sampler_says_when_it_gives_up(monkeypatch):
     rule = ChunkSampler(0.5, 20, "exact", 0, torch.device("cpu"))
     fed = 0
     while wanted := rule.wanted():
-        rule.feed([(fed + i,) for i in range(wanted)], torch.zeros(wanted, 1))
+        rule.feed([(fed + i,) for i in range(wanted)], np.zeros((wanted, 1)))
         fed += wanted
     with pytest.raises(CalmError, match="within 30 draws"):
         rule.choice()
