@@ -1,0 +1,24 @@
+"""The benchmarks run, and what they count is right; how quick anything is, no test asks."""
+
+from math import isfinite
+
+from benchmarks import alignment, concurrency, pool
+from calm.generation import ALIGNMENTS
+
+
+def test_alignment_scores_each_way_to_fill_up_a_prompt(story):
+    found = alignment.measure(story, 1, samples=4, every=40)
+    assert found["places"] > 0 and set(found["brier"]) == set(ALIGNMENTS)
+    assert all(isfinite(score) and score <= 100 for score in found["brier"].values())
+
+
+def test_the_pool_counts_the_draws_of_a_step(story):
+    found = pool.draws(story, 1, 0.5, every=20)
+    assert found and all(2 <= count <= 200 for count in found)
+
+
+def test_any_number_of_visitors_asks_for_the_same_texts(tiny):
+    lm, options = tiny(4), {"max_new_tokens": 8, "pool_size": 4}
+    crowds = [concurrency.crowd(lm, count, ["x", "a story"], options, 100)[0] for count in (1, 3)]
+    assert crowds[0] == crowds[1]
+    assert sorted(crowds[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(crowds[0].values())
