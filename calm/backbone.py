@@ -108,7 +108,7 @@ class CachedBackbone:
         self.layers = [_layer(layer) for layer in model.layers]
         self.norm = Norm.of(model.norm)
         self.operators = operators_for(self.norm.weight, config.hidden_act)
-        self.cache = self.norm.weight.new_empty(len(self.layers), slots, 2 * self.kv_heads, 0, self.width)
+        self.cache = [self.norm.weight.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
         self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm.weight, config.hidden_act)
@@ -133,10 +133,10 @@ class CachedBackbone:
         if positions <= self.capacity:
             return
         before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
-        # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
-        old, shape = self.cache, self.cache.shape
-        self.cache = old.new_zeros(*shape[:3], self.capacity, self.width)
-        self.cache[:, :, :, :before] = old
+        for i, old in enumerate(self.cache):
+            # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
+            self.cache[i] = old.new_zeros(self.slots, 2 * self.kv_heads, self.capacity, self.width)
+            self.cache[i][:, :, :before] = old
         self.recorded.clear()
 
     def begin(self, slot: int) -> None:
@@ -223,6 +223,6 @@ class CachedBackbone:
         assert self.kernels
         (norm, _, eps), cos, sin = self.norm, self.cos.numpy(), self.sin.numpy()
         x = inputs.contiguous().numpy()
-        for weights, cache in zip(self.layer_arrays, self.cache.numpy()):
-            x = self.kernels.llama_layer(x, cache, slots, positions, cos, sin, eps, *weights)
+        for weights, cache in zip(self.layer_arrays, self.cache):
+            x = self.kernels.llama_layer(x, cache.numpy(), slots, positions, cos, sin, eps, *weights)
         return torch.from_numpy(self.kernels.rms_norm(x, norm.detach().numpy(), eps))
