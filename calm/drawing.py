@@ -265,7 +265,8 @@ class Vocabulary:
         near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
         rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
         table = torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
-        self.arrays = basis.numpy(), kernels.pack(table.numpy()), np.float32(self.SLACK), embedding.numpy()
+        packed, slack = (kernels.pack(matrix.numpy()) for matrix in (basis, table)), np.float32(self.SLACK)
+        self.arrays = *packed, slack, embedding.numpy()
 
     def likeliest(self, states: Tensor) -> Tensor:
         """states [R, H] -> token ids [R]."""

@@ -188,6 +188,16 @@ def sigmoid(x):
 
 
 @_serial
+def _greatest(bits):
+    """Of float32 numbers, by their bits [n]: a loop compares whole numbers many at once, and not what may be NaN. The
+    order is the same but for the negative, whose lower bits are turned for it, and back."""
+    found = np.int32(-(2**31))
+    for i in range(len(bits)):
+        found = max(found, np.int32(bits[i] ^ ((bits[i] >> np.int32(31)) & np.int32(0x7FFFFFFF))))
+    return np.int32(found ^ ((found >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+
+@_serial
 def _copy(x, y):
     """x [A, B] into y. An assignment would do, but to say what is wrong with its shapes takes seconds to compile."""
     for i in range(len(x)):
@@ -351,7 +361,7 @@ def attend(x, cache, slots, positions):
             for i in range(width):
                 total += asked[i] * keys[t, i]
             scores[t] = total
-        highest, scale, total = scores.max(), np.float32(1 / np.sqrt(width)), np.float32(0)
+        highest, scale, total = _greatest(scores.view(np.int32)), np.float32(1 / np.sqrt(width)), np.float32(0)
         for t in range(seen):
             scores[t] = exponential((scores[t] - highest) * scale)
             total += scores[t]
@@ -430,13 +440,9 @@ def _settle(bounds, state, embedding):
     greatest product. Only those are computed whose bound does not rule them out."""
     words, block = len(embedding), 64
     blocks = (words + block - 1) // block
-    highest = np.empty(blocks, np.float32)
+    highest, bits = np.empty(blocks, np.float32), bounds.view(np.int32)
     for b in range(blocks):
-        part = bounds[b * block : min((b + 1) * block, words)]
-        top = part[0]
-        for v in range(len(part)):
-            top = max(top, part[v])
-        highest[b] = top
+        highest[b] = _greatest(bits[b * block : min((b + 1) * block, words)])
     # The block with the greatest bound first: what is found there mostly rules out all others.
     first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
     for turn in range(blocks + 1):
@@ -456,19 +462,18 @@ def _settle(bounds, state, embedding):
 
 @_serial
 def bound(x, basis, table, slack):
-    """x [R, H], basis [Q, H], table as ``Vocabulary`` makes it -> bounds of the products with each word [R, >= V]."""
-    rows, known = x.shape[0], basis.shape[0]
-    y = np.empty((rows, known + 1), np.float32)
+    """x [R, H], packed basis and table of ``Vocabulary`` -> bounds of the products with each word [R, >= V]."""
+    rows, known = x.shape[0], table.shape[1] - 1
+    along, y = np.empty((rows, len(basis) * LANES), np.float32), np.empty((rows, known + 1), np.float32)
+    for group in range((len(basis) + GROUP - 1) // GROUP):
+        _group(x, basis, along, group)
     for r in range(rows):
-        state, length, rest = x[r], np.float32(0), np.float32(0)
-        for i in range(len(state)):
-            length += state[i] * state[i]
+        length, rest = np.float32(0), np.float32(0)
+        for i in range(x.shape[1]):
+            length += x[r, i] * x[r, i]
         for q in range(known):
-            direction, total = basis[q], np.float32(0)
-            for i in range(len(state)):
-                total += state[i] * direction[i]
-            y[r, q] = total
-            rest += total * total
+            y[r, q] = along[r, q]
+            rest += along[r, q] * along[r, q]
         y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
     bounds = np.empty((rows, table.shape[0] * LANES), np.float32)
     for group in range((table.shape[0] + GROUP - 1) // GROUP):
