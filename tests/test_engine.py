@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -186,16 +187,17 @@ def test_nobody_runs_far_ahead_of_a_slow_reader(tiny, monkeypatch):
 
 
 def test_what_fails_below_reaches_whoever_waits(story, monkeypatch):
-    engine, found = Engine(story), []
+    engine, begun, found = Engine(story), [], []
     monkeypatch.setattr(story, "engine", engine)
     read = engine.backbone.read
 
-    def failing(slots, counts, inputs):
-        if len(slots) == 3:
-            raise RuntimeError("out of memory")
-        return read(slots, counts, inputs)
+    def failing(*_) -> None:
+        while len(begun) < 3:
+            time.sleep(0.001)
+        raise RuntimeError("out of memory")
 
     def visit(i: int) -> None:
+        begun.append(i)
         try:
             found.append(told(write(story, i)))
         except RuntimeError as error:
