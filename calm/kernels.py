@@ -213,7 +213,7 @@ def _cut(y, outer):
 
 # Of few rows each thread computes some outputs of all, and waits for the others at every product; of many rows it
 # computes its own, ``alone``.
-ALONE = 4  # rows that a thread computes alone at least
+ALONE = 4  # rows that a thread computes alone at the least
 YES, NO = np.bool_(True), np.bool_(False)  # for each of Python's own, numba would compile a function anew
 Flag = bool | np.bool_
 
@@ -226,8 +226,7 @@ def parts_of(rows: int) -> int:
 @_serial
 def _part(part, parts, rows):
     """First row of a part, and the one behind its last."""
-    each = (rows + parts - 1) // parts
-    return min(part * each, rows), min((part + 1) * each, rows)
+    return part * rows // parts, (part + 1) * rows // parts
 
 
 @_serial

@@ -75,7 +75,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
 
 
 @torch.inference_mode()
-def test_rows_are_the_same_however_many_threads_share_them_out(drawers):
+def test_rows_are_the_same_however_many_threads_share_them_out(drawers, monkeypatch):
     kernels, config = drawers[1].kernels, drawers[1].model.config
     states, noise = drawers[1].project(rows(23, config.hidden_size)), rows(23, config.noise_size)
     found = []
@@ -87,6 +87,10 @@ def test_rows_are_the_same_however_many_threads_share_them_out(drawers):
     kernels.use_threads(torch.get_num_threads())
     for vectors, ids in zip(found[2::2], found[3::2]):
         assert torch.equal(vectors, found[0]) and torch.equal(ids, found[1])
+    for parts in (4, 5):  # of a machine of more threads
+        monkeypatch.setattr(kernels, "parts_of", lambda _, parts=parts: parts)
+        assert torch.equal(drawers[1].vectors(states, range(23), noise), found[0])
+        assert torch.equal(drawers[1].decode(found[0]), found[1])
 
 
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
