@@ -181,10 +181,10 @@ class CompiledDrawer(Drawer):
         self.conditions = self.reader.linear(mixes.weight[:, width:], mixes.bias)
         first, last = self._read(final.linears[0]), self._read(final.linears[2])
         self.ends = *self._read(head.noise_embd), *_norm(head.norm_noise), *_norm(final.in_ln), *first, *last
-        self.blocks = stacked(self._block(block) for block in blocks)
+        self.blocks = _stacked(self._block(block) for block in blocks)
         entry, expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
         self.decoder_ends = *entry, *expansion, _weight(decoder.norm)
-        self.layers = stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
+        self.layers = _stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
         self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), self._some_states(), kernels)
         self.eps = decoder.norm.eps
 
@@ -233,7 +233,7 @@ class CompiledDrawer(Drawer):
         return _weight(layer.layernorm), *chain.from_iterable(maps)
 
 
-def stacked(layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+def _stacked(layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """The arrays of layers that are alike, each kind in one [layers, ...]."""
     return tuple(np.stack(arrays) for arrays in zip(*layers))
 

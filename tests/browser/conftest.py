@@ -102,6 +102,22 @@ class Visitor:
         )
         self.page.wait_for_selector("#race", state="visible", timeout=120_000)
 
+    def click_once(self, condition: str, button: str) -> None:
+        """Has the page click a button as soon as it is there and a condition holds: what is stopped by a click from
+        outside may have ended before it comes."""
+        self.page.evaluate(
+            """([condition, button]) => {
+                const holds = new Function("return " + condition);
+                const timer = setInterval(() => {
+                    const found = document.querySelector(button);
+                    if (!found || !found.offsetParent || !holds()) return;
+                    clearInterval(timer);
+                    found.click();
+                }, 5);
+            }""",
+            [condition, button],
+        )
+
     def measure_stories(self) -> None:
         """Lets the models be measured on the stories that a button fills in, in the tab that is open."""
         self.page.locator("#evaluate-stories").click()
