@@ -44,10 +44,10 @@ class Drawer:
         """hidden [R, D] -> what the blocks of the head need of it [R, blocks, D], for any number of draws."""
         return self.model.generative_head.project(hidden).transpose(0, 1)
 
-    def vectors(self, states: Tensor, places: Sequence[int], noise: Tensor) -> Tensor:
+    def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         """A draw [n, L] for each noise vector [n, noise_size], from the n-th of ``places`` in states [R, blocks, D], as
         ``project`` makes them."""
-        return self.model.generative_head.draw(states[list(places)].transpose(0, 1), noise)
+        return self.model.generative_head.draw(states[torch.as_tensor(places)].transpose(0, 1), noise)
 
     def decode(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> the likeliest token ids [n, K]."""
@@ -83,16 +83,14 @@ class RecordedDrawer(Drawer):
         weight = head.hidden_embd.weight
         self.operators = operators_for(weight, config.autoencoder_config().hidden_act)
         blocks = [cast(HeadBlock, block) for block in head.mlp_blocks]
-        mixes = fuse(*(block.mix for block in blocks))  # [blocks * D, 2 * D]: of the noise path, of the condition
-        width = config.hidden_size
-        self.conditions = Linear(mixes.weight[:, width:], mixes.bias)
+        width, self.conditions = config.hidden_size, _conditions(blocks)
         self.blocks = [
             (
                 Norm.of(block.in_ln),
-                Linear(mix[:, :width]),
+                Linear(block.mix.weight[:, :width]),
                 *map(Linear.of, (block.linears[2], block.linears[4], block.down_proj)),
             )
-            for block, mix in zip(blocks, mixes.weight.split(width))
+            for block in blocks
         ]
         layers = [cast(Layer, layer) for layer in decoder.decoder_layers]
         self.layers = [
@@ -116,8 +114,8 @@ class RecordedDrawer(Drawer):
         x = product(product(hidden, Linear.of(head.hidden_embd)), self.conditions, Norm.of(head.norm_hidden))
         return x.unflatten(1, (len(self.blocks), -1))
 
-    def _vectors(self, conditions: Tensor, noise: Tensor) -> Tensor:
-        """conditions [blocks, n, D], noise [n, noise_size] -> [n, L]."""
+    def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
+        conditions = states[torch.as_tensor(places)].transpose(0, 1)
         head, product = self.model.generative_head, self.operators.product
         x = Norm.of(head.norm_noise)(product(noise, Linear.of(head.noise_embd)))
         for condition, (norm, mix, second, third, down) in zip(conditions, self.blocks):
@@ -145,7 +143,7 @@ class RecordedDrawer(Drawer):
 
     def _rows(self, states: Tensor, places: Tensor, noise: Tensor) -> Tensor:
         """states [R, blocks, D], places and noise of n draws -> ids and, behind them, vectors [n, K + L]."""
-        vectors = self._vectors(states[places].transpose(0, 1), noise)
+        vectors = self.vectors(states, places, noise)
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)  # float32 holds whole numbers up to 2^24
 
     def draw(self, states: Tensor, places: Sequence[int], noise: Tensor) -> tuple[list[Chunk], np.ndarray]:
@@ -174,11 +172,10 @@ class CompiledDrawer(Drawer):
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
         self.reader = Reader(model, kernels)
         blocks, (into, _, narrower, norm) = [cast(HeadBlock, block) for block in head.mlp_blocks], model.embed_proj
-        mixes, width = fuse(*(block.mix for block in blocks)), model.config.hidden_size
         self.table = model.transformer.embed_tokens.weight.detach().numpy()
         self.embedding = self._read(into), self._read(narrower), _norm(norm)
         self.condition = self._read(head.hidden_embd), _norm(head.norm_hidden)
-        self.conditions = self.reader.linear(mixes.weight[:, width:], mixes.bias)
+        self.conditions = self.reader.linear(*_conditions(blocks))
         first, last = self._read(final.linears[0]), self._read(final.linears[2])
         self.ends = *self._read(head.noise_embd), *_norm(head.norm_noise), *_norm(final.in_ln), *first, *last
         self.blocks = _stacked(self._block(block) for block in blocks)
@@ -198,7 +195,7 @@ class CompiledDrawer(Drawer):
         x = k.layer_norm(self._linear(hidden.numpy(), embedding), *norm)
         return torch.from_numpy(self._linear(x, self.conditions)).view(len(x), -1, x.shape[1])
 
-    def vectors(self, states: Tensor, places: Sequence[int], noise: Tensor) -> Tensor:
+    def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         k, parts = self.kernels, self.kernels.parts_of(len(noise))
         found = k.vectors(noise.numpy(), states.numpy(), np.array(places), parts, self.ends, self.blocks)
         return torch.from_numpy(found)
@@ -231,6 +228,12 @@ class CompiledDrawer(Drawer):
     def _layer(self, layer: Layer) -> tuple[np.ndarray, ...]:
         maps = map(self._read, (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
         return _weight(layer.layernorm), *chain.from_iterable(maps)
+
+
+def _conditions(blocks: Iterable[HeadBlock]) -> Linear:
+    """The share of the condition in the first map of every block, as one map; the rest reads the noise path."""
+    mixes = fuse(*(block.mix for block in blocks))  # [blocks * D, 2 * D]: of the noise path, of the condition
+    return Linear(mixes.weight[:, mixes.weight.shape[1] // 2 :], mixes.bias)
 
 
 def _stacked(layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

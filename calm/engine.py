@@ -115,7 +115,7 @@ class Engine:
 
     def _rounds(self, submit: Submit) -> None:
         """Rounds for a moment, by the thread that is better off, and more later, as long as a text wants them."""
-        until, going = time.perf_counter() + BURST, False
+        until = time.perf_counter() + BURST
         try:
             with self.lock:
                 self._advance()

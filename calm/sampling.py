@@ -93,7 +93,7 @@ class ChunkSampler:
             # Nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish.
             chunks = [self.prefix + chunks[0][start:]]
         for chunk, vector in zip(chunks, vectors):
-            if start and chunk[:start] != self.prefix:
+            if chunk[:start] != self.prefix:
                 continue
             self.pool.append(chunk)
             self.vectors.append(vector)
