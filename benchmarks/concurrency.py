@@ -3,9 +3,9 @@
     python -m benchmarks.concurrency [--rounds 3] [--temperature 0.5] [--json]
 
 Each visitor is a thread that asks the page's resident model for texts of its own, as Gradio's threads do; all begin at
-the same moment. Whatever their number, they ask for the same 16 texts, each visitor for a share of them, one after
-another, so that the work is the same. The numbers of visitors take turns within a round. Printed are medians over
-rounds, and whether every text equals its solo run.
+the same moment. Whatever their number, they ask for the same 64 texts, so that the work is the same: whoever has got
+one asks for the next that nobody has asked for. The numbers of visitors take turns within a round. Printed are medians
+over rounds, and whether every text equals its solo run.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from app.models import resident
 from calm.bench import openings
 
 VISITORS = (1, 2, 4, 8, 16)
-TEXTS = 16
+TEXTS = 64
 
 
 def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
@@ -36,14 +36,14 @@ def crowd(
 ) -> tuple[dict, float, list]:
     """All visitors at once: their texts by seed, the seconds until the last has finished, the waits."""
     found: dict[int, tuple[list[int], float]] = {}
-    begin = threading.Barrier(count + 1)
+    begin, seeds = threading.Barrier(count + 1), iter(range(offset, offset + TEXTS))
 
-    def run(visitor: int) -> None:
+    def run() -> None:
         begin.wait()
-        for seed in range(offset + visitor, offset + TEXTS, count):
+        for seed in seeds:
             found[seed] = visit(lm, seed, prompts[seed % len(prompts)], options)
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
     begin.wait()

@@ -32,7 +32,7 @@ class Drawer:
     """Draws of one place that cost no more than one."""
 
     def __init__(self, model: EnergyTransformer):
-        self.model = model
+        self.model, self.head = model, model.generative_head  # looked up once: a module searches for it each time
 
     def embed(self, chunks: Tensor) -> Tensor:
         """chunks [R, K] -> backbone inputs [R, D]. No fewer than ``ROWS`` are computed, so that the numbers of a row do
@@ -42,12 +42,12 @@ class Drawer:
 
     def project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> what the blocks of the head need of it [R, blocks, D], for any number of draws."""
-        return self.model.generative_head.project(hidden).transpose(0, 1)
+        return self.head.project(hidden).transpose(0, 1)
 
     def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         """A draw [n, L] for each noise vector [n, noise_size], from the n-th of ``places`` in states [R, blocks, D], as
         ``project`` makes them."""
-        return self.model.generative_head.draw(states[torch.as_tensor(places)].transpose(0, 1), noise)
+        return self.head.draw(states[torch.as_tensor(places)].transpose(0, 1), noise)
 
     def decode(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> the likeliest token ids [n, K]."""
@@ -110,13 +110,13 @@ class RecordedDrawer(Drawer):
         return Norm.of(norm)(product(product(x, Linear.of(first), activation=F.silu), Linear.of(second)))
 
     def project(self, hidden: Tensor) -> Tensor:
-        head, product = self.model.generative_head, self.operators.product
+        head, product = self.head, self.operators.product
         x = product(product(hidden, Linear.of(head.hidden_embd)), self.conditions, Norm.of(head.norm_hidden))
         return x.unflatten(1, (len(self.blocks), -1))
 
     def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         conditions = states[torch.as_tensor(places)].transpose(0, 1)
-        head, product = self.model.generative_head, self.operators.product
+        head, product = self.head, self.operators.product
         x = Norm.of(head.norm_noise)(product(noise, Linear.of(head.noise_embd)))
         for condition, (norm, mix, second, third, down) in zip(conditions, self.blocks):
             y = product(x, mix, norm, F.silu, add=condition)

@@ -60,7 +60,7 @@ class Engine:
     """
 
     def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
-        self.lm, self.slots = lm, slots
+        self.lm, self.slots, self.eos = lm, slots, lm.tokenizer.eos_token_id
         self.drawer = make_drawer(lm.calm) if lm.is_calm else None
         self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project)
         self.running: list[Writing] = []
@@ -145,28 +145,43 @@ class Engine:
         waiting = [w for w in list(self.queue) if not w.done or w is writing]
         return waiting.index(writing) if writing in waiting else None
 
+    def _active(self) -> list[Writing]:
+        """The texts of a round: not those that are ahead of their readers, as long as nobody waits for a slot."""
+        return [w for w in self.running if not w.done] if self.queue else self._behind()
+
     @torch.inference_mode()
     def _advance(self) -> None:
-        """One round of the running texts, but those that are ahead of their reader while nobody waits for a slot.
+        """One round: each text gets its next draws, and those that have made their choice by them read on.
 
-        A text that made its choice in the last round is read on, then each gets its next draws: one that needs many
-        rounds at an open place does not hold up the others.
+        A text that needs many rounds at an open place so does not hold up the others.
         """
         if self.backbone.kernels:
             self.backbone.kernels.use_threads(torch.get_num_threads())
-        now = time.perf_counter()
-        self._admit()
-        active = self.running if self.queue else self._behind()
-        self._read([w for w in active if w.state is None], now)
-        for writing, found in self._choose(active):
+        self._read_on()
+        for writing, found in self._choose([w for w in self._active() if w.state is not None]):
             writing.outbox.append((found, time.perf_counter() - writing.begun))
             writing.state = None
             writing.steps -= 1
-            if isinstance(found, CalmError) or not writing.steps or self.lm.tokenizer.eos_token_id in found.chunk:
+            if isinstance(found, CalmError) or not writing.steps or self.eos in found.chunk:
                 writing.done = True
                 writing.news.set()
             else:
                 writing.unread = [found.chunk]
+        self._read_on()  # now, so that a GPU does it while the readers take what was chosen
+
+    def _read_on(self) -> None:
+        """One backbone step of the texts that have something to read, if they are half of the active ones: a step of
+        few takes nearly as long as one of many, and the rest will soon have chosen."""
+        now = time.perf_counter()
+        self._admit()
+        active = self._active()
+        writings = [w for w in active if w.state is None]
+        if not writings or 2 * len(writings) < len(active):
+            return
+        chunks = torch.tensor([chunk for w in writings for chunk in w.unread])
+        states = self.backbone.read([w.slot for w in writings], [len(w.unread) for w in writings], chunks)
+        for writing, state in zip(writings, states):
+            writing.begun, writing.state = now, state
 
     def _admit(self) -> None:
         """Fills the free slots from the queue, in order."""
@@ -188,15 +203,6 @@ class Engine:
     def _project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> the states [R, ...] of as many writings."""
         return self.drawer.project(hidden) if self.drawer else self.lm.llama.lm_head(hidden)
-
-    def _read(self, writings: list[Writing], now: float) -> None:
-        """One backbone step: each text reads on."""
-        if not writings:
-            return
-        chunks = torch.tensor([chunk for w in writings for chunk in w.unread])
-        states = self.backbone.read([w.slot for w in writings], [len(w.unread) for w in writings], chunks)
-        for writing, state in zip(writings, states):
-            writing.begun, writing.state = now, state
 
     def _choose(self, writings: list[Writing]) -> Iterable[tuple[Writing, Choice | CalmError]]:
         """One round of draws; those that are decided by it, each with its choice or why there is none."""

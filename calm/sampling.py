@@ -128,7 +128,7 @@ def draw_round(drawer: Drawer, states: Tensor, samplers: Sequence[ChunkSampler])
     ``states`` [R, blocks, D] is what ``Drawer.project`` made of the hidden states of the places.
     """
     wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(drawer.at_once))]
-    noise = torch.cat([samplers[row].noise(count, drawer.model.generative_head, states) for row, count in wants])
+    noise = torch.cat([samplers[row].noise(count, drawer.head, states) for row, count in wants])
     places = [row for row, count in wants for _ in range(count)]
     chunks, vectors = drawer.draw(states, places, noise)
     start = 0
