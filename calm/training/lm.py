@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ..brier import brier_lm
 from ..config import CalmConfig
-from ..errors import CalmError
 from ..loading import LanguageModel, load, load_autoencoder, load_tokenizer
 from ..model import EnergyTransformer
-from .aligned import COPY, align, align_attention, align_reading
+from .aligned import COPY, align, align_attention
 from .data import TokenFile, read_documents
 from .loop import LoopSettings
 from .losses import energy_score
+from .start import grow, start
 
 
 @dataclass
@@ -41,8 +41,8 @@ class LanguageModelSettings(LoopSettings):
     aligned: bool = False
     """Whether to begin with weights that copy (``calm.training.aligned``) instead of random ones."""
     start: str = ""
-    """A model of the same shape (bundled name, folder or Hub id), or with fewer blocks in its head, whose weights the
-    run begins with, in their place."""
+    """A model of the same shape (bundled name, folder or Hub id), or with fewer blocks in its head, or a CALM of half
+    the width, whose weights the run begins with, in their place."""
     layers: list[int] = field(default_factory=list)
     """Which layers of a deeper ``start`` are kept; all where nothing is said."""
 
@@ -221,43 +221,6 @@ def _token_fields(tokenizer) -> dict[str, Any]:
     }
 
 
-def _start(model: nn.Module, name: str, layers: list[int]) -> None:
-    """Copies the weights of a model, of its backbone the ``layers`` that are named; blocks that the energy head has
-    beyond those of the other begin as the identity, and a CALM keeps its own autoencoder. Raises CalmError if it cannot
-    be loaded or is of another shape."""
-    lm = load(name, device="cpu")
-    if layers:
-        depth = len(lm.backbone.layers)
-        if not set(layers) <= set(range(depth)):
-            raise CalmError(f"{name!r} has the layers 0 to {depth - 1}; the recipe keeps {layers} of them.")
-        lm.backbone.layers = nn.ModuleList(lm.backbone.layers[i] for i in layers)
-    weights = lm.model.state_dict()
-    for place, own in model.state_dict().items():
-        if ".mlp_blocks." in place and place not in weights:
-            weights[place] = own.zero_() if place.endswith("down_proj.weight") else own
-        elif place.startswith("ae_model."):
-            weights[place] = own
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CalmError(
-            f"The run cannot start from {name!r}: the recipe describes a model of another shape."
-        ) from error
-
-
-def _grow(model: EnergyTransformer, name: str) -> None:
-    """Copies the backbone of a model. Raises CalmError if it cannot be loaded or is of another shape."""
-    lm = load(name, device="cpu")
-    try:
-        model.transformer.load_state_dict(lm.backbone.state_dict())
-    except RuntimeError as error:
-        raise CalmError(f"The run cannot grow from {name!r}: its backbone has another shape.") from error
-    align_reading(model)
-    norm = model.embed_proj[3]
-    if not lm.is_calm:  # it reads its embeddings as they are, not normalised
-        nn.init.constant_(cast(nn.LayerNorm, norm).weight, model.transformer.embed_tokens.weight.square().mean().sqrt())
-
-
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
     tokenizer = load_tokenizer(settings.tokenizer)
@@ -269,9 +232,9 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     model = EnergyTransformer(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())
     if settings.start:
-        _start(model, settings.start, settings.layers)
+        start(model, settings.start, settings.layers)
     elif settings.grown:
-        _grow(model, settings.grown)
+        grow(model, settings.grown)
     elif settings.aligned:
         align(model)
     return LanguageModelTask(settings, model, NextVectorObjective(model, settings), tokenizer)
@@ -283,7 +246,7 @@ def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
     if settings.start:
-        _start(model, settings.start, settings.layers)
+        start(model, settings.start, settings.layers)
     elif settings.aligned:
         align_attention(model.model)
     return LanguageModelTask(settings, model, NextTokenObjective(model), tokenizer)

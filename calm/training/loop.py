@@ -21,8 +21,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from tqdm import tqdm
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ..errors import CalmError
+from ..heads import HeadBlock
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 # A part of a model that has rested since the run began has no moments yet.
@@ -48,6 +50,8 @@ class LoopSettings:
     weight_decay: float = 0.1
     beta2: float = 0.95
     gradient_clip: float = 1.0
+    compiled: bool = False
+    """Whether PyTorch's compiler makes kernels of the repeated parts of a model, which takes it a minute at first."""
     mixed_precision: str = "no"
     """``no``, ``bf16``, ``fp16``, or ``auto``: bf16 where the machine multiplies it in hardware."""
     seed: int = 0
@@ -129,6 +133,10 @@ def run(task: Task) -> Path:
     state = _read_state(out)
     if state:
         objective.load_state_dict(state["objective"])
+    if settings.compiled:
+        for part in objective.modules():
+            if isinstance(part, HeadBlock | LlamaDecoderLayer):
+                part.compile()
     objective, optimizer = accelerator.prepare(objective, optimizer)
     if state:
         set_optimizer_state_dict(objective, optimizer.optimizer, state["optimizer"], options=PARTLY)
@@ -140,7 +148,7 @@ def run(task: Task) -> Path:
     stop = _StopSignal()
 
     bar = tqdm(total=settings.steps, initial=start, disable=not lead, desc=out.name, mininterval=5, unit="step")
-    window: list[dict[str, float]] = []
+    window: list[dict[str, Tensor]] = []
     clock = time.monotonic()
     deadline = clock + 60 * settings.minutes
     with stop, (out / "log.jsonl").open("a") as log:
@@ -156,9 +164,10 @@ def run(task: Task) -> Path:
                 accelerator.set_trigger()
             stopping = accelerator.check_trigger()  # all processes stop where the first has noticed
             if lead and step % settings.log_every == 0:
+                row = _mean(window)  # waits for the device
+                now = time.monotonic()
                 elapsed, clock = now - clock, now
                 seconds += elapsed
-                row = _mean(window)
                 rate = len(window) * settings.batch_size * task.tokens_per_row / elapsed
                 bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_per_second=f"{rate:.0f}")
                 tokens = step * settings.batch_size * task.tokens_per_row
@@ -171,7 +180,9 @@ def run(task: Task) -> Path:
                 if lead:
                     task.objective.load_state_dict(weights)
             if lead and validating:
-                figures = task.validate()
+                # Texts are of many lengths, each of which the compiler would begin anew with.
+                with torch.compiler.set_stance("force_eager"):
+                    figures = task.validate()
                 _write(log, {"step": step, "validation": figures})
                 bar.write(f"{out.name}, step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
                 if best is None or figures["score"] > best:
@@ -191,8 +202,9 @@ def run(task: Task) -> Path:
     return out / "best" if (out / "best").is_dir() else out
 
 
-def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share: int) -> dict[str, float]:
-    """One optimiser step on this process's share of the batch; returns the mean of what the objective reported."""
+def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share: int) -> dict[str, Tensor]:
+    """One optimiser step on this process's share of the batch; returns the mean of what the objective reported, which
+    a GPU may still be working out while the next step is launched."""
     settings = task.settings
     batch = task.batch(step)
     progress = step / settings.steps
@@ -211,15 +223,15 @@ def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share
     accelerator.clip_grad_norm_(objective.parameters(), settings.gradient_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return {key: float(value) for key, value in accelerator.reduce(totals, "mean").items()}
+    return accelerator.reduce(totals, "mean")
 
 
-def _mean(window: list[dict[str, float]]) -> dict[str, float]:
+def _mean(window: list[dict[str, Tensor]]) -> dict[str, float]:
     """The mean of each figure over the steps that reported it; a loss term may begin or end with the run's progress."""
     totals: dict[str, list[float]] = {}
     for entry in window:
         for key, value in entry.items():
-            totals.setdefault(key, []).append(value)
+            totals.setdefault(key, []).append(float(value))
     return {key: sum(values) / len(values) for key, values in totals.items()}
 
 

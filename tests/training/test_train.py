@@ -188,6 +188,34 @@ def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder,
         tasks.make("lm", narrower)
 
 
+def test_a_run_can_begin_with_a_model_of_half_the_width(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    narrow = calm.load(tasks.train("lm", settings), device="cpu").calm.eval()
+    shape = {**settings["model"], "hidden_size": 64, "num_attention_heads": 4}
+    wide = {**settings, "out": str(tmp_path / "wide"), "start": str(tmp_path / "run" / "best"), "model": shape}
+    task = tasks.make("lm", wide)
+    model, ids = task.lm.calm.eval(), torch.from_numpy(task.batch(0))
+    with torch.no_grad():
+        hidden, expected = model(ids, use_cache=False), narrow(ids, use_cache=False)
+        assert torch.allclose(hidden, expected.repeat(1, 1, 2), atol=1e-4)  # each number twice
+        noise = torch.rand(3, *hidden.shape[:2], model.config.noise_size)
+        draws = narrow.generative_head(expected, noise)
+        assert torch.allclose(model.generative_head(hidden, noise), draws, atol=1e-4)
+    best = tasks.train("lm", wide)
+    with torch.no_grad():
+        one, other = calm.load(best, device="cpu").calm(ids, use_cache=False).chunk(2, -1)
+    assert (one - other).abs().max() > 1e-3  # they part in training
+    with pytest.raises(CalmError, match="another shape"):
+        tasks.make("lm", {**wide, "model": {**shape, "hidden_size": 48}})
+
+
+def test_the_repeated_parts_of_a_model_can_be_compiled(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, compiled=True))
+    assert sorted(compiled) == ["HeadBlock", "LlamaDecoderLayer", "LlamaDecoderLayer"]
+
+
 def test_few_layers_of_a_model_learn_the_hidden_states_of_all(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     teacher = tasks.train("lm", settings)
