@@ -1,9 +1,10 @@
 """The official sizes at batch one: how near is a chunk to what reading the weights takes, and to token by token?
 
-python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--tokens 512] [--rounds 5] [--json]
+python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--draws 1] [--tokens 512] [--rounds 5] [--json]
 
-Weights are random: a draw at T = 1 takes as long with any. Models take turns with the token-by-token engine on the same
-backbone; the floor is ``calm.bench.floor``. For a GPU; on a CPU it takes minutes.
+Weights are random: a draw takes as long with any. At T = 1 a step makes one; below, a GPU makes 32 at first, which
+decide where a model is sure (``--draws 32``). Models take turns with the token-by-token engine on the same backbone;
+the floor is ``calm.bench.floor``. For a GPU; on a CPU it takes minutes.
 """
 
 import argparse
@@ -31,23 +32,23 @@ def build(name: str, device: torch.device, dtype: torch.dtype) -> calm.LanguageM
     return calm.LanguageModel(name, model, load_tokenizer("story-k4"))
 
 
-def seconds(lm: calm.LanguageModel, tokens: int, seed: int) -> float:
-    """Wall seconds of a token of a continuation at T = 1, its prompt not counted."""
+def seconds(lm: calm.LanguageModel, tokens: int, draws: int, seed: int) -> float:
+    """Wall seconds of a token of a continuation, of so many draws a step, its prompt not counted."""
     start = told = 0.0
-    for step in calm.generate(lm, "Once upon a time", 1.0, max_new_tokens=tokens, seed=seed):
+    for step in calm.generate(lm, "Once upon a time", 1.0, tokens, pool_size=draws, sampler="pooled", seed=seed):
         told += len(step.token_ids) if start else 0
         start = start or time.perf_counter()
     return (time.perf_counter() - start) / told
 
 
-def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
+def measure(name: str, tokens: int, draws: int, rounds: int) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm = build(name, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     other = token_by_token(lm)
     taken: dict[str, list[float]] = {"ours": [], "other": []}
     for number in range(rounds + 1):
         for label, model in (("ours", lm), ("other", other)):
-            taken[label].append(seconds(model, tokens, number))
+            taken[label].append(seconds(model, tokens, draws, number))
     ours, theirs = (statistics.median(found[1:]) for found in taken.values())
     least = floor(lm)
     chunk = 1000 * lm.chunk_size * ours
@@ -65,12 +66,13 @@ def measure(name: str, tokens: int, rounds: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="RECIPE")
+    parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for name in arguments.sizes:
-        found = measure(name, arguments.tokens, arguments.rounds)
+        found = measure(name, arguments.tokens, arguments.draws, arguments.rounds)
         if arguments.json:
             print(json.dumps({name: found}), flush=True)
             continue

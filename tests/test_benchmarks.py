@@ -2,7 +2,7 @@
 
 from math import isfinite
 
-from benchmarks import alignment, concurrency, pool
+from benchmarks import alignment, concurrency, pool, sizes
 from calm.generation import ALIGNMENTS
 
 
@@ -22,3 +22,10 @@ def test_any_number_of_visitors_asks_for_the_same_texts(tiny):
     crowds = [concurrency.crowd(lm, count, ["x", "a story"], options, 100)[0] for count in (1, 3)]
     assert crowds[0] == crowds[1]
     assert sorted(crowds[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(crowds[0].values())
+
+
+def test_a_size_is_held_against_its_floor_and_token_by_token(tiny, monkeypatch):
+    monkeypatch.setattr(sizes, "build", lambda *_: tiny(4))
+    found = sizes.measure("any", tokens=16, draws=3, rounds=1)
+    assert found["parameters"] > 0 and all(isfinite(figure) and figure > 0 for figure in found.values())
+    assert found["share of the floor"] == found["floor"] / found["milliseconds a chunk"]
