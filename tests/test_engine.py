@@ -139,6 +139,21 @@ def test_texts_are_written_together(story, monkeypatch):
     assert max(together) == 4
 
 
+def test_a_step_waits_until_half_of_the_texts_have_something_to_read(story, monkeypatch):
+    engine = Engine(story)
+    monkeypatch.setattr(story, "engine", engine)
+    shares: list[float] = []
+    read = engine.backbone.read
+
+    def watched(slots, counts, inputs):
+        shares.append(len(slots) / len(engine._active()))
+        return read(slots, counts, inputs)
+
+    monkeypatch.setattr(engine.backbone, "read", watched)
+    assert list(zip(*(write(story, i, max_new_tokens=160) for i in range(4))))
+    assert min(shares) >= 0.5 and any(0.5 <= share < 1 for share in shares)  # nor does it wait for all
+
+
 def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
     lm = tiny(4)
     runs = [calm.generate(lm, "x", max_new_tokens=40, pool_size=4, seed=i) for i in range(SLOTS + 3)]
