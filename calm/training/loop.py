@@ -59,7 +59,10 @@ class LoopSettings:
     validate_every: int = 1000
     save_every: int = 500
     minutes: float = math.inf
-    """Of training in one call, after which it stops as on Ctrl-C: for machines that are lent in slices."""
+    """Of one call, after which it stops as on Ctrl-C: for machines that are lent in slices."""
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + 60 * self.minutes  # loading and tokenising count
 
 
 class Task(Protocol):
@@ -150,7 +153,6 @@ def run(task: Task) -> Path:
     bar = tqdm(total=settings.steps, initial=start, disable=not lead, desc=out.name, mininterval=5, unit="step")
     window: list[dict[str, Tensor]] = []
     clock = time.monotonic()
-    deadline = clock + 60 * settings.minutes
     with stop, (out / "log.jsonl").open("a") as log:
         step, stopping = start, False
         while step < settings.steps and not stopping:
@@ -160,7 +162,7 @@ def run(task: Task) -> Path:
             step += 1
             bar.update()
             now = time.monotonic()
-            if stop.requested or now > deadline:
+            if stop.requested or now > settings.deadline:
                 accelerator.set_trigger()
             stopping = accelerator.check_trigger()  # all processes stop where the first has noticed
             if lead and step % settings.log_every == 0:
