@@ -122,35 +122,31 @@ def test_visitors_in_threads_get_their_own_texts(story):
     assert found == alone
 
 
-def test_texts_are_written_together(story, monkeypatch):
-    engine = Engine(story)
-    monkeypatch.setattr(story, "engine", engine)
-    together: list[int] = []
+@pytest.fixture
+def reads(story, monkeypatch) -> list[tuple[int, int]]:
+    """Of each backbone step of an engine that has begun with the test: how many texts read, and how many are active."""
+    engine, found = Engine(story), []
     read = engine.backbone.read
 
     def watched(slots, counts, inputs):
-        together.append(len(slots))
+        found.append((len(slots), len(engine._active())))
         return read(slots, counts, inputs)
 
+    monkeypatch.setattr(story, "engine", engine)
     monkeypatch.setattr(engine.backbone, "read", watched)
+    return found
+
+
+def test_texts_are_written_together(story, reads):
     runs = [write(story, 1, temperature=1.0, max_new_tokens=160) for _ in range(4)]
     steps = list(zip(*runs))
-    assert len(together) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
-    assert max(together) == 4
+    assert len(reads) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
+    assert max(together for together, _ in reads) == 4
 
 
-def test_a_step_waits_until_half_of_the_texts_have_something_to_read(story, monkeypatch):
-    engine = Engine(story)
-    monkeypatch.setattr(story, "engine", engine)
-    shares: list[float] = []
-    read = engine.backbone.read
-
-    def watched(slots, counts, inputs):
-        shares.append(len(slots) / len(engine._active()))
-        return read(slots, counts, inputs)
-
-    monkeypatch.setattr(engine.backbone, "read", watched)
+def test_a_step_waits_until_half_of_the_texts_have_something_to_read(story, reads):
     assert list(zip(*(write(story, i, max_new_tokens=160) for i in range(4))))
+    shares = [together / active for together, active in reads]
     assert min(shares) >= 0.5 and any(0.5 <= share < 1 for share in shares)  # nor does it wait for all
 
 
