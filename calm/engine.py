@@ -157,7 +157,6 @@ class Engine:
         """
         if self.backbone.kernels:
             self.backbone.kernels.use_threads(torch.get_num_threads())
-        self._read_on()
         for writing, found in self._choose([w for w in self._active() if w.state is not None]):
             writing.outbox.append((found, time.perf_counter() - writing.begun))
             writing.state = None

@@ -166,6 +166,15 @@ def _group(x, weight, y, group):
 
 
 @_serial
+def _product(x, weight):
+    """x [R, I], packed weight -> all products [R, O or more], by one thread."""
+    y = np.empty((len(x), len(weight) * LANES), np.float32)
+    for group in range((len(weight) + GROUP - 1) // GROUP):
+        _group(x, weight, y, group)
+    return y
+
+
+@_serial
 def exponential(x):
     """e^x of one number, by a polynomial, which a loop computes for many at once, as it cannot call a library.
 
@@ -463,9 +472,7 @@ def _settle(bounds, state, embedding):
 def bound(x, basis, table, slack):
     """x [R, H], packed basis and table of ``Vocabulary`` -> bounds of the products with each word [R, >= V]."""
     rows, known = x.shape[0], table.shape[1] - 1
-    along, y = np.empty((rows, len(basis) * LANES), np.float32), np.empty((rows, known + 1), np.float32)
-    for group in range((len(basis) + GROUP - 1) // GROUP):
-        _group(x, basis, along, group)
+    along, y = _product(x, basis), np.empty((rows, known + 1), np.float32)
     for r in range(rows):
         length, rest = np.float32(0), np.float32(0)
         for i in range(x.shape[1]):
@@ -474,10 +481,7 @@ def bound(x, basis, table, slack):
             y[r, q] = along[r, q]
             rest += along[r, q] * along[r, q]
         y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
-    bounds = np.empty((rows, table.shape[0] * LANES), np.float32)
-    for group in range((table.shape[0] + GROUP - 1) // GROUP):
-        _group(y, table, bounds, group)
-    return bounds
+    return _product(y, table)
 
 
 @_serial
