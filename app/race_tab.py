@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import gradio as gr
 import calm
 
 from . import render
-from .components import RaceView
+from .components import ASSETS, RaceView
 from .controls import MAX_TOKENS, busy, check_length, check_prompt, idle, paced, runs, whole
 from .generate_tab import example
 from .models import BASELINE, computed, is_resident, loading
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from calm import LanguageModel
 
 _race_numbers = itertools.count(1)
+
+
+def finished() -> dict[str, Any]:
+    """The race that the tab shows before the first click, run by ``python -m app.build``: ``Race.value``, and what is
+    told of it."""
+    return json.loads((ASSETS / "race.json").read_text(encoding="utf-8"))
 
 
 class Racer:
@@ -128,8 +135,9 @@ def build(model: gr.Dropdown) -> None:
                 seed = gr.Number(0, label="Seed", precision=0, elem_id="race-seed")
             go = gr.Button("Start the race", variant="primary", elem_id="race")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
-    status = gr.HTML(render.note("Nothing has run yet."), elem_id="race-status")
-    view = RaceView(elem_id="race-view")
+    shown = finished()
+    status = gr.HTML(shown["told"], elem_id="race-status")
+    view = RaceView(shown, elem_id="race-view")
 
     def run(name, prompt, temperature, length, seed):
         names = (name, BASELINE)

@@ -8,22 +8,34 @@ CALM.mountScores = (element, props, watch) => {
     if (!models || !models.length || !target.clientWidth) return;
     const colours = C.colours();
     const stacked = target.clientWidth < 640;
+    const logs = (cost) => models.map((model) => Math.log10(model[cost] / 1e6));
+    // A logarithmic axis, which sets 7 and 12 million as far apart as 70 and 120; on the right there is room for a name.
+    const range = (cost) => {
+      const [low, high] = [Math.min(...logs(cost)), Math.max(...logs(cost))];
+      const span = Math.max(0.5, high - low);
+      return [low - 0.08 * span, high + (stacked ? 0.45 : 0.3) * span];
+    };
+    // A name, of which a phone says only the end, stands to the right of its point, unless a bar would cross it there.
+    const names = models.map((model) => (stacked ? model.name.split("-").pop() : model.name));
+    const sides = (cost) => {
+      const [low, high] = range(cost);
+      const room = (high - low) * (stacked ? 30 : 150) / target.clientWidth;
+      const crossed = (model, at) => models.some((other, i) => other !== model && other.low < model.score + 0.3 &&
+        other.high > model.score - 0.3 && logs(cost)[i] > at && logs(cost)[i] < at + room);
+      return models.map((model, i) => (crossed(model, logs(cost)[i]) ? "middle left" : "middle right"));
+    };
     const series = (name, cost, axis, look) => ({
       type: "scatter", mode: "markers+text", name, marker: { size: 11, ...look }, xaxis: `x${axis}`, yaxis: `y${axis}`,
       x: models.map((model) => model[cost] / 1e6), y: models.map((model) => model.score),
       error_y: { type: "data", symmetric: false, thickness: 1.2, width: 4, color: look.color,
         array: models.map((model) => model.high - model.score), arrayminus: models.map((model) => model.score - model.low) },
-      text: models.map((model) => ` ${model.name}`), textposition: "middle right",
-      hovertemplate: "%{text}: BrierLM %{y:.1f} at %{x:.1f} million operations a token<extra>%{fullData.name}</extra>",
+      text: names.map((name) => ` ${name} `), textposition: sides(cost), customdata: models.map((model) => model.name),
+      hovertemplate: "%{customdata}: BrierLM %{y:.1f} at %{x:.1f} million operations a token<extra>%{fullData.name}</extra>",
     });
-    // A logarithmic axis, which sets 7 and 12 million as far apart as 70 and 120; on the right there is room for a name.
-    const across = (title, cost) => {
-      const costs = models.map((model) => Math.log10(model[cost] / 1e6));
-      const [low, high] = [Math.min(...costs), Math.max(...costs)];
-      const span = Math.max(0.5, high - low);
-      return { title: { text: title }, type: "log", range: [low - 0.08 * span, high + (stacked ? 0.45 : 0.3) * span],
-        tickvals: [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000], gridcolor: colours.grid, zeroline: false };
-    };
+    const across = (title, cost) => ({
+      title: { text: title }, type: "log", range: range(cost), gridcolor: colours.grid, zeroline: false,
+      tickvals: [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000],
+    });
     const up = { title: { text: "BrierLM" }, gridcolor: colours.grid, zeroline: false };
     C.react(
       target,

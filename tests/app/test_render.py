@@ -1,7 +1,7 @@
 import pytest
 
 import calm
-from app import generate_tab, render
+from app import generate_tab, race_tab, render
 from app.models import resident
 from app.run import SHOWN_CANDIDATES
 from calm import CalmError
@@ -113,10 +113,14 @@ def test_the_reconstruction_marks_tokens_that_differ(model):
     assert f"{found.token_accuracy:.2%}" in render.reconstruction_summary(found, 2.5)
 
 
-def test_the_example_of_the_first_screen_is_what_the_model_says_today():
+def test_the_examples_before_the_first_click_are_what_the_model_says_today():
     from app.build import PROMPT, SETTINGS
 
-    value = generate_tab.example()
-    assert "An example" in value["told"]
+    value, race = generate_tab.example(), race_tab.finished()
+    assert "An example" in value["told"] and "An example" in race["told"]
     steps = list(calm.generate(calm.load("story-k4", device="cpu"), PROMPT, **SETTINGS))
-    assert [step["text"] for step in value["steps"]][:5] == [step.text for step in steps][:5]
+    written = [step.text for step in steps][:5]
+    assert [step["text"] for step in value["steps"]][:5] == written
+    first, second = race["racers"]
+    assert first["pieces"][:5] == written and (first["chunk_size"], second["chunk_size"]) == (4, 1)
+    assert all(0 < racer["first"] <= racer["times"][-1] for racer in race["racers"])

@@ -275,9 +275,11 @@ def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
 def test_a_race_is_run_told_and_drawn(visitor):
     page = visitor.page
     visitor.tab("Race")
+    lanes = page.locator("#race-view .calm-lane")
+    page.wait_for_function("() => document.querySelectorAll('#race-view .calm-piece').length > 100")
+    assert "An example, measured" in page.locator("#race-status").inner_text()
     visitor.set("#race-length", 48)
     visitor.race()
-    lanes = page.locator("#race-view .calm-lane")
     told = [re.findall(r"(steps|tokens)\n(\d+)", lane) for lane in lanes.all_inner_texts()]
     (calm_steps, calm_tokens), (steps, tokens) = [[int(number) for _, number in facts] for facts in told]
     assert calm_tokens == 4 * calm_steps <= 48 and tokens == steps <= 48
@@ -318,7 +320,7 @@ def test_a_race_can_be_stopped(visitor):
     visitor.tab("Race")
     visitor.set("#race-temperature", 1.9)
     visitor.set("#race-length", 512)
-    visitor.click_once("document.querySelectorAll('#race-view .calm-piece').length > 4", "#race-stop")
+    visitor.click_once("document.querySelector('#race-status').innerText.includes('tokens a second')", "#race-stop")
     page.locator("#race").click()
     page.wait_for_function("() => document.querySelector('#race-status').innerText.includes('Stopped')")
     page.wait_for_timeout(500)
