@@ -93,7 +93,7 @@ def references() -> dict[str, tuple[str, BrierLM]]:
 def build() -> None:
     gr.HTML(
         '<p class="calm-intro"><em>BrierLM</em> scores a language model by samples alone, so that it measures a CALM, '
-        "which knows no likelihoods, and a token-by-token model alike (paper, section 3.4): 100 is a model that always "
+        "which knows no likelihoods, and a token-by-token model alike (paper, section 4.2): 100 is a model that always "
         "says what the text says, 0 one that does not know better than chance. Blank lines separate texts.</p>"
     )
     with gr.Row():

@@ -51,7 +51,7 @@ STEPS = [
         "on many: point at them.",
     ),
     TourStep(
-        "temper", "Temper them", "generate", "section 4",
+        "temper", "Temper them", "generate", "section 5",
         "Without probabilities, temperature has to be made from counting: below 1, chunks that were drawn more than "
         "once win by more than their share. Here any temperature works, not only 1/n.",
         "Draw a pool and lower T",
@@ -75,7 +75,7 @@ STEPS = [
         "distance says how well the model aimed.",
     ),
     TourStep(
-        "race", "Race", "race", "section 5",
+        "race", "Race", "race", "section 7.2",
         "Does it pay? The same prompt goes to a token-by-token Transformer with the same backbone and training "
         "time; each clock counts its own model's time alone.",
         "Start the race",

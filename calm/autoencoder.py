@@ -123,7 +123,7 @@ class Autoencoder(PreTrainedModel):
         return logits, F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten())
 
     def forward(self, input_ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The training objective (paper, section 2.2): reconstruction plus the clamped KL divergence.
+        """The training objective (paper, eqs. 1 to 4): reconstruction plus the clamped KL divergence.
 
         input_ids [B, K] -> loss (scalar), logits [B, K, V], kl (nats a chunk). Input tokens and latent dimensions are
         dropped with probability ``ae_dropout`` while the module is in training mode.

@@ -1,4 +1,4 @@
-"""BrierLM, the likelihood-free score of a language model (paper, section 3.4), for both kinds of model."""
+"""BrierLM, the likelihood-free score of a language model (paper, section 4.2), for both kinds of model."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class BrierLM:
 
 
 def brier_n(samples: Tensor, target: Tensor) -> Tensor:
-    """Unbiased Brier-n of each place, n = 1..4: E[1{a=y} + 1{b=y} - 1{a=b}] over pairs of independent samples.
+    """Unbiased Brier-n of each place, n = 1..4: E[1{a=y} + 1{b=y} - 1{a=b}] over pairs of independent samples (eq. 14).
 
     samples [S, P, 4] token ids drawn by the model (S >= 2), target [P, 4] token ids of the text -> [P, 4].
     """
@@ -38,7 +38,7 @@ def brier_n(samples: Tensor, target: Tensor) -> Tensor:
 
 
 def geometric_mean(brier: np.ndarray) -> np.ndarray:
-    """Brier-n [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100]; a negative Brier-n counts as 0."""
+    """Brier-n [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100] (eq. 15); a negative Brier-n counts as 0."""
     return 100 * np.prod(np.maximum(brier, 0), axis=-1) ** (1 / ORDERS)
 
 

@@ -1,4 +1,4 @@
-"""The energy head: hidden state and noise in, a sample of the next latent vector out (paper, section 3.2)."""
+"""The energy head: hidden state and noise in, a sample of the next latent vector out (paper, section 3.3.3)."""
 
 from typing import cast
 

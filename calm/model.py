@@ -63,7 +63,7 @@ class EnergyTransformer(PreTrainedModel):
         return self.transformer.embed_tokens
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids [B, T, K] -> backbone inputs [B, T, D]: the K token embeddings, concatenated and squeezed (eq. 11)."""
+        """ids [B, T, K] -> backbone inputs [B, T, D]: K token embeddings, concatenated and squeezed (section 3.3.3)."""
         return self.embed_proj(self.transformer.embed_tokens(ids).flatten(-2))
 
     def forward(self, input_ids: Tensor, **backbone: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""Temperature for a sampler that shows only its samples (paper, section 4), made continuous.
+"""Temperature for a sampler that shows only its samples (paper, section 5), made continuous.
 
 Target: p_T(x) proportional to p(x)^s with s = 1/T.
 """
@@ -30,9 +30,9 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
 
     The weight of a chunk that occurs k times is the falling factorial of real order,
     ``Gamma(k + 1) / Gamma(k + 1 - s)`` for k >= max(1, floor(s)), else 0. At s = n it is the published batch rule
-    (paper, Algorithm 2), n! times C(k, n); between, it is the Bernoulli factory of the exact sampler averaged over all
-    orders of the pool. If no chunk repeats often enough, s is lowered by 1 until one does, never below 1.
-    The bias of the pool vanishes as it grows. Raises CalmError for a bad temperature or an empty pool.
+    (section 5.3, Algorithm 2), n! times C(k, n); between, it is the Bernoulli factory of the exact sampler averaged
+    over all orders of the pool. If no chunk repeats often enough, s is lowered by 1 until one does, never below 1. The
+    bias of the pool vanishes as it grows. Raises CalmError for a bad temperature or an empty pool.
     """
     s = 1 / check_temperature(temperature, math.inf)
     highest = max(counts, default=0)
@@ -51,7 +51,8 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
 
 
 class ExactRule(Generic[T]):
-    """Decides from draws of p, fed one by one, when one is a draw of p_T: rejection, without bias (Algorithm 1).
+    """Decides from draws of p, fed one by one, when one is a draw of p_T: rejection, without bias (section 5.1,
+    Algorithm 1).
 
     Write s = n + a with n whole and 0 <= a < 1. Stage 1 wants n equal draws in a row of n. Stage 2 is a Bernoulli
     factory for p(x)^a (Mendo 2019): for i = 1, 2, ... accept if the next draw is x again, else reject with

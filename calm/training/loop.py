@@ -33,7 +33,7 @@ PARTLY = replace(WHOLE, strict=False)
 
 @dataclass
 class LoopSettings:
-    """How to train; what to train is the task's. Optimiser defaults are the paper's (section 5.1)."""
+    """How to train; what to train is the task's. Optimiser defaults are the paper's (section 7.1)."""
 
     out: str
     """The run's folder: ``log.jsonl``, ``state.pt`` (to resume), ``best/`` and ``last/`` (models)."""
