@@ -21,6 +21,8 @@ import calm
 from calm import storyland
 from calm.evaluation import tell
 
+from .picture import save
+
 SAMPLES = 4
 KINDS = {"energy": True, "cross-entropy": False}
 JUDGED = {"judge": "judge, nats a token", "well_formed": "well-formed sentences", "own": "own cross-entropy, nats"}
@@ -77,8 +79,6 @@ def correlations(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 
 def picture(rows: list[Row], path: Path) -> None:
-    from tests.browser.conftest import running_browser
-
     figure = make_subplots(1, 2, subplot_titles=("story-ar as judge of stories told at T = 1", "Storyland's checker"))
     looks = {"energy": ("#2563eb", "circle"), "cross-entropy": ("#b5540b", "diamond-open")}
     for column, judged in enumerate(("judge", "well_formed"), 1):
@@ -92,18 +92,8 @@ def picture(rows: list[Row], path: Path) -> None:
             )  # fmt: skip
         figure.update_xaxes(title="BrierLM", row=1, col=column)
         figure.update_yaxes(title=JUDGED[judged], row=1, col=column)
-    figure.update_layout(
-        template="plotly_white",
-        width=1000,
-        height=420,
-        margin={"t": 40, "r": 20},
-        legend={"orientation": "h", "y": -0.22},
-    )
-    with running_browser() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 420})
-        page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
-        page.wait_for_selector(".js-plotly-plot .points")
-        page.locator(".js-plotly-plot").screenshot(path=path)
+    figure.update_layout(margin={"t": 40, "r": 20}, legend={"orientation": "h", "y": -0.22})
+    save(figure, path, 1000, 420)
 
 
 def main() -> None:

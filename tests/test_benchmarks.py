@@ -2,7 +2,10 @@
 
 from math import isfinite
 
-from benchmarks import alignment, concurrency, pool, sizes
+import pytest
+import torch
+
+from benchmarks import alignment, concurrency, pool, sizes, tradeoff
 from calm.generation import ALIGNMENTS
 
 
@@ -29,3 +32,23 @@ def test_a_size_is_held_against_its_floor_and_token_by_token(tiny, monkeypatch):
     found = sizes.measure("any", tokens=16, draws=3, rounds=1)
     assert found["parameters"] > 0 and all(isfinite(figure) and figure > 0 for figure in found.values())
     assert found["share of the floor"] == found["floor"] / found["milliseconds a chunk"]
+
+
+def test_accuracy_and_collisions_are_counted_over_whole_beginnings():
+    targets = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    assert tradeoff.rates(targets.expand(3, 2, 4), targets) == (100, 100)
+    others = torch.tensor([[[1, 2, 9, 4], [5, 6, 7, 8]], [[1, 2, 3, 4], [5, 0, 7, 8]]])
+    accuracy, collision = tradeoff.rates(others, targets)
+    assert accuracy == pytest.approx(100 * (4 / 4 * 3 / 4 * 2 / 4 * 2 / 4) ** 0.25)
+    assert collision == pytest.approx(0)  # no two draws say the same three tokens
+
+
+def test_each_way_to_less_diversity_has_its_rates(tiny, tiny_ar, monkeypatch):
+    monkeypatch.setattr(tradeoff, "POOLS", (1, 5))
+    text = "Once upon a time there was a shy fox named Mia."
+    found = tradeoff.of_calm(tiny(4), [text])
+    assert set(found[tradeoff.OURS]) == set(tradeoff.TEMPERATURES) and set(found[tradeoff.PUBLISHED]) == {1, 5}
+    found["token by token"] = tradeoff.token_by_token(tiny_ar, [text], 4)
+    assert all(0 <= rate <= 100 for way in found.values() for rates in way.values() for rate in rates)
+    accuracy, collision = tradeoff.of_calm(tiny(4), [text])[tradeoff.NOISE][1.0]
+    assert (accuracy, collision) == found[tradeoff.NOISE][1.0]

@@ -1,0 +1,141 @@
+"""What a lower temperature buys: accuracy against diversity, by four ways (paper, section 7.5, figures 10 and 11).
+
+    python -m benchmarks.tradeoff [--model story-k4] [--rival story-ar] [--texts 30] [--out docs/tradeoff.png] [--json]
+
+At the chunk boundaries of held-out stories: how likely a draw says the next n tokens (accuracy), and how likely two
+draws say the same (collision rate), each the geometric mean over n = 1 to 4. Ways: our continuous temperature; the
+published rule for T = 1/3 with ever more draws; less noise into the energy head, which the paper leaves to future work
+(section 8); and the softmax temperature of a token-by-token model. The picture needs Chromium.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+import calm
+from calm.brier import ORDERS
+from calm.sampling import ChunkSampler, choose_chunk
+from calm.storyland import HELD_OUT, corpus
+
+from .picture import save
+
+TEMPERATURES = (1.0, 0.8, 0.62, 0.5, 0.4, 0.3)
+POOLS = (1, 10, 20, 50, 100, 200, 500)
+NOISES = (1.0, 0.8, 0.6, 0.4, 0.2)
+CALM_SAMPLES, TOKEN_SAMPLES = 8, 4  # draws at each place
+OURS, PUBLISHED, NOISE = "continuous temperature", "published rule, T = 1/3, N draws", "noise times"
+
+Rates = tuple[float, float]
+
+
+def rates(samples: Tensor, targets: Tensor) -> Rates:
+    """samples [S, P, 4] token ids drawn at P places, targets [P, 4] of the text -> accuracy and collision rate, %."""
+    draws = len(samples)
+    hit = (samples == targets).cumprod(-1).float().mean((0, 1))
+    pairs = (samples[:, None] == samples[None]).cumprod(-1).float().sum((0, 1)) - draws
+    same = pairs.mean(0) / (draws * (draws - 1))
+    return tuple(float(100 * rate.prod() ** (1 / ORDERS)) for rate in (hit, same))  # type: ignore[return-value]
+
+
+def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
+    """Of each text its token ids, and the places from which the next four tokens are asked for."""
+    every = [lm.encode(text) for text in texts]
+    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in every]
+
+
+def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
+    return torch.tensor([ids[place : place + ORDERS] for ids, places in found for place in places])
+
+
+@torch.inference_mode()
+def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, Rates]]:
+    """For each way the rates at each of its settings, of a CALM whose chunks have four tokens or more."""
+    model, k, drawer = lm.calm, lm.chunk_size, lm.engine.drawer
+    head, generator = model.generative_head, torch.Generator(lm.device).manual_seed(0)
+    assert drawer and k >= ORDERS
+    found = contexts(lm, texts, k)
+    wanted, states = targets(found), []
+    for ids, places in found:
+        read = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: places[-1]]], device=lm.device)
+        states.append(model(read, use_cache=False)[0])
+    hidden = torch.cat(states)
+
+    def chosen(temperature: float, pool: int, name: str) -> Rates:
+        samplers = [ChunkSampler(temperature, pool, name, seed, lm.device) for seed in range(CALM_SAMPLES)]
+        drawn = [[choose_chunk(drawer, state, sampler).chunk[:ORDERS] for state in hidden] for sampler in samplers]
+        return rates(torch.tensor(drawn), wanted)
+
+    def dampened(scale: float) -> Rates:
+        noise = scale * head.noise((CALM_SAMPLES, len(hidden)), hidden, generator)
+        drawn = [model.ae_model.decode(head(hidden, each)) for each in noise]
+        return rates(torch.stack(drawn)[..., :ORDERS].cpu(), wanted)
+
+    return {
+        OURS: {t: chosen(t, 200, "auto") for t in TEMPERATURES},
+        PUBLISHED: {n: chosen(1 / 3, n, "pooled") for n in POOLS},
+        NOISE: {scale: dampened(scale) for scale in NOISES},
+    }
+
+
+def token_by_token(lm: calm.LanguageModel, texts: list[str], stride: int) -> dict[float, Rates]:
+    """The rates at each softmax temperature, at the same places."""
+    found = contexts(lm, texts, stride)
+
+    def written(ids: list[int], temperature: float, seed: int) -> list[int]:
+        begun = [[i] for i in ids]
+        steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, begun=begun))
+        return [step.token_ids[0] for step in steps] + [-1] * (ORDERS - len(steps))  # -1 behind the end of a text
+
+    def at(temperature: float) -> Rates:
+        drawn = [
+            [written(ids[:place], temperature, seed) for ids, places in found for place in places]
+            for seed in range(TOKEN_SAMPLES)
+        ]
+        return rates(torch.tensor(drawn), targets(found))
+
+    return {t: at(t) for t in TEMPERATURES}
+
+
+def picture(ways: dict[str, dict[float, Rates]], path: Path) -> None:
+    figure = go.Figure()
+    looks = [("#2563eb", "circle", "solid"), ("#64748b", "square-open", "dot"), ("#64748b", "x", "dash")]
+    looks.append(("#b5540b", "diamond-open", "dot"))
+    for (name, settings), (colour, symbol, dash) in zip(ways.items(), looks):
+        accuracy, collision = zip(*settings.values())
+        figure.add_scatter(
+            x=collision, y=accuracy, name=name, mode="lines+markers", line={"color": colour, "dash": dash},
+            marker={"symbol": symbol, "size": 9},
+        )  # fmt: skip
+    figure.update_xaxes(title="collision rate, %: less diverse")
+    figure.update_yaxes(title="accuracy, %")
+    figure.update_layout(margin={"t": 20, "r": 20}, legend={"x": 0.98, "y": 0.05, "xanchor": "right"})
+    save(figure, path, 760, 460)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="story-k4")
+    parser.add_argument("--rival", default="story-ar")
+    parser.add_argument("--texts", type=int, default=30)
+    parser.add_argument("--out", help="a PNG of the picture")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    lm, rival = calm.load(arguments.model), calm.load(arguments.rival)
+    texts = list(corpus(arguments.texts, HELD_OUT + 4_000_000))
+    ways = of_calm(lm, texts) | {f"{rival.name}, softmax temperature": token_by_token(rival, texts, lm.chunk_size)}
+    if arguments.out:
+        picture(ways, Path(arguments.out))
+    if arguments.json:
+        print(json.dumps(ways))
+        return
+    for name, settings in ways.items():
+        for setting, (accuracy, collision) in settings.items():
+            print(f"{name:34} {setting:6g}   accuracy {accuracy:5.1f} %   collision rate {collision:5.1f} %")
+
+
+if __name__ == "__main__":
+    main()
