@@ -76,8 +76,8 @@ STEPS = [
     ),
     TourStep(
         "race", "Race", "race", "section 7.2",
-        "Does it pay? The same prompt goes to a token-by-token Transformer with the same backbone and training "
-        "time; each clock counts its own model's time alone.",
+        "Does it pay? The same prompt goes to a token-by-token Transformer with the same backbone; each clock counts "
+        "its own model's time alone.",
         "Start the race",
         "Steps, tokens a second and operations a token, as measured just now on this machine. Lower the temperature "
         "and race again: draws cost time.",
