@@ -66,6 +66,7 @@ class Racer:
         steps = len(self.pieces)
         return {
             "name": self.lm.name,
+            "calm": self.lm.is_calm,
             "chunk_size": self.lm.chunk_size,
             "pieces": list(self.pieces),
             "times": list(self.times),

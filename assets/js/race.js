@@ -10,7 +10,8 @@ CALM.mountRace = (element, props, watch) => {
     const text = C.node("p", { class: "calm-text", "aria-label": `text of ${racer.name}` });
     text.append(C.node("span", { class: "calm-prompt" }, prompt));
     const facts = C.node("dl", { class: "calm-facts" });
-    const step = racer.chunk_size === 1 ? "one token a step" : `one vector, ${racer.chunk_size} tokens, a step`;
+    const tokens = racer.chunk_size === 1 ? "one token" : `${racer.chunk_size} tokens`;
+    const step = racer.calm ? `one vector, ${tokens}, a step` : "one token a step";
     return C.node("section", { class: "calm-lane" }, C.node("h2", {}, `${racer.name}: ${step}`), facts, text);
   };
 
@@ -24,7 +25,7 @@ CALM.mountRace = (element, props, watch) => {
       "first word": racer.first == null ? "–" : `${(1000 * racer.first).toFixed(0)} ms`,
       "operations a token": `${(racer.flops / 1e6).toFixed(1)} M`,
     };
-    if (racer.chunk_size > 1) rows["vectors drawn a step"] = racer.draws.toFixed(1);
+    if (racer.calm) rows["vectors drawn a step"] = racer.draws.toFixed(1);
     return Object.entries(rows).map(([name, fact]) =>
       C.node("div", {}, C.node("dt", {}, name), C.node("dd", {}, fact)),
     );

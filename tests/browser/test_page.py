@@ -278,6 +278,9 @@ def test_a_race_is_run_told_and_drawn(visitor):
     lanes = page.locator("#race-view .calm-lane")
     page.wait_for_function("() => document.querySelectorAll('#race-view .calm-piece').length > 100")
     assert "An example, measured" in page.locator("#race-status").inner_text()
+    headings = ["story-k4: one vector, 4 tokens, a step", "story-ar: one token a step"]
+    assert lanes.locator("h2").all_inner_texts() == headings
+    assert ["vectors drawn" in lane for lane in lanes.all_inner_texts()] == [True, False]
     visitor.set("#race-length", 48)
     visitor.race()
     told = [re.findall(r"(steps|tokens)\n(\d+)", lane) for lane in lanes.all_inner_texts()]
