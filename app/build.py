@@ -14,17 +14,18 @@ from .run import Run
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 STORIES = 20  # held-out ones, of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
-RACE = (0.5, 200, 0)  # temperature, tokens, seed
+RACE_TOKENS = 200
 
 
 def main() -> None:
     model = resident()
     lm = model.lm
     options = calm.Options(**SETTINGS)
+    how = f"T = {options.temperature:g}, seed {options.seed}"
     run = Run(model, PROMPT, options)
     for step in calm.follow(lm, PROMPT, options):
         run.add(step)
-    mark = "An example, made when the page was built: T = 0.5, seed 0. Generate makes your own."
+    mark = f"An example, made when the page was built: {how}. Generate makes your own."
     value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
     view = {"view": render.reconstruction(model, found), "summary": render.reconstruction_summary(found, 0)}
@@ -33,9 +34,10 @@ def main() -> None:
         name: [(n, round(share, 5)) for n, share in calm.robustness(resident(name).lm, stories, reconstruct_tab.NOISES)]
         for name in maps()
     }
-    *_, raced = computed(race_tab.race([lm, resident(BASELINE).lm], PROMPT, *RACE))
+    racing = race_tab.race([lm, resident(BASELINE).lm], PROMPT, options.temperature, RACE_TOKENS, options.seed)
+    *_, raced = computed(racing)
     place = f"{os.cpu_count()} CPU cores" if lm.device.type == "cpu" else "a GPU"
-    timed = f"An example, measured on {place} when the page was built: T = 0.5, seed 0. Start the race measures yours."
+    timed = f"An example, measured on {place} when the page was built: {how}. Start the race measures yours."
     race = {**raced.value(), "race": 0, "told": render.note(timed)}
     for name, shown in (("example", value), ("reconstruction", view), ("robustness", curves), ("race", race)):
         (ASSETS / f"{name}.json").write_text(json.dumps(shown, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,6 +14,11 @@ NAMES = "core page run plots latent map race evaluate learn".split()  # in the o
 SCRIPTS = [ASSETS / "js" / f"{name}.js" for name in NAMES]
 
 
+def asset(name: str) -> Any:
+    """What a JSON file of the assets holds; most are made by ``python -m app.build``."""
+    return json.loads((ASSETS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def _url(path: Path) -> str:
     return f"/gradio_api/file={path.as_posix()}"
 

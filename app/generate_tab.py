@@ -1,7 +1,6 @@
 """Tab "Generate": text from a prompt, chunk by chunk, at a continuous temperature."""
 
 import itertools
-import json
 import random
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ import gradio as gr
 import calm
 
 from . import render
-from .components import ASSETS, RunText, VectorMapPlot
+from .components import RunText, VectorMapPlot, asset
 from .controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
 from .models import Resident, compute, is_resident, resident
 from .run import Run, pool
@@ -23,7 +22,7 @@ DRAWS = 200  # of a pool or a cloud that is opened at a step
 
 def example() -> dict[str, Any]:
     """The finished run that the page shows before the first click, made by ``python -m app.build``."""
-    return json.loads((ASSETS / "example.json").read_text(encoding="utf-8"))
+    return asset("example")
 
 
 def stream(
@@ -114,7 +113,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
                 max_lines=8,
                 elem_id="prompt",
             )
-            prompts = json.loads((ASSETS / "prompts.json").read_text(encoding="utf-8"))
+            prompts = asset("prompts")
             gr.Examples(list(prompts.values()), prompt, example_labels=list(prompts), label="Prompts to try")
         with gr.Column(scale=4):
             temperature = gr.Slider(

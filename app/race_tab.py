@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ import gradio as gr
 import calm
 
 from . import render
-from .components import ASSETS, RaceView
+from .components import RaceView, asset
 from .controls import MAX_TOKENS, busy, check_length, check_prompt, idle, paced, runs, whole
-from .generate_tab import example
 from .models import BASELINE, computed, is_resident, loading
 
 if TYPE_CHECKING:
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
 _race_numbers = itertools.count(1)
 
 
-def finished() -> dict[str, Any]:
-    """The race that the tab shows before the first click, run by ``python -m app.build``: ``Race.value``, and what is
-    told of it."""
-    return json.loads((ASSETS / "race.json").read_text(encoding="utf-8"))
+def example() -> dict[str, Any]:
+    """The finished race that the tab shows before the first click, run by ``python -m app.build``: ``Race.value``, and
+    what is told of it."""
+    return asset("race")
 
 
 class Racer:
@@ -125,9 +123,10 @@ def build(model: gr.Dropdown) -> None:
         "backbone. They take turns, so that each has the device to itself; the clocks count only a model's own time. "
         "Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
     )
+    shown = example()
     with gr.Row():
         prompt = gr.Textbox(
-            example()["prompt"], label="Prompt", info="For both.", lines=2, max_lines=8, scale=5, elem_id="race-prompt"
+            shown["prompt"], label="Prompt", info="For both.", lines=2, max_lines=8, scale=5, elem_id="race-prompt"
         )
         with gr.Column(scale=4):
             temperature = gr.Slider(0.01, 2, value=0.5, step=0.01, label="Temperature", elem_id="race-temperature")
@@ -136,7 +135,6 @@ def build(model: gr.Dropdown) -> None:
                 seed = gr.Number(0, label="Seed", precision=0, elem_id="race-seed")
             go = gr.Button("Start the race", variant="primary", elem_id="race")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
-    shown = finished()
     status = gr.HTML(shown["told"], elem_id="race-status")
     view = RaceView(shown, elem_id="race-view")
 

@@ -1,6 +1,5 @@
 """Tab "Reconstruct": what the autoencoder makes of any text, and how much disturbance the code survives."""
 
-import json
 from functools import cache
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import calm
 
 from . import render
-from .components import ASSETS, CurveView, ReconstructionView
+from .components import CurveView, ReconstructionView, asset
 from .controls import PRIVATE, busy, idle, remembered, runs, whole
 from .models import DEFAULT, computed, resident
 
@@ -23,13 +22,13 @@ SAMPLE = 'Mia lost her lantern in 1987 - "Où est-elle?" she asked. print(f"{x:.
 
 def example() -> dict[str, Any]:
     """What the tab shows before the first click, made by ``python -m app.build``: ``view`` and ``summary``."""
-    return json.loads((ASSETS / "reconstruction.json").read_text(encoding="utf-8"))
+    return asset("reconstruction")
 
 
 @cache
 def reference() -> dict[str, list[tuple[float, float]]]:
     """The curves of held-out stories by model, made by ``python -m app.build``."""
-    return json.loads((ASSETS / "robustness.json").read_text(encoding="utf-8"))
+    return asset("robustness")
 
 
 def check_text(text: str | None) -> str:

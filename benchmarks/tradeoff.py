@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import calm
-from calm.brier import ORDERS
+from calm.brier import ORDERS, accuracy_and_collisions, geometric_mean
 from calm.sampling import ChunkSampler, choose_chunk
 from calm.storyland import HELD_OUT, corpus
 
@@ -34,17 +34,14 @@ Rates = tuple[float, float]
 
 def rates(samples: Tensor, targets: Tensor) -> Rates:
     """samples [S, P, 4] token ids drawn at P places, targets [P, 4] of the text -> accuracy and collision rate, %."""
-    draws = len(samples)
-    hit = (samples == targets).cumprod(-1).float().mean((0, 1))
-    pairs = (samples[:, None] == samples[None]).cumprod(-1).float().sum((0, 1)) - draws
-    same = pairs.mean(0) / (draws * (draws - 1))
-    return tuple(float(100 * rate.prod() ** (1 / ORDERS)) for rate in (hit, same))  # type: ignore[return-value]
+    parts = (part.mean(0).numpy() for part in accuracy_and_collisions(samples, targets))
+    accuracy, collision = (float(geometric_mean(part)) for part in parts)
+    return accuracy, collision
 
 
 def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
     """Of each text its token ids, and the places from which the next four tokens are asked for."""
-    every = [lm.encode(text) for text in texts]
-    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in every]
+    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in map(lm.encode, texts)]
 
 
 def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
@@ -102,8 +99,12 @@ def token_by_token(lm: calm.LanguageModel, texts: list[str], stride: int) -> dic
 
 def picture(ways: dict[str, dict[float, Rates]], path: Path) -> None:
     figure = go.Figure()
-    looks = [("#2563eb", "circle", "solid"), ("#64748b", "square-open", "dot"), ("#64748b", "x", "dash")]
-    looks.append(("#b5540b", "diamond-open", "dot"))
+    looks = (
+        ("#2563eb", "circle", "solid"),
+        ("#64748b", "square-open", "dot"),
+        ("#64748b", "x", "dash"),
+        ("#b5540b", "diamond-open", "dot"),
+    )
     for (name, settings), (colour, symbol, dash) in zip(ways.items(), looks):
         accuracy, collision = zip(*settings.values())
         figure.add_scatter(

@@ -31,14 +31,21 @@ def brier_n(samples: Tensor, target: Tensor) -> Tensor:
 
     samples [S, P, 4] token ids drawn by the model (S >= 2), target [P, 4] token ids of the text -> [P, 4].
     """
+    accuracy, collisions = accuracy_and_collisions(samples, target)
+    return 2 * accuracy - collisions
+
+
+def accuracy_and_collisions(samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of Brier-n (paper, section 7.5), of the shapes of ``brier_n``: E[1{a=y}], and E[1{a=b}] over pairs
+    of independent samples [P, 4]."""
     draws = len(samples)
     hit = (samples == target).cumprod(-1).float().mean(0)
     equal = (samples[:, None] == samples[None]).cumprod(-1).float().sum((0, 1)) - draws
-    return 2 * hit - equal / (draws * (draws - 1))
+    return hit, equal / (draws * (draws - 1))
 
 
 def geometric_mean(brier: np.ndarray) -> np.ndarray:
-    """Brier-n [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100] (eq. 15); a negative Brier-n counts as 0."""
+    """Brier-n, or a part of it, [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100] (eq. 15); a negative one is 0."""
     return 100 * np.prod(np.maximum(brier, 0), axis=-1) ** (1 / ORDERS)
 
 

@@ -20,9 +20,12 @@ CALM.mountScores = (element, props, watch) => {
     const sides = (cost) => {
       const [low, high] = range(cost);
       const room = (high - low) * (stacked ? 30 : 150) / target.clientWidth;
-      const crossed = (model, at) => models.some((other, i) => other !== model && other.low < model.score + 0.3 &&
-        other.high > model.score - 0.3 && logs(cost)[i] > at && logs(cost)[i] < at + room);
-      return models.map((model, i) => (crossed(model, logs(cost)[i]) ? "middle left" : "middle right"));
+      const at = logs(cost);
+      const crosses = (other, i) => other.low < models[i].score + 0.3 && other.high > models[i].score - 0.3;
+      return at.map((here, i) => {
+        const crossed = models.some((other, j) => here < at[j] && at[j] < here + room && crosses(other, i));
+        return crossed ? "middle left" : "middle right";
+      });
     };
     const series = (name, cost, axis, look) => ({
       type: "scatter", mode: "markers+text", name, marker: { size: 11, ...look }, xaxis: `x${axis}`, yaxis: `y${axis}`,

@@ -116,7 +116,7 @@ def test_the_reconstruction_marks_tokens_that_differ(model):
 def test_the_examples_before_the_first_click_are_what_the_model_says_today():
     from app.build import PROMPT, SETTINGS
 
-    value, race = generate_tab.example(), race_tab.finished()
+    value, race = generate_tab.example(), race_tab.example()
     assert "An example" in value["told"] and "An example" in race["told"]
     steps = list(calm.generate(calm.load("story-k4", device="cpu"), PROMPT, **SETTINGS))
     written = [step.text for step in steps][:5]
