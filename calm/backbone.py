@@ -3,7 +3,7 @@
 The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from types import ModuleType
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from .operators import Linear, Map, Norm, attention, fuse, operators_for, product, rotate
 from .recording import Recording
 
-PREFILLED = 32  # positions of a prompt up to which the kernels take less time than the modules
+PREFILLED, BY_UNIT = 32, 256  # positions of a prompt up to which the kernels take less time than the modules
 
 
 def _same(x: Tensor) -> Tensor:
@@ -62,18 +62,22 @@ def kernels_for(parameter: Tensor, activation: str) -> ModuleType | None:
 
 class Reader:
     """How the kernels read the weights of a model in float32: matrices packed, by their upper halves where they were
-    bfloat16 on the disk, which come from memory in half of the time."""
+    bfloat16 on the disk, which come from memory in half of the time and suit a matrix unit."""
 
     def __init__(self, model: nn.Module, kernels: ModuleType):
         matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
-        self.halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
-        self.kernels = kernels
+        halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
+        self.kernels, self.unit = kernels, halves and kernels.MATRIX_UNIT
+        self.pack = kernels.pack_panels if self.unit else kernels.pack_halves if halves else kernels.pack
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """The packed weight, and the bias, zeros where there is none."""
         matrix = weight.detach().numpy()
-        packed = self.kernels.pack_halves(matrix) if self.halves else self.kernels.pack(matrix)
-        return packed, np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
+        return self.pack(matrix), np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
+
+    def stacked(self, layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """The arrays of layers that are alike, each kind in one [layers, ...]."""
+        return tuple(self.kernels.aligned(np.stack(arrays)) for arrays in zip(*layers))
 
     def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
         """Of two maps that are stacked, weight and bias of the first, then of the second."""
@@ -108,14 +112,16 @@ class CachedBackbone:
         self.layers = [_layer(layer) for layer in model.layers]
         self.norm = Norm.of(model.norm)
         self.operators = operators_for(self.norm.weight, config.hidden_act)
-        self.cache = [self.norm.weight.new_empty(slots, 2 * self.kv_heads, 0, self.width) for _ in self.layers]
+        self.cache = self.norm.weight.new_empty(len(self.layers), slots, 2 * self.kv_heads, 0, self.width)
         self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
         self.cos, self.sin = self._rotations(model)
         self.kernels = kernels_for(self.norm.weight, config.hidden_act)
-        self.layer_arrays = []
+        self.arrays: tuple[np.ndarray, ...] = ()
+        """As the kernels read the layers: norm, weight of the first map, ..., each [layers, ...]."""
         if self.kernels:
             reader = Reader(model, self.kernels)
-            self.layer_arrays = [_layer_arrays(layer, reader) for layer in self.layers]
+            self.prefilled = BY_UNIT if reader.unit else PREFILLED
+            self.arrays = reader.stacked(_layer_arrays(layer, reader) for layer in self.layers)
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -132,11 +138,10 @@ class CachedBackbone:
         """Room in the cache, doubled when it is spent, so that short texts do not pay for the longest."""
         if positions <= self.capacity:
             return
-        before, self.capacity = self.capacity, min(self.length, max(256, positions, 2 * self.capacity))
-        for i, old in enumerate(self.cache):
-            # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
-            self.cache[i] = old.new_zeros(self.slots, 2 * self.kv_heads, self.capacity, self.width)
-            self.cache[i][:, :, :before] = old
+        more = min(self.length, max(256, positions, 2 * self.capacity)) - self.capacity
+        self.capacity += more
+        # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
+        self.cache = F.pad(self.cache, (0, 0, 0, more))
         self.recorded.clear()
 
     def begin(self, slot: int) -> None:
@@ -147,7 +152,7 @@ class CachedBackbone:
         """The next ``counts`` positions of each of R slots, more than one only where a sequence begins: what they read
         [sum of counts, ...], on the CPU -> the projected hidden state of the last of each. No sequence may be at its
         end."""
-        if max(counts) > (PREFILLED if self.kernels else 1):
+        if max(counts) > (self.prefilled if self.kernels else 1):
             return self._read_long(slots, counts, read)
         states = self._rows(slots, counts, read) if self.kernels else self._step(slots, read)
         for slot, count in zip(slots, counts):
@@ -221,8 +226,10 @@ class CachedBackbone:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
         the cache, or among them."""
         assert self.kernels
-        (norm, _, eps), cos, sin = self.norm, self.cos.numpy(), self.sin.numpy()
-        x = inputs.contiguous().numpy()
-        for weights, cache in zip(self.layer_arrays, self.cache):
-            x = self.kernels.llama_layer(x, cache.numpy(), slots, positions, cos, sin, eps, *weights)
-        return torch.from_numpy(self.kernels.rms_norm(x, norm.detach().numpy(), eps))
+        places, turns = (self.cache.numpy(), slots, positions), (self.cos.numpy(), self.sin.numpy())
+        x, norm, threads = (
+            inputs.contiguous().numpy(),
+            self.norm.weight.detach().numpy(),
+            self.kernels.get_num_threads(),
+        )
+        return torch.from_numpy(self.kernels.llama(x, *places, *turns, self.norm.eps, threads, norm, self.arrays))

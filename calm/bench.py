@@ -67,8 +67,9 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
     backbone = lm.engine.backbone
-    read = backbone.layer_arrays  # by the kernels, where they serve: norm, weight of the first map, ...
-    size = weights * (read[0][1].nbytes / backbone.layers[0].qkv.weight.numel() if read else lm.dtype.itemsize)
+    read = backbone.arrays[1].nbytes if backbone.arrays else 0  # by the kernels, where they serve: all first maps
+    first = len(backbone.layers) * backbone.layers[0].qkv.weight.numel()
+    size = weights * (read / first if read else lm.dtype.itemsize)
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,

@@ -178,11 +178,11 @@ class CompiledDrawer(Drawer):
         self.conditions = self.reader.linear(*_conditions(blocks))
         first, last = self._read(final.linears[0]), self._read(final.linears[2])
         self.ends = *self._read(head.noise_embd), *_norm(head.norm_noise), *_norm(final.in_ln), *first, *last
-        self.blocks = _stacked(self._block(block) for block in blocks)
+        self.blocks = self.reader.stacked(self._block(block) for block in blocks)
         entry, expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
         self.decoder_ends = *entry, *expansion, _weight(decoder.norm)
-        self.layers = _stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
-        self.vocabulary = Vocabulary(decoder.lm_head_weight.detach(), self._some_states(), kernels)
+        self.layers = self.reader.stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
+        self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
         self.eps = decoder.norm.eps
 
     def embed(self, chunks: Tensor) -> Tensor:
@@ -196,14 +196,20 @@ class CompiledDrawer(Drawer):
         return torch.from_numpy(self._linear(x, self.conditions)).view(len(x), -1, x.shape[1])
 
     def vectors(self, states: Tensor, places: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
-        k, parts = self.kernels, self.kernels.parts_of(len(noise))
-        found = k.vectors(noise.numpy(), states.numpy(), np.array(places), parts, self.ends, self.blocks)
+        k, share = self.kernels, self.kernels.shared(len(noise))
+        found = k.vectors(noise.numpy(), states.numpy(), np.array(places), share, self.ends, self.blocks)
         return torch.from_numpy(found)
 
     def decode(self, vectors: Tensor) -> Tensor:
-        k, parts, vocabulary = self.kernels, self.kernels.parts_of(len(vectors)), self.vocabulary.arrays
-        ids = k.decode(vectors.numpy(), self.eps, parts, self.decoder_ends, self.layers, vocabulary)
+        k, share = self.kernels, self.kernels.shared(len(vectors))
+        ids = k.decode(vectors.numpy(), self.eps, share, self.decoder_ends, self.layers, self.vocabulary)
         return torch.from_numpy(ids)
+
+    def _vocabulary(self, embedding: Tensor) -> tuple:
+        """What the likeliest token is looked for in."""
+        if self.reader.unit:
+            return self.kernels.pack_panels(embedding.numpy()), np.int64(len(embedding))
+        return Vocabulary(embedding, self._some_states(), self.kernels).arrays
 
     @torch.inference_mode()
     def _some_states(self) -> Tensor:
@@ -214,7 +220,7 @@ class CompiledDrawer(Drawer):
 
     def _linear(self, x: np.ndarray, linear: tuple[np.ndarray, np.ndarray], activated: bool = False) -> np.ndarray:
         """x [R, I] -> [R, O]."""
-        return self.kernels.linear(x, *linear, x[:0], activated, False)
+        return self.kernels.linear(x, *linear, x[:0], activated, self.kernels.get_num_threads())
 
     def _read(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         return self.reader.linear(*Linear.of(module))
@@ -234,11 +240,6 @@ def _conditions(blocks: Iterable[HeadBlock]) -> Linear:
     """The share of the condition in the first map of every block, as one map; the rest reads the noise path."""
     mixes = fuse(*(block.mix for block in blocks))  # [blocks * D, 2 * D]: of the noise path, of the condition
     return Linear(mixes.weight[:, mixes.weight.shape[1] // 2 :], mixes.bias)
-
-
-def _stacked(layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    """The arrays of layers that are alike, each kind in one [layers, ...]."""
-    return tuple(np.stack(arrays) for arrays in zip(*layers))
 
 
 def _weight(norm: nn.Module) -> np.ndarray:
@@ -273,4 +274,4 @@ class Vocabulary:
 
     def likeliest(self, states: Tensor) -> Tensor:
         """states [R, H] -> token ids [R]."""
-        return torch.from_numpy(self.kernels.likeliest(states.numpy(), False, *self.arrays))
+        return torch.from_numpy(self.kernels.likeliest(states.numpy(), 1, self.arrays))

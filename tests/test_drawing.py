@@ -3,16 +3,22 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from calm import kernels
 from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
 
-@pytest.fixture(params=["float32", "bfloat16"])
-def drawers(tiny, request) -> tuple[Drawer, Drawer]:
+@pytest.fixture(params=["float32", "bfloat16", "bfloat16, by a matrix unit"])
+def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
-    model = tiny(4).calm.to(getattr(torch, request.param)).float()
+    stored, by_unit = request.param.split(",")[0], "unit" in request.param
+    if by_unit and not kernels.MATRIX_UNIT:
+        pytest.skip("this processor has no matrix unit")
+    monkeypatch.setattr(kernels, "MATRIX_UNIT", by_unit)
+    model = tiny(4).calm.to(getattr(torch, stored)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
-    assert (compiled.blocks[2].dtype == "uint32") == (request.param == "bfloat16")
+    weights = compiled.blocks[2]  # [blocks, ...]
+    assert (weights.dtype == "uint32", weights.ndim == 5) == (stored == "bfloat16", by_unit)
     return Drawer(model), compiled
 
 
@@ -76,62 +82,74 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
 
 @torch.inference_mode()
 def test_rows_are_the_same_however_many_threads_share_them_out(drawers, monkeypatch):
-    kernels, config = drawers[1].kernels, drawers[1].model.config
+    config = drawers[1].model.config
     states, noise = drawers[1].project(rows(23, config.hidden_size)), rows(23, config.noise_size)
     found = []
     for threads in (1, 2, 3):
         kernels.use_threads(threads)
-        assert kernels.parts_of(23) == min(threads, kernels.config.NUMBA_NUM_THREADS)
+        assert kernels.shared(23) == (min(threads, kernels.config.NUMBA_NUM_THREADS), 1)
+        assert kernels.shared(3) == (1, min(threads, kernels.config.NUMBA_NUM_THREADS))
         found.append(drawers[1].vectors(states, range(23), noise))
         found.append(drawers[1].decode(found[0]))
     kernels.use_threads(torch.get_num_threads())
     for vectors, ids in zip(found[2::2], found[3::2]):
         assert torch.equal(vectors, found[0]) and torch.equal(ids, found[1])
-    for parts in (4, 5):  # of a machine of more threads
-        monkeypatch.setattr(kernels, "parts_of", lambda _, parts=parts: parts)
+    for share in ((4, 1), (5, 1), (1, 4)):  # of a machine of more threads
+        monkeypatch.setattr(kernels, "shared", lambda _, share=share: share)
         assert torch.equal(drawers[1].vectors(states, range(23), noise), found[0])
         assert torch.equal(drawers[1].decode(found[0]), found[1])
 
 
+def packers() -> list[str]:
+    return ["pack", "pack_halves", *(["pack_panels"] if kernels.MATRIX_UNIT else [])]
+
+
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
-@pytest.mark.parametrize("halves", [True, False])
-def test_products_of_packed_matrices(drawers, outputs, inputs, halves):
-    kernels = drawers[1].kernels
+@pytest.mark.parametrize("pack", packers())
+def test_products_of_packed_matrices(outputs, inputs, pack):
     x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
-    packed = kernels.pack_halves(weight) if halves else kernels.pack(weight)
-    if halves:
+    packed = getattr(kernels, pack)(weight)
+    assert packed.ctypes.data % kernels.LINE == 0
+    if pack != "pack":
         weight = (weight.view(np.uint32) & kernels.UPPER).view(np.float32)
     y = x @ weight.T + bias
     more, expected = torch.from_numpy(y + add), (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
-    found = kernels.linear(x, packed, bias, none, False, False)
-    assert np.allclose(found, y, atol=1e-4)
-    for alone in (False, True):
-        assert np.allclose(kernels.linear(x, packed, bias, add, True, alone), F.silu(more).numpy(), atol=1e-4)
-        assert np.allclose(kernels.gated(x, packed, bias, packed, bias, alone), expected, atol=1e-4)
-        for count in (1, 2, 3, 4, 5, 6, 7, 8, 13):
-            assert np.array_equal(kernels.linear(x[:count], packed, bias, none, False, alone), found[:count])
+    found = kernels.linear(x, packed, bias, none, False, 2)
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    assert np.abs(found - exact).max() < 5e-5  # as by float32, where x in bfloat16 would be off by 0.1
+    for threads in (1, 2, 3):
+        assert np.allclose(kernels.linear(x, packed, bias, add, True, threads), F.silu(more).numpy(), atol=1e-4)
+        assert np.allclose(kernels.gated(x, packed, bias, packed, bias, threads), expected, atol=1e-4)
+        for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 26):
+            assert np.array_equal(kernels.linear(x[:count], packed, bias, none, False, threads), found[:count])
 
 
 @torch.inference_mode()
-def test_kernels_bear_activations_whose_exponential_is_beyond_float32(drawers):
+def test_kernels_bear_activations_whose_exponential_is_beyond_float32():
     x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
-    kernels, same = drawers[1].kernels, np.eye(x.shape[1], dtype=np.float32)
-    activated = kernels.linear(x.numpy(), kernels.pack(same), 0 * same[0], x.numpy()[:0], True, False)
+    same = np.eye(x.shape[1], dtype=np.float32)
+    activated = kernels.linear(x.numpy(), kernels.pack(same), 0 * same[0], x.numpy()[:0], True, 1)
     assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)
 
 
 @torch.inference_mode()
-def test_the_vocabulary_is_searched_to_the_likeliest_token(drawers):
+def test_the_vocabulary_is_searched_to_the_likeliest_token():
     generator = torch.Generator().manual_seed(0)
     embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 40))
     embedding *= torch.linspace(2, 0.01, 64)
+    embedding = embedding.bfloat16().float()
     states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
-    vocabulary = Vocabulary(embedding, states, drawers[1].kernels)
-    for some in (states, states[:3]):
+    vocabulary = Vocabulary(embedding, states, kernels)
+    for some in (states, states[:3], -states):
         logits = some @ embedding.T
         assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        bounds = vocabulary.kernels.bound(some.numpy(), *vocabulary.arrays[:3])
-        bounds = torch.from_numpy(bounds)[:, : len(embedding)]
+        for threads in (1, 3) if kernels.MATRIX_UNIT else ():
+            panels = kernels.pack_panels(embedding.numpy()), np.int64(len(embedding))
+            found = torch.from_numpy(kernels.likeliest(some.numpy(), threads, panels))
+            assert torch.equal(found, logits.argmax(-1))
+    for some in (states, states[:3]):
+        bounds = torch.from_numpy(kernels.bound(some.numpy(), *vocabulary.arrays[:3]))[:, : len(embedding)]
+        logits = some @ embedding.T
         assert (bounds >= logits).all()
         assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
