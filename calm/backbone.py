@@ -67,8 +67,8 @@ class Reader:
     def __init__(self, model: nn.Module, kernels: ModuleType):
         matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
         halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
-        self.kernels, self.unit = kernels, halves and kernels.MATRIX_UNIT
-        self.pack = kernels.pack_panels if self.unit else kernels.pack_halves if halves else kernels.pack
+        self.tiles, self.unit = kernels.tiles, halves and kernels.tiles.MATRIX_UNIT
+        self.pack = self.tiles.pack_panels if self.unit else self.tiles.pack_halves if halves else self.tiles.pack
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """The packed weight, and the bias, zeros where there is none."""
@@ -77,7 +77,7 @@ class Reader:
 
     def stacked(self, layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
         """The arrays of layers that are alike, each kind in one [layers, ...]."""
-        return tuple(self.kernels.aligned(np.stack(arrays)) for arrays in zip(*layers))
+        return tuple(self.tiles.aligned(np.stack(arrays)) for arrays in zip(*layers))
 
     def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
         """Of two maps that are stacked, weight and bias of the first, then of the second."""

@@ -208,7 +208,7 @@ class CompiledDrawer(Drawer):
     def _vocabulary(self, embedding: Tensor) -> tuple:
         """What the likeliest token is looked for in."""
         if self.reader.unit:
-            return self.kernels.pack_panels(embedding.numpy()), np.int64(len(embedding))
+            return self.reader.pack(embedding.numpy()), np.int64(len(embedding))
         return Vocabulary(embedding, self._some_states(), self.kernels).arrays
 
     @torch.inference_mode()
@@ -269,7 +269,7 @@ class Vocabulary:
         near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
         rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
         table = torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
-        packed, slack = (kernels.pack(matrix.numpy()) for matrix in (basis, table)), np.float32(self.SLACK)
+        packed, slack = (kernels.tiles.pack(matrix.numpy()) for matrix in (basis, table)), np.float32(self.SLACK)
         self.arrays = *packed, slack, embedding.numpy()
 
     def likeliest(self, states: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from calm import kernels
+from calm import kernels, tiles
 from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
 
@@ -11,9 +14,9 @@ from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vo
 def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
     stored, by_unit = request.param.split(",")[0], "unit" in request.param
-    if by_unit and not kernels.MATRIX_UNIT:
+    if by_unit and not tiles.MATRIX_UNIT:
         pytest.skip("this processor has no matrix unit")
-    monkeypatch.setattr(kernels, "MATRIX_UNIT", by_unit)
+    monkeypatch.setattr(tiles, "MATRIX_UNIT", by_unit)
     model = tiny(4).calm.to(getattr(torch, stored)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
@@ -100,8 +103,14 @@ def test_rows_are_the_same_however_many_threads_share_them_out(drawers, monkeypa
         assert torch.equal(drawers[1].decode(found[0]), found[1])
 
 
+def test_the_kernels_say_which_tiles_they_were_compiled_with():
+    """Else what numba has kept of them would go on with others."""
+    found = sha256(Path(tiles.__file__).read_bytes()).hexdigest()
+    assert found[:12] == kernels.COMPILED_WITH, f"write {found[:12]} there"
+
+
 def packers() -> list[str]:
-    return ["pack", "pack_halves", *(["pack_panels"] if kernels.MATRIX_UNIT else [])]
+    return ["pack", "pack_halves", *(["pack_panels"] if tiles.MATRIX_UNIT else [])]
 
 
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
@@ -109,10 +118,10 @@ def packers() -> list[str]:
 def test_products_of_packed_matrices(outputs, inputs, pack):
     x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
-    packed = getattr(kernels, pack)(weight)
-    assert packed.ctypes.data % kernels.LINE == 0
+    packed = getattr(tiles, pack)(weight)
+    assert packed.ctypes.data % tiles.LINE == 0
     if pack != "pack":
-        weight = (weight.view(np.uint32) & kernels.UPPER).view(np.float32)
+        weight = (weight.view(np.uint32) & tiles.UPPER).view(np.float32)
     y = x @ weight.T + bias
     more, expected = torch.from_numpy(y + add), (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
     found = kernels.linear(x, packed, bias, none, False, 2)
@@ -129,7 +138,7 @@ def test_products_of_packed_matrices(outputs, inputs, pack):
 def test_kernels_bear_activations_whose_exponential_is_beyond_float32():
     x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
     same = np.eye(x.shape[1], dtype=np.float32)
-    activated = kernels.linear(x.numpy(), kernels.pack(same), 0 * same[0], x.numpy()[:0], True, 1)
+    activated = kernels.linear(x.numpy(), tiles.pack(same), 0 * same[0], x.numpy()[:0], True, 1)
     assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)
 
 
@@ -144,8 +153,8 @@ def test_the_vocabulary_is_searched_to_the_likeliest_token():
     for some in (states, states[:3], -states):
         logits = some @ embedding.T
         assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        for threads in (1, 3) if kernels.MATRIX_UNIT else ():
-            panels = kernels.pack_panels(embedding.numpy()), np.int64(len(embedding))
+        for threads in (1, 3) if tiles.MATRIX_UNIT else ():
+            panels = tiles.pack_panels(embedding.numpy()), np.int64(len(embedding))
             found = torch.from_numpy(kernels.likeliest(some.numpy(), threads, panels))
             assert torch.equal(found, logits.argmax(-1))
     for some in (states, states[:3]):
