@@ -219,8 +219,8 @@ def attend(x, cache, slots, positions):
     """
     rows, heads, width, kv_heads = len(x), x.shape[1] - cache.shape[1], x.shape[2], cache.shape[1] // 2
     y = np.zeros((rows, heads * width), np.float32)
-    for row_and_head in prange(rows * heads):
-        r, h = row_and_head // heads, row_and_head % heads
+    for head_and_row in prange(heads * rows):  # each thread has some heads of all rows: late rows have more to do
+        h, r = head_and_row // rows, head_and_row % rows
         k, seen = h * kv_heads // heads, positions[r] + 1
         keys, values = cache[slots[r], k], cache[slots[r], kv_heads + k]
         asked, told = x[r, h], y[r, h * width : (h + 1) * width]  # cut first, as in ``linear``
