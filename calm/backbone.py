@@ -75,9 +75,14 @@ class Reader:
         matrix = weight.detach().numpy()
         return self.pack(matrix), np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
 
-    def stacked(self, layers: Iterable[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-        """The arrays of layers that are alike, each kind in one [layers, ...]."""
-        return tuple(self.tiles.aligned(np.stack(arrays)) for arrays in zip(*layers))
+    def stacked(self, layers: Iterable[tuple[np.ndarray, ...]], count: int) -> tuple[np.ndarray, ...]:
+        """The arrays of so many layers that are alike, each kind in one [count, ...]."""
+        found: tuple[np.ndarray, ...] = ()
+        for i, arrays in enumerate(layers):  # one after another, as large models have no room for all twice
+            found = found or tuple(self.tiles.empty((count, *array.shape), array.dtype) for array in arrays)
+            for whole, array in zip(found, arrays):
+                whole[i] = array
+        return found
 
     def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
         """Of two maps that are stacked, weight and bias of the first, then of the second."""
@@ -121,7 +126,7 @@ class CachedBackbone:
         if self.kernels:
             reader = Reader(model, self.kernels)
             self.prefilled = BY_UNIT if reader.unit else PREFILLED
-            self.arrays = reader.stacked(_layer_arrays(layer, reader) for layer in self.layers)
+            self.arrays = reader.stacked((_layer_arrays(layer, reader) for layer in self.layers), len(self.layers))
 
     def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
@@ -226,10 +231,7 @@ class CachedBackbone:
         """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
         the cache, or among them."""
         assert self.kernels
+        norm, threads = self.norm.weight.detach().numpy(), self.kernels.get_num_threads()
         places, turns = (self.cache.numpy(), slots, positions), (self.cos.numpy(), self.sin.numpy())
-        x, norm, threads = (
-            inputs.contiguous().numpy(),
-            self.norm.weight.detach().numpy(),
-            self.kernels.get_num_threads(),
-        )
+        x = inputs.contiguous().numpy()
         return torch.from_numpy(self.kernels.llama(x, *places, *turns, self.norm.eps, threads, norm, self.arrays))

@@ -178,10 +178,11 @@ class CompiledDrawer(Drawer):
         self.conditions = self.reader.linear(*_conditions(blocks))
         first, last = self._read(final.linears[0]), self._read(final.linears[2])
         self.ends = *self._read(head.noise_embd), *_norm(head.norm_noise), *_norm(final.in_ln), *first, *last
-        self.blocks = self.reader.stacked(self._block(block) for block in blocks)
+        self.blocks = self.reader.stacked((self._block(block) for block in blocks), len(blocks))
         entry, expansion = self._read(decoder.latent_to_hidden), self._read(decoder.expand_layer)
         self.decoder_ends = *entry, *expansion, _weight(decoder.norm)
-        self.layers = self.reader.stacked(self._layer(cast(Layer, layer)) for layer in decoder.decoder_layers)
+        layers = [cast(Layer, layer) for layer in decoder.decoder_layers]
+        self.layers = self.reader.stacked((self._layer(layer) for layer in layers), len(layers))
         self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
         self.eps = decoder.norm.eps
 

@@ -17,7 +17,7 @@ from .tiles import GROUP, LANES, compiled, copy, done, groups_of, multiply, oper
 
 # What numba has compiled of a function and kept does not notice that a function in another file, which it calls, has
 # changed: of ``calm/tiles.py`` in its present form (SHA-256), so that a change there is one of this file too.
-COMPILED_WITH = "4f9c85f5fddc"
+COMPILED_WITH = "d997c28e41f2"
 
 
 def _several_threads_may_enter() -> bool:

@@ -5,6 +5,7 @@ They are written in LLVM's own terms, because a loop in Python's has no way to s
 arrays are float32. A row's numbers do not depend, to the bit, on the other rows.
 """
 
+import math
 import sys
 from ctypes import CDLL
 from functools import partial
@@ -44,11 +45,16 @@ def _matrix_unit_serves() -> bool:
 MATRIX_UNIT = _matrix_unit_serves()
 
 
-def aligned(array: ndarray) -> ndarray:
-    """The same numbers from the beginning of a cache line on: a vector that lies in two lines takes as long as two."""
-    space = np.empty(array.nbytes + LINE, np.uint8)
+def empty(shape: tuple[int, ...], kind: np.dtype) -> ndarray:
+    """Room for numbers from the beginning of a cache line on: a vector that lies in two lines takes as long as two."""
+    size = math.prod(shape) * kind.itemsize
+    space = np.empty(size + LINE, np.uint8)
     start = -space.ctypes.data % LINE
-    found = space[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    return space[start : start + size].view(kind).reshape(shape)
+
+
+def _aligned(array: ndarray) -> ndarray:
+    found = empty(array.shape, array.dtype)
     found[...] = array
     return found
 
@@ -57,14 +63,14 @@ def pack(matrix: ndarray) -> ndarray:
     """[O, I] -> [O / 16, I, 16]: what a product needs at once lies side by side. Zeros are added where O is no multiple
     of 16."""
     padded = np.pad(matrix, ((0, -len(matrix) % LANES), (0, 0)))
-    return aligned(padded.reshape(-1, LANES, matrix.shape[1]).transpose(0, 2, 1))
+    return _aligned(padded.reshape(-1, LANES, matrix.shape[1]).transpose(0, 2, 1))
 
 
 def pack_halves(matrix: ndarray) -> ndarray:
     """The upper halves of float32 numbers, which say all where these were bfloat16 on the disk: [O, I] -> [O / 16,
     I / 2, 16]. A word holds those of two inputs, the first below, so that one step makes either a number again."""
     words = pack(np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))).view(np.uint32)
-    return aligned((words[:, ::2] >> 16) | (words[:, 1::2] & UPPER))
+    return _aligned((words[:, ::2] >> 16) | (words[:, 1::2] & UPPER))
 
 
 def pack_panels(matrix: ndarray) -> ndarray:
@@ -228,6 +234,9 @@ def _unit_tile(tiles: int, blocks: int):
 
     @intrinsic
     def tile(context, parts, weight, y, tile, block):
+        if {parts.layout, weight.layout, y.layout} != {"C"}:
+            return None
+
         def generate(context, builder, signature, arguments):
             kinds, (*given, tile, block) = signature.args, arguments
             parts, weight, y = (context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, given))
@@ -280,6 +289,8 @@ _pair, _lone = _unit_tile(2, 2), _unit_tile(1, 2)
 @intrinsic
 def _split_row(context, x, parts, row):
     """A row of x [R, I] into three of parts. In LLVM's terms, as a loop in Python's takes five times as long."""
+    if {x.layout, parts.layout} != {"C"}:
+        return None
 
     def generate(context, builder, signature, arguments):
         kinds, (*given, row) = signature.args, arguments
