@@ -315,9 +315,9 @@ def vectors(
     noise: ndarray,
     states: ndarray,
     places: ndarray,
-    share: tuple[int, int],
-    ends: tuple[ndarray, ...],
-    blocks: tuple[ndarray, ...],
+    share: Share,
+    ends: Arrays,
+    blocks: Arrays,
 ) -> ndarray:
     """noise [R, noise_size], of places [R] in states [places, blocks, D], as ``project`` makes them -> draws [R, L].
     The weights of the blocks are stacked."""
@@ -472,8 +472,8 @@ def _decode(x, eps, threads, ends, layers, vocabulary):
 def decode(
     x: ndarray,
     eps: float,
-    share: tuple[int, int],
-    ends: tuple[ndarray, ...],
+    share: Share,
+    ends: Arrays,
     layers: Arrays,
     vocabulary: tuple,
 ) -> ndarray:

@@ -9,19 +9,19 @@ from torch.nn import functional as F
 from calm import kernels, tiles
 from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
 
+by_unit = pytest.mark.skipif(not tiles.MATRIX_UNIT, reason="this processor has no matrix unit")
 
-@pytest.fixture(params=["float32", "bfloat16", "bfloat16, by a matrix unit"])
+
+@pytest.fixture(params=["float32", "bfloat16", pytest.param("bfloat16, by a matrix unit", marks=by_unit)])
 def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
-    stored, by_unit = request.param.split(",")[0], "unit" in request.param
-    if by_unit and not tiles.MATRIX_UNIT:
-        pytest.skip("this processor has no matrix unit")
-    monkeypatch.setattr(tiles, "MATRIX_UNIT", by_unit)
+    stored, unit = request.param.split(",")[0], "unit" in request.param
+    monkeypatch.setattr(tiles, "MATRIX_UNIT", unit)
     model = tiny(4).calm.to(getattr(torch, stored)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
     weights = compiled.blocks[2]  # [blocks, ...]
-    assert (weights.dtype == "uint32", weights.ndim == 5) == (stored == "bfloat16", by_unit)
+    assert (weights.dtype == "uint32", weights.ndim == 5) == (stored == "bfloat16", unit)
     return Drawer(model), compiled
 
 
@@ -109,12 +109,8 @@ def test_the_kernels_say_which_tiles_they_were_compiled_with():
     assert found[:12] == kernels.COMPILED_WITH, f"write {found[:12]} there"
 
 
-def packers() -> list[str]:
-    return ["pack", "pack_halves", *(["pack_panels"] if tiles.MATRIX_UNIT else [])]
-
-
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
-@pytest.mark.parametrize("pack", packers())
+@pytest.mark.parametrize("pack", ["pack", "pack_halves", pytest.param("pack_panels", marks=by_unit)])
 def test_products_of_packed_matrices(outputs, inputs, pack):
     x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
@@ -142,23 +138,33 @@ def test_kernels_bear_activations_whose_exponential_is_beyond_float32():
     assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)
 
 
-@torch.inference_mode()
-def test_the_vocabulary_is_searched_to_the_likeliest_token():
+def embedding_and_states() -> tuple[torch.Tensor, torch.Tensor]:
+    """Of 1,111 words, in bfloat16, and 40 states, as a trained decoder's: each but the first near one word's row."""
     generator = torch.Generator().manual_seed(0)
     embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 40))
-    embedding *= torch.linspace(2, 0.01, 64)
-    embedding = embedding.bfloat16().float()
-    states[1:] = 0.3 * states[1:] + 3 * embedding[:39]  # as a trained decoder's states, each near one token's row
+    embedding = (embedding * torch.linspace(2, 0.01, 64)).bfloat16().float()
+    states[1:] = 0.3 * states[1:] + 3 * embedding[:39]
+    return embedding, states
+
+
+@torch.inference_mode()
+def test_the_vocabulary_is_searched_to_the_likeliest_token():
+    embedding, states = embedding_and_states()
     vocabulary = Vocabulary(embedding, states, kernels)
-    for some in (states, states[:3], -states):
+    for some in (states, states[:3]):
         logits = some @ embedding.T
         assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        for threads in (1, 3) if tiles.MATRIX_UNIT else ():
-            panels = tiles.pack_panels(embedding.numpy()), np.int64(len(embedding))
-            found = torch.from_numpy(kernels.likeliest(some.numpy(), threads, panels))
-            assert torch.equal(found, logits.argmax(-1))
-    for some in (states, states[:3]):
         bounds = torch.from_numpy(kernels.bound(some.numpy(), *vocabulary.arrays[:3]))[:, : len(embedding)]
-        logits = some @ embedding.T
         assert (bounds >= logits).all()
         assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
+    assert torch.equal(vocabulary.likeliest(-states), (-states @ embedding.T).argmax(-1))
+
+
+@by_unit
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_matrix_unit_finds_the_likeliest_token(threads):
+    embedding, states = embedding_and_states()
+    vocabulary = tiles.pack_panels(embedding.numpy()), np.int64(len(embedding))
+    for some in (states, states[:3], -states):
+        found = torch.from_numpy(kernels.likeliest(some.numpy(), threads, vocabulary))
+        assert torch.equal(found, (some @ embedding.T).argmax(-1))
