@@ -11,7 +11,7 @@ from .loading import CHECKPOINTS
 
 RECORDED = (
     "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "layers",
-    "teacher", "device",
+    "teacher", "muon", "device",
 )  # fmt: skip
 
 

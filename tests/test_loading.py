@@ -14,13 +14,13 @@ from calm.saving import save
 
 
 def test_bundled_models_are_known_and_small():
-    assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k8"} <= set(calm.bundled())
+    assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k4-wide", "story-k8"} <= set(calm.bundled())
     whole = 0
     for name in calm.bundled():
         sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
         whole += sum(sizes)
         assert max(sizes) < 9_000_000
-        assert sum(sizes) < 30_000_000
+        assert sum(sizes) < 46_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
     assert whole < 150_000_000
 

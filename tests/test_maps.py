@@ -13,7 +13,7 @@ from calm.maps import VectorMap, build, path_of, read
 ASSETS = "assets"
 
 
-@pytest.fixture(scope="module", params=["story-k1", "story-k2", "story-k4", "story-k8"])
+@pytest.fixture(scope="module", params=["story-k1", "story-k2", "story-k4", "story-k4-wide", "story-k8"])
 def mapped(request) -> calm.LanguageModel:
     """Each bundled CALM, on the CPU."""
     return calm.load(request.param, device="cpu")

@@ -25,6 +25,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ..errors import CalmError
 from ..heads import HeadBlock
+from .optimizers import make, set_rates
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 # A part of a model that has rested since the run began has no moments yet.
@@ -45,10 +46,12 @@ class LoopSettings:
     accumulate: int = 1
     learning_rate: float = 3e-4
     schedule: str = "constant"
-    """``constant`` or ``cosine`` (down to a twentieth), after the warm-up."""
+    """``constant``, ``cosine`` (down to a twentieth) or ``linear`` (down to nothing), after the warm-up."""
     warmup_steps: int = 2000
     weight_decay: float = 0.1
     beta2: float = 0.95
+    muon: float = 0.0
+    """Muon's rate for the matrices that it serves (``calm.training.optimizers``); 0 for AdamW alone."""
     gradient_clip: float = 1.0
     compiled: bool = False
     """Whether PyTorch's compiler makes kernels of the repeated parts of a model, which takes it a minute at first."""
@@ -87,16 +90,6 @@ class Task(Protocol):
     def save(self, folder: Path) -> None: ...
 
 
-def learning_rate(settings: LoopSettings, step: int) -> float:
-    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    if settings.schedule == "constant":
-        return settings.learning_rate * warmup
-    if settings.schedule != "cosine":
-        raise CalmError(f"The schedule {settings.schedule!r} is not known; use constant or cosine.")
-    progress = min(1.0, step / settings.steps)
-    return settings.learning_rate * warmup * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
 def _precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
@@ -127,12 +120,9 @@ def run(task: Task) -> Path:
     # FSDP leaves each process a share of what it trains; the task keeps a whole model, to validate and to save.
     sharded = accelerator.distributed_type == DistributedType.FSDP
     objective = copy.deepcopy(task.objective) if sharded else task.objective
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
+    if sharded and settings.muon:
+        raise CalmError("Muon reads whole matrices and FSDP spreads them; set muon=0, or train without FSDP.")
+    optimizers = make(objective, settings)
     state = _read_state(out)
     if state:
         objective.load_state_dict(state["objective"])
@@ -140,9 +130,9 @@ def run(task: Task) -> Path:
         for part in objective.modules():
             if isinstance(part, HeadBlock | LlamaDecoderLayer):
                 part.compile()
-    objective, optimizer = accelerator.prepare(objective, optimizer)
+    objective, *optimizers = accelerator.prepare(objective, *optimizers)
     if state:
-        set_optimizer_state_dict(objective, optimizer.optimizer, state["optimizer"], options=PARTLY)
+        set_optimizer_state_dict(objective, _bare(optimizers), state["optimizer"], options=PARTLY)
     start, seconds, best = (state["step"], state["seconds"], state["best"]) if state else (0, 0.0, None)
     del state  # its tensors are as large as the model three times
     lead = accelerator.is_main_process
@@ -156,9 +146,8 @@ def run(task: Task) -> Path:
     with stop, (out / "log.jsonl").open("a") as log:
         step, stopping = start, False
         while step < settings.steps and not stopping:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, step)
-            window.append(_step(task, objective, optimizer, accelerator, step, share))
+            set_rates(optimizers, settings, step)
+            window.append(_step(task, objective, optimizers, accelerator, step, share))
             step += 1
             bar.update()
             now = time.monotonic()
@@ -196,7 +185,7 @@ def run(task: Task) -> Path:
                     task.save(out / "last")
                 clock = time.monotonic()  # validation is not training time
             if saving or stopping:
-                whole = {"step": step, "seconds": seconds, "best": best, **_state(objective, optimizer)}
+                whole = {"step": step, "seconds": seconds, "best": best, **_state(objective, optimizers)}
                 if lead:
                     _save(out, whole, settings, accelerator.device)
             accelerator.wait_for_everyone()
@@ -204,7 +193,7 @@ def run(task: Task) -> Path:
     return out / "best" if (out / "best").is_dir() else out
 
 
-def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share: int) -> dict[str, Tensor]:
+def _step(task, objective, optimizers, accelerator: Accelerator, step: int, share: int) -> dict[str, Tensor]:
     """One optimiser step on this process's share of the batch; returns the mean of what the objective reported, which
     a GPU may still be working out while the next step is launched."""
     settings = task.settings
@@ -223,8 +212,9 @@ def _step(task, objective, optimizer, accelerator: Accelerator, step: int, share
             if value.ndim == 0:
                 totals[key] = totals.get(key, 0) + value.detach().float() / settings.accumulate
     accelerator.clip_grad_norm_(objective.parameters(), settings.gradient_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return accelerator.reduce(totals, "mean")
 
 
@@ -242,11 +232,15 @@ def _write(log, row: dict) -> None:
     log.flush()
 
 
-def _state(objective: nn.Module, optimizer) -> dict[str, Any]:
+def _bare(optimizers) -> tuple[torch.optim.Optimizer, ...]:
+    return tuple(optimizer.optimizer for optimizer in optimizers)
+
+
+def _state(objective: nn.Module, optimizers) -> dict[str, Any]:
     """Whole on the main process, however the weights are spread; to be called by all."""
     return {
         "objective": get_model_state_dict(objective, options=WHOLE),
-        "optimizer": get_optimizer_state_dict(objective, optimizer.optimizer, options=WHOLE),
+        "optimizer": get_optimizer_state_dict(objective, _bare(optimizers), options=WHOLE),
     }
 
 

@@ -20,8 +20,9 @@ from calm.model import EnergyTransformer
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings, TaughtObjective
 from calm.training.lm import CalmSettings, calm_task, disturb
-from calm.training.loop import LoopSettings, learning_rate
+from calm.training.loop import LoopSettings
 from calm.training.losses import energy_score
+from calm.training.optimizers import make, schedule, set_rates
 
 LOOP = {"batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 2, "log_every": 1, "validate_every": 100}
 
@@ -318,11 +319,12 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     assert losses[-1] < losses[0]
 
 
-def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder):
+@pytest.mark.parametrize("muon", [0.0, 1e-2])
+def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon):
     def losses(folder: Path, *stops: int) -> list[float]:
         for steps in stops:
             tasks.train("lm", lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant",
-                                          auxiliary=0.0))  # fmt: skip
+                                          auxiliary=0.0, muon=muon))  # fmt: skip
         return [row["loss"] for row in log(folder / "run") if "loss" in row]
 
     whole, parts = losses(tmp_path / "whole", 6), losses(tmp_path / "parts", 2, 5, 6)
@@ -472,11 +474,28 @@ def test_defaults_are_the_papers():
 
 
 def test_the_schedule_warms_up_and_falls():
-    cosine = LoopSettings(out="x", steps=1000, warmup_steps=10, schedule="cosine", learning_rate=1.0)
-    rates = [learning_rate(cosine, step) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.1, rel=0.01) and max(rates) == pytest.approx(1, rel=0.01)
-    assert rates[-1] == pytest.approx(0.05, abs=0.001)
-    constant = LoopSettings(out="x", steps=1000, warmup_steps=10, learning_rate=1.0)
-    assert learning_rate(constant, 900) == 1.0
-    with pytest.raises(CalmError, match="schedule 'linear' is not known"):
-        learning_rate(LoopSettings(out="x", schedule="linear"), 1)
+    cosine = LoopSettings(out="x", steps=1000, warmup_steps=10, schedule="cosine")
+    shares = [schedule(cosine, step) for step in range(1000)]
+    assert shares[0] == pytest.approx(0.1, rel=0.01) and max(shares) == pytest.approx(1, rel=0.01)
+    assert shares[-1] == pytest.approx(0.05, abs=0.001)
+    linear = LoopSettings(out="x", steps=1000, warmup_steps=10, schedule="linear")
+    assert [schedule(linear, step) for step in (4, 500, 999)] == pytest.approx([0.498, 0.5, 0.001])
+    assert schedule(LoopSettings(out="x", steps=1000, warmup_steps=10), 900) == 1.0
+    with pytest.raises(CalmError, match="schedule 'square' is not known"):
+        schedule(LoopSettings(out="x", schedule="square"), 1)
+
+
+def test_muon_serves_the_matrices_of_layers_and_blocks(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, muon=1e-2)
+    objective = tasks.make("lm", settings).objective
+    adamw, muon = make(objective, LoopSettings(out="x", muon=1e-2, learning_rate=1e-3))
+    names = {p: name for name, p in objective.named_parameters()}
+    served = {names[p] for group in muon.param_groups for p in group["params"]}
+    others = {names[p] for group in adamw.param_groups for p in group["params"]}
+    assert not served & others and served | others == {n for p, n in names.items() if p.requires_grad}
+    assert {"model.transformer.layers.0.self_attn.q_proj.weight", "model.embed_proj.0.weight"} <= served
+    assert any("mlp_blocks.0.linears.0.weight" in name for name in served)
+    assert {"model.transformer.embed_tokens.weight", "model.transformer.norm.weight"} <= others
+    assert any("noise_embd.weight" in name for name in others)
+    set_rates([adamw, muon], LoopSettings(out="x", steps=10, warmup_steps=2, muon=1e-2, learning_rate=1e-3), 0)
+    assert [o.param_groups[0]["lr"] for o in (adamw, muon)] == pytest.approx([5e-4, 5e-3])
