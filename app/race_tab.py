@@ -119,9 +119,10 @@ def _turns(found: Race) -> Generator[Race, None, None]:
 
 def build(model: gr.Dropdown) -> None:
     gr.HTML(
-        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer with the same '
-        "backbone. They take turns, so that each has the device to itself; the clocks count only a model's own time. "
-        "Below T = 1 a CALM draws several vectors a step, which costs it part of its lead.</p>"
+        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer, whose '
+        "backbone all bundled CALMs share but story-k4-wide, which is wider and shallower. They take turns, so that "
+        "each has the device to itself; the clocks count only a model's own time. Below T = 1 a CALM draws several "
+        "vectors a step, which costs it part of its lead.</p>"
     )
     shown = example()
     with gr.Row():
