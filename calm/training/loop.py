@@ -51,7 +51,8 @@ class LoopSettings:
     weight_decay: float = 0.1
     beta2: float = 0.95
     muon: float = 0.0
-    """Muon's rate for the matrices that it serves (``calm.training.optimizers``); 0 for AdamW alone."""
+    """Muon's rate for the matrices that it serves (``calm.training.optimizers``); 0 for AdamW alone. It multiplies in
+    bfloat16: a CPU that has no units for it takes minutes a step of a model as large as story-k4-wide."""
     gradient_clip: float = 1.0
     compiled: bool = False
     """Whether PyTorch's compiler makes kernels of the repeated parts of a model, which takes it a minute at first."""
