@@ -120,9 +120,9 @@ def run(task: Task) -> Path:
         )
     # FSDP leaves each process a share of what it trains; the task keeps a whole model, to validate and to save.
     sharded = accelerator.distributed_type == DistributedType.FSDP
-    objective = copy.deepcopy(task.objective) if sharded else task.objective
     if sharded and settings.muon:
         raise CalmError("Muon reads whole matrices and FSDP spreads them; set muon=0, or train without FSDP.")
+    objective = copy.deepcopy(task.objective) if sharded else task.objective
     optimizers = make(objective, settings)
     state = _read_state(out)
     if state:

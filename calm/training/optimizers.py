@@ -20,11 +20,13 @@ hidden vector to another; embeddings and what meets noise or latent vectors stay
 def make(objective: nn.Module, settings: "LoopSettings") -> list[torch.optim.Optimizer]:
     """AdamW for all that learns, and with ``settings.muon`` Muon (Jordan and others 2024) for the matrices of
     ``ORTHOGONALISED``, with updates as large as AdamW's at the same rate (arXiv 2502.16982)."""
-    named = [(f".{name}", p) for name, p in objective.named_parameters() if p.requires_grad]
-    chosen = {
-        name for name, p in named if settings.muon and p.ndim == 2 and any(part in name for part in ORTHOGONALISED)
-    }
-    rest = [p for name, p in named if name not in chosen]
+    served = ORTHOGONALISED if settings.muon else ()
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, p in objective.named_parameters():
+        if p.requires_grad:
+            chosen = p.ndim == 2 and any(part in f".{name}" for part in served)
+            (matrices if chosen else rest).append(p)
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
@@ -32,8 +34,7 @@ def make(objective: nn.Module, settings: "LoopSettings") -> list[torch.optim.Opt
     made: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
     ]
-    if chosen:
-        matrices = [p for name, p in named if name in chosen]
+    if matrices:
         made.append(
             torch.optim.Muon(
                 matrices, lr=settings.muon, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -58,6 +59,7 @@ def schedule(settings: "LoopSettings", step: int) -> float:
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], settings: "LoopSettings", step: int) -> None:
     """Gives the optimizers of ``make`` their rates of a step."""
+    share = schedule(settings, step)
     for optimizer, peak in zip(optimizers, (settings.learning_rate, settings.muon)):
         for group in optimizer.param_groups:
-            group["lr"] = peak * schedule(settings, step)
+            group["lr"] = peak * share
