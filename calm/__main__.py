@@ -148,7 +148,7 @@ def export(arguments) -> None:
     lm = average([load(name, device="cpu") for name in arguments.models])
     if arguments.autoencoder:
         exchange_autoencoder(lm, arguments.autoencoder)
-    save(lm, arguments.out)
+    save(lm, arguments.out, lender=arguments.lender)
     runs = [origin(name) for name in arguments.models]
     if found := runs[0]:
         if len(runs) > 1:
@@ -271,6 +271,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("models", nargs="+", help="bundled name, folder or Hub id; several: the mean of their weights")
     c.add_argument("out", help="folder to write")
     c.add_argument("--autoencoder", help="take this one, which was trained on the latent vectors of the model's own")
+    c.add_argument("--lender", default="", help="a CALM beside OUT that has the same autoencoder: read it from there")
 
     c = command(card)
     c.add_argument("folder", help="a model folder")

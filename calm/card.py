@@ -2,12 +2,15 @@
 
 import itertools
 import json
+import shutil
 import statistics
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import CalmError
-from .loading import CHECKPOINTS
+from .loading import CHECKPOINTS, load
+from .saving import save
 
 RECORDED = (
     "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "layers",
@@ -67,6 +70,8 @@ def write(folder: str | Path) -> Path:
         tokens = f"{k} token{'s' * (k > 1)}"
         kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {tokens} a vector."
         counted = ", the autoencoder included"
+        if lender := _lender(folder):
+            counted += f", which is that of `{lender}`"
         head = (
             f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
         )
@@ -105,15 +110,34 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
     for name in ("config.json", "README.md"):
         if not (folder / name).is_file():
             raise CalmError(f"{folder} holds no {name}; only a whole model with its card is uploaded.")
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     url = f"https://huggingface.co/{repository}"
-    if not dry:
-        try:
-            HfApi().create_repo(repository, exist_ok=True)
-            HfApi().upload_folder(repo_id=repository, folder_path=folder)
-        except Exception as error:  # the Hub's own, those of its HTTP library, which changes, and the network's
-            raise CalmError(f"The Hub did not take {repository}: {str(error).splitlines()[0]}") from error
+    with TemporaryDirectory() as scratch:
+        whole = _with_autoencoder(folder, Path(scratch))
+        files = {path.name: path.stat().st_size for path in sorted(whole.iterdir()) if path.is_file()}
+        if not dry:
+            try:
+                HfApi().create_repo(repository, exist_ok=True)
+                HfApi().upload_folder(repo_id=repository, folder_path=whole)
+            except Exception as error:  # the Hub's own, those of its HTTP library, which changes, and the network's
+                raise CalmError(f"The Hub did not take {repository}: {str(error).splitlines()[0]}") from error
     return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
+
+
+def _lender(folder: Path) -> str | None:
+    """The CALM in the folder beside whose autoencoder a model has (``calm.saving.save``)."""
+    config = _read(folder, "config.json")
+    return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
+
+
+def _with_autoencoder(folder: Path, scratch: Path) -> Path:
+    """The folder, or, where another lends the autoencoder, a copy that holds it: on the Hub a model stands alone."""
+    if not _lender(folder):
+        return folder
+    for path in folder.iterdir():
+        if path.is_file() and "safetensors" not in path.name:
+            shutil.copy(path, scratch)
+    save(load(folder, "cpu"), scratch)
+    return scratch
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

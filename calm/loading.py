@@ -19,6 +19,8 @@ from .model import EnergyTransformer
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
+AUTOENCODER = "ae_model."
+"""What the names of an autoencoder's weights begin with in a CALM."""
 
 
 @dataclass
@@ -245,11 +247,18 @@ def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
 
 
 def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """The autoencoder's configuration, which official folders keep beside the model, and weights that include it."""
+    """The autoencoder's configuration, which official folders keep beside the model, and weights that include it; a
+    CALM beside it may lend its own."""
     found = _autoencoder_folder(folder, config)
-    if not any(name.startswith("ae_model.") for name in weights):
-        weights = weights | {f"ae_model.{name}": tensor for name, tensor in read_weights(found).items()}
-    return _read_config(found), weights
+    own = _read_config(found)
+    if not any(name.startswith(AUTOENCODER) for name in weights):
+        lent = read_weights(found)
+        if "autoencoder" in own:
+            lent = {name: tensor for name, tensor in lent.items() if name.startswith(AUTOENCODER)}
+        else:
+            lent = {AUTOENCODER + name: tensor for name, tensor in lent.items()}
+        weights = weights | lent
+    return own.get("autoencoder", own), weights
 
 
 def _autoencoder_folder(folder: Path, config: dict) -> Path:

@@ -1,4 +1,4 @@
-"""Writes models to folders: as they are, as the mean of several, or with another autoencoder."""
+"""Writes models to folders: as they are, as the mean of several, with another autoencoder, or without theirs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .errors import CalmError
-from .loading import LanguageModel, load_autoencoder
+from .loading import AUTOENCODER, LanguageModel, load, load_autoencoder
 
 
 def average(models: Sequence[LanguageModel]) -> LanguageModel:
@@ -29,12 +29,27 @@ def exchange_autoencoder(lm: LanguageModel, name: str | Path) -> None:
     lm.calm.config.autoencoder = lm.calm.ae_model.config.to_dict()
 
 
-def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes a model in Hugging Face layout, in shards below 9 MB as Spaces without LFS need them."""
-    folder = Path(folder)
-    before = lm.model.dtype
-    if lm.is_calm and lm.calm.config.autoencoder:
-        lm.calm.config.autoencoder.pop("_name_or_path", None)  # a folder of the machine that it was trained on
-    lm.model.to(dtype).save_pretrained(folder, max_shard_size="8MB")
+def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloat16, lender: str = "") -> None:
+    """Writes a model in Hugging Face layout, in shards below 9 MB as Spaces without LFS need them.
+
+    ``lender`` names a CALM in a folder beside ``folder`` whose autoencoder is the model's too: it is read from there
+    and not written again. Raises CalmError if theirs are not the same.
+    """
+    folder, before = Path(folder), lm.model.dtype
+    weights = lm.model.to(dtype).state_dict()
+    autoencoder = lm.calm.config.autoencoder if lm.is_calm else None
+    if autoencoder:
+        autoencoder.pop("_name_or_path", None)  # a folder of the machine that it was trained on
+        lm.calm.config.ae_path = lender or None
+    if lender:
+        lent = load(folder.parent / lender, lm.device, dtype).calm.ae_model.state_dict()
+        own = lm.calm.ae_model.state_dict()
+        if own.keys() != lent.keys() or not all(torch.equal(own[name], lent[name]) for name in own):
+            raise CalmError(f"The autoencoder of {lm.name} is not that of {lender}.")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUTOENCODER)}
+        lm.calm.config.autoencoder = None
+    lm.model.save_pretrained(folder, state_dict=weights, max_shard_size="8MB")
     lm.model.to(before)
+    if lender:
+        lm.calm.config.autoencoder = autoencoder
     lm.tokenizer.save_pretrained(folder)

@@ -1,10 +1,13 @@
 import json
+import shutil
 
 import pytest
+import torch
 
 import calm
 from calm import CalmError, card
 from calm.__main__ import main
+from calm.saving import save
 
 from .conftest import tiny_config
 
@@ -120,6 +123,22 @@ def test_push_is_a_dry_run_unless_told_otherwise(folder, capsys, monkeypatch):
     assert main(["push", str(folder), "me/tiny", "--yes"]) == 0
     assert [k["repo_id"] for k in done[1:]] == ["me/tiny"]
     assert "https://huggingface.co/me/tiny" in capsys.readouterr().out
+
+
+def test_a_lent_autoencoder_is_told_and_goes_to_the_hub_as_well(folder, tiny, tmp_path, monkeypatch):
+    lm = tiny(4)
+    save(lm, tmp_path / "lender")
+    save(lm, folder, lender="lender")
+    assert "the autoencoder included, which is that of `lender`: a Llama backbone" in card.write(folder).read_text()
+    taken = tmp_path / "taken"
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: None)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.upload_folder", lambda self, folder_path, **k: shutil.copytree(folder_path, taken)
+    )
+    card.push(folder, "me/tiny", dry=False)
+    assert {path.name for path in taken.iterdir()} == {path.name for path in folder.iterdir()}
+    for name, weight in calm.load(taken, device="cpu").model.state_dict().items():
+        assert torch.equal(weight, calm.load(folder, device="cpu").model.state_dict()[name])
 
 
 def test_what_the_hub_refuses_is_one_sentence(folder, monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from calm import CalmError
 from calm.__main__ import main
 from calm.autoencoder import Autoencoder
 from calm.config import AutoencoderConfig
-from calm.loading import CHECKPOINTS
+from calm.loading import CHECKPOINTS, read_weights
 from calm.saving import save
 
 
@@ -20,9 +21,9 @@ def test_bundled_models_are_known_and_small():
         sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
         whole += sum(sizes)
         assert max(sizes) < 9_000_000
-        assert sum(sizes) < 45 * 2**20
+        assert sum(sizes) < 45_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
-    assert whole < 150 * 2**20
+    assert whole < 150_000_000
 
 
 def test_the_bundled_model_is_within_its_limits(story):
@@ -38,6 +39,23 @@ def test_a_saved_model_loads_again(tiny, tiny_ar, tmp_path):
         assert again.chunk_size == lm.chunk_size and again.is_calm == lm.is_calm
         for name, tensor in lm.model.state_dict().items():
             assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def test_a_model_may_have_the_autoencoder_of_one_beside_it(tiny, tmp_path):
+    lm, other = tiny(4), tiny(4)
+    save(lm, tmp_path / "lender", torch.float32)
+    save(lm, tmp_path / "borrower", torch.float32, lender="lender")
+    assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "borrower"))
+    again = calm.load(tmp_path / "borrower", device="cpu")
+    for model in (lm.model, again.model):  # what was saved is as it was before
+        assert model.config.autoencoder["latent_size"] == lm.calm.config.latent_size
+        assert all(torch.equal(weight, lm.model.state_dict()[name]) for name, weight in model.state_dict().items())
+    save(again, tmp_path / "whole", torch.float32)
+    shutil.rmtree(tmp_path / "lender")
+    assert calm.load(tmp_path / "whole", device="cpu").chunk_size == 4
+    torch.nn.init.normal_(other.calm.ae_model.decoder.norm.weight)
+    with pytest.raises(CalmError, match="is not that of whole"):
+        save(other, tmp_path / "liar", torch.float32, lender="whole")
 
 
 def official(lm, folder, shards: bool):

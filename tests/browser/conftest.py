@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -141,6 +143,17 @@ class Visitor:
         )
         self.page.wait_for_selector("#generate", state="visible")
         self.page.wait_for_timeout(1000)  # Gradio sends the last value once more when a run completes
+
+    def settled(self, read: Callable[[], Value]) -> Value:
+        """What a reading of a stopped run comes to: on a busy machine an update sent before the stop arrives late.
+        Fails where it goes on for 20 seconds."""
+        value = read()
+        for _ in range(13):
+            self.page.wait_for_timeout(1500)
+            before, value = value, read()
+            if value == before:
+                return value
+        raise AssertionError("The run goes on.")
 
     def set(self, element: str, value: object) -> None:
         box = self.page.locator(f"{element} input[type=number]").first
