@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,14 @@ from ..errors import CalmError
 from . import assorted
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".gz", ".xz", ".zst")
+
+MAKERS: dict[str, Callable[[int, int], Iterator[str]]] = {
+    "storyland": storyland.corpus,
+    "primer": storyland.primer,
+    "orders": storyland.orders,
+    "assorted": assorted.corpus,
+}
+"""What tells COUNT documents from SEED on, by the kind of source."""
 
 
 def _open(path: Path) -> io.TextIOBase:
@@ -46,6 +54,16 @@ def _read_file(path: Path, field: str) -> Iterator[str]:
                     ) from error
 
 
+def numbers_of(source: str) -> tuple[int, int]:
+    """Seed and count of a source ``KIND:SEED:COUNT``. Raises CalmError for another text."""
+    kind, _, rest = source.partition(":")
+    try:
+        seed, count = (int(part) for part in rest.split(":"))
+    except ValueError as error:
+        raise CalmError(f"{source!r} is not a source; write {kind}:SEED:COUNT with two whole numbers.") from error
+    return seed, count
+
+
 def read_documents(source: str, field: str = "text") -> Iterator[str]:
     """The documents of a source, one string each.
 
@@ -56,18 +74,9 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
     source or a line cannot be read.
     """
     kind, _, rest = source.partition(":")
-    makers = {
-        "storyland": storyland.corpus,
-        "primer": storyland.primer,
-        "orders": storyland.orders,
-        "assorted": assorted.corpus,
-    }
-    if kind in makers:
-        try:
-            seed, count = (int(part) for part in rest.split(":"))
-        except ValueError as error:
-            raise CalmError(f"{source!r} is not a source; write {kind}:SEED:COUNT with two whole numbers.") from error
-        yield from makers[kind](count, seed)
+    if kind in MAKERS:
+        seed, count = numbers_of(source)
+        yield from MAKERS[kind](count, seed)
     elif kind == "hub":
         from datasets import load_dataset
 

@@ -19,6 +19,7 @@ from .data import TokenFile, read_documents
 from .loop import LoopSettings
 from .losses import energy_score
 from .start import grow, start
+from .stream import Stream
 
 
 @dataclass
@@ -31,6 +32,9 @@ class LanguageModelSettings(LoopSettings):
     name: str = "text"
     """Name of the token file in ``data``."""
     sources: list[str] = field(default_factory=list)
+    streamed: int = 0
+    """Processes that tell the ``sources`` while the model learns from them (``calm.training.stream``); 0 to tokenise
+    all of them beforehand."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, kept beside ``name`` as ``name-primer``."""
     primer_steps: int = 0
@@ -190,7 +194,11 @@ class LanguageModelTask:
         self.lm = LanguageModel(Path(settings.out).name, model, tokenizer)
         self.tokens_per_row = settings.row_tokens
         data = Path(settings.data)
-        self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer)
+        if settings.streamed:
+            row = settings.row_tokens, self.lm.chunk_size
+            self.stream = Stream(settings.sources, tokenizer, *row, settings.seed, settings.streamed)
+        else:
+            self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer)
         if settings.primer_steps:
             self.primer = TokenFile.build(data / f"{settings.name}-primer", settings.primer, tokenizer)
         documents = (text for source in settings.valid for text in read_documents(source))
@@ -198,6 +206,8 @@ class LanguageModelTask:
 
     def batch(self, step: int) -> np.ndarray:
         settings = self.settings
+        if settings.streamed and step >= settings.primer_steps:
+            return self.stream.rows(step, settings.batch_size)
         tokens = self.primer if step < settings.primer_steps else self.tokens
         return tokens.rows(step, settings.batch_size, settings.row_tokens, self.lm.chunk_size, settings.seed)
 

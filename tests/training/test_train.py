@@ -319,12 +319,12 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("muon", [0.0, 1e-2])
-def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon):
+@pytest.mark.parametrize(("muon", "streamed"), [(0.0, 0), (1e-2, 1)])
+def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon, streamed):
     def losses(folder: Path, *stops: int) -> list[float]:
         for steps in stops:
             tasks.train("lm", lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant",
-                                          auxiliary=0.0, muon=muon))  # fmt: skip
+                                          auxiliary=0.0, muon=muon, streamed=streamed))  # fmt: skip
         return [row["loss"] for row in log(folder / "run") if "loss" in row]
 
     whole, parts = losses(tmp_path / "whole", 6), losses(tmp_path / "parts", 2, 5, 6)
