@@ -61,10 +61,11 @@ class Racer:
     def value(self) -> dict[str, Any]:
         from calm.cost import flops_per_token
 
-        steps = len(self.pieces)
+        steps, shape = len(self.pieces), self.lm.backbone.config
         return {
             "name": self.lm.name,
             "calm": self.lm.is_calm,
+            "backbone": [shape.num_hidden_layers, shape.hidden_size],
             "chunk_size": self.lm.chunk_size,
             "pieces": list(self.pieces),
             "times": list(self.times),
@@ -119,10 +120,9 @@ def _turns(found: Race) -> Generator[Race, None, None]:
 
 def build(model: gr.Dropdown) -> None:
     gr.HTML(
-        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer, whose '
-        "backbone all bundled CALMs share but story-k4-wide, which is wider and shallower. They take turns, so that "
-        "each has the device to itself; the clocks count only a model's own time. Below T = 1 a CALM draws several "
-        "vectors a step, which costs it part of its lead.</p>"
+        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer. They take '
+        "turns, so that each has the device to itself; the clocks count only a model's own time. Below T = 1 a CALM "
+        "draws several vectors a step, which costs it part of its lead.</p>"
     )
     shown = example()
     with gr.Row():

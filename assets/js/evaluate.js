@@ -19,11 +19,12 @@ CALM.mountScores = (element, props, watch) => {
     const names = models.map((model) => (stacked ? model.name.split("-").pop() : model.name));
     const sides = (cost) => {
       const [low, high] = range(cost);
-      const room = (high - low) * (stacked ? 30 : 150) / target.clientWidth;
+      const pixel = (high - low) / (target.clientWidth * (stacked ? 0.9 : 0.42));
+      const room = names.map((name) => (7 * name.length + 14) * pixel);
       const at = logs(cost);
       const crosses = (other, i) => other.low < models[i].score + 0.3 && other.high > models[i].score - 0.3;
       return at.map((here, i) => {
-        const crossed = models.some((other, j) => here < at[j] && at[j] < here + room && crosses(other, i));
+        const crossed = models.some((other, j) => here < at[j] && at[j] < here + room[i] && crosses(other, i));
         return crossed ? "middle left" : "middle right";
       });
     };

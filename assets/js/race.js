@@ -18,7 +18,9 @@ CALM.mountRace = (element, props, watch) => {
   const facts = (racer) => {
     const steps = racer.times.length;
     const seconds = steps ? racer.times[steps - 1] : 0;
+    const [layers, width] = racer.backbone;
     const rows = {
+      backbone: `${layers} layers of ${width}`,
       steps: String(steps),
       tokens: String(steps * racer.chunk_size),
       "tokens a second": seconds ? ((steps * racer.chunk_size) / seconds).toFixed(0) : "–",

@@ -15,6 +15,7 @@ def test_the_racers_write_what_each_writes_alone(tiny, tiny_ar):
         alone = list(calm.generate(lm, PROMPT, 0.7, 24, seed=3))
         assert racer["pieces"] == [step.text for step in alone]
         assert racer["times"] == sorted(racer["times"]) and len(racer["times"]) == len(alone)
+        assert racer["backbone"] == [2, 32]
         assert racer["draws"] == pytest.approx(sum(step.draws for step in alone) / len(alone))
         assert f"{lm.name}: <strong>" in race.summary()
 

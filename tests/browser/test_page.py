@@ -276,6 +276,7 @@ def test_a_race_is_run_told_and_drawn(visitor):
     assert "An example, measured" in page.locator("#race-status").inner_text()
     headings = ["story-k4: one vector, 4 tokens, a step", "story-ar: one token a step"]
     assert lanes.locator("h2").all_inner_texts() == headings
+    assert all("6 layers of 256" in lane for lane in lanes.all_inner_texts())
     assert ["vectors drawn" in lane for lane in lanes.all_inner_texts()] == [True, False]
     visitor.set("#race-length", 48)
     visitor.race()
