@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 import calm
 from calm import CalmError
@@ -499,3 +501,10 @@ def test_muon_serves_the_matrices_of_layers_and_blocks(tmp_path, tokenizer_folde
     assert any("noise_embd.weight" in name for name in others)
     set_rates([adamw, muon], LoopSettings(out="x", steps=10, warmup_steps=2, muon=1e-2, learning_rate=1e-3), 0)
     assert [o.param_groups[0]["lr"] for o in (adamw, muon)] == pytest.approx([5e-4, 5e-3])
+
+
+def test_muon_is_refused_where_matrices_are_spread(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", property(lambda self: DistributedType.FSDP))
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, muon=1e-2)
+    with pytest.raises(CalmError, match="set muon=0"):
+        tasks.train("lm", settings)
