@@ -90,8 +90,9 @@ def runs(
         return told
 
     stopped = stop.click(lambda: (*idle(), told), None, [go, stop, status], cancels=started, queue=False, **PRIVATE)
-    # An update that was on its way when the run was cancelled may still arrive and say that it goes on.
-    stopped.then(tell_again, None, status, queue=False, **PRIVATE)
+    # An update that was on its way when the run was cancelled may still arrive and say that it goes on. What is queued
+    # comes to the page behind it, however busy the page is.
+    stopped.then(tell_again, None, status, concurrency_limit=VISITORS, **PRIVATE)
 
 
 def script(call: str, arguments: str = "...values") -> str:

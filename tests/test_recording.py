@@ -26,7 +26,8 @@ def lm(request) -> calm.LanguageModel:
 
 
 def write(lm, seed: int, **options):
-    return calm.generate(lm, PROMPTS[seed % 4], **{"temperature": 0.5, "max_new_tokens": TOKENS, "seed": seed, **options})
+    options = {"temperature": 0.5, "max_new_tokens": TOKENS, "seed": seed, **options}
+    return calm.generate(lm, PROMPTS[seed % 4], **options)
 
 
 def test_a_recorded_step_computes_what_transformers_computes():
