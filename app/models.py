@@ -100,15 +100,49 @@ def _load(name: str) -> LanguageModel:
         lm = calm.load(name)
     except (OSError, RuntimeError) as error:  # what the libraries below say of damaged files or too little memory
         raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
-    for _ in calm.generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):
-        pass  # the first steps are slow: memory is reserved, kernels are compiled
     import torch
 
+    from calm.compiling import warm_unless_compiling
+
+    _cores()
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
+    if not warm_unless_compiling(lm):
+        torch.set_num_threads(max(1, _cores() - 1))  # one is left for what compiles
+        Thread(target=_compile, args=(name, lm), daemon=True).start()
     lm.engine.submit = lambda: None if _has_all_cores() else _thread.submit
     return lm
+
+
+@cache
+def _cores() -> int:
+    """Threads that PyTorch shares its work among, as it first chose."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+_compiling = Lock()
+
+
+def _compile(name: str, lm: LanguageModel) -> None:
+    """Has the kernels of a model compiled, which writes without them meanwhile; for good, if that fails."""
+    from calm.compiling import compile_apart
+
+    with _compiling:
+        if compile_apart(name):
+            compute(_end_interim, lm)
+
+
+def _end_interim(lm: LanguageModel) -> None:
+    import torch
+
+    from calm.compiling import end_interim
+
+    end_interim(lm)
+    others = any(loading(name).result().engine.interim for name in offered() if is_resident(name))
+    torch.set_num_threads(max(1, _cores() - others))
 
 
 _loads: dict[str, Future[LanguageModel]] = {}

@@ -93,6 +93,7 @@ class Race:
         if len(rates) == 2:
             first, second = rates.values()
             told.append(f"the CALM wrote <strong>{first / second:.2f}</strong> times as fast")
+        told += render.interim([racer.lm for racer in self.racers])
         return render.note(" · ".join(told))
 
 

@@ -40,7 +40,13 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
         parts.append(f"{draws:.0f} vectors drawn a step")
     if runs[0].lm.chunk_size > 1:
         parts.append(f"token by token it would have taken <strong>{tokens}</strong> steps")
+    parts += interim([runs[0].lm])
     return note(("Writing … " if running else "") + " · ".join(parts))
+
+
+def interim(models: Sequence[LanguageModel]) -> list[str]:
+    """What is told beside a speed as long as a model writes without its kernels."""
+    return ["slower than it will be: kernels are being compiled"] * any(lm.engine.interim for lm in models)
 
 
 def note(content: str) -> str:

@@ -1,15 +1,19 @@
 """How long until there is something to see? Process start to the first page and to the first chunk; peak memory.
 
-python -m benchmarks.startup [--rounds 3] [--json]
+python -m benchmarks.startup [--rounds 3] [--fresh] [--json]
+
+With --fresh as on a machine where numba has not compiled the kernels yet.
 """
 
 import argparse
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -17,13 +21,18 @@ from pathlib import Path
 from gradio_client import Client
 
 
-def start() -> dict[str, float]:
+def start(fresh: bool) -> dict[str, float]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address, begin = f"http://127.0.0.1:{port}", time.perf_counter()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
-    process = subprocess.Popen([sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL)
+    kept = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    if fresh:
+        environment["NUMBA_CACHE_DIR"] = kept.name
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         while True:
             try:
@@ -49,17 +58,19 @@ def start() -> dict[str, float]:
             "peak memory, MB": float(memory) / 1024,
         }
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # with what compiles
         process.wait()
+        kept.cleanup()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    start()  # the first start after a while reads everything from disk
-    runs = [start() for _ in range(arguments.rounds)]
+    start(arguments.fresh)  # the first start after a while reads everything from disk
+    runs = [start(arguments.fresh) for _ in range(arguments.rounds)]
     found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     if arguments.json:
         print(json.dumps(found))

@@ -45,6 +45,10 @@ def _text(arguments) -> str:
 def generate(arguments) -> None:
     """Continues a prompt."""
     from . import generate, load
+    from .compiling import noticing
+
+    def tell() -> None:
+        print("Compiling for this machine, once, which takes up to a minute …", file=sys.stderr)
 
     lm = load(arguments.model, device=arguments.device)
     steps = generate(
@@ -56,14 +60,15 @@ def generate(arguments) -> None:
         sampler=arguments.sampler,
         seed=arguments.seed,
     )
-    if arguments.json:
-        found = list(steps)
-        _print_json({"text": arguments.prompt + "".join(step.text for step in found), "steps": found})
-        return
-    print(arguments.prompt, end="", flush=True)
-    for step in steps:
-        print(step.text, end="", flush=True)
-    print()
+    with noticing(tell):
+        if arguments.json:
+            found = list(steps)
+            _print_json({"text": arguments.prompt + "".join(step.text for step in found), "steps": found})
+            return
+        print(arguments.prompt, end="", flush=True)
+        for step in steps:
+            print(step.text, end="", flush=True)
+        print()
 
 
 def reconstruct(arguments) -> None:

@@ -106,7 +106,7 @@ class CachedBackbone:
     independent, and where there are neither, a step computes all slots, whichever are asked for.
     """
 
-    def __init__(self, model: LlamaModel, slots: int, embed: Map = _same, project: Map = _same):
+    def __init__(self, model: LlamaModel, slots: int, embed: Map = _same, project: Map = _same, interim: bool = False):
         config = model.config
         self.embed, self.project = embed, project
         self.slots, self.length, self.capacity = slots, config.max_position_embeddings, 0
@@ -120,7 +120,7 @@ class CachedBackbone:
         self.cache = self.norm.weight.new_empty(len(self.layers), slots, 2 * self.kv_heads, 0, self.width)
         self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
         self.cos, self.sin = self._rotations(model)
-        self.kernels = kernels_for(self.norm.weight, config.hidden_act)
+        self.kernels = None if interim else kernels_for(self.norm.weight, config.hidden_act)
         self.arrays: tuple[np.ndarray, ...] = ()
         """As the kernels read the layers: norm, weight of the first map, ..., each [layers, ...]."""
         if self.kernels:

@@ -59,10 +59,10 @@ class Drawer:
         return list(map(tuple, self.decode(vectors).tolist())), vectors.float().cpu().numpy()
 
 
-def make_drawer(model: EnergyTransformer) -> Drawer:
-    """The quickest drawer for the device, number format and activation of a model."""
+def make_drawer(model: EnergyTransformer, interim: bool = False) -> Drawer:
+    """The quickest drawer for the device, number format and activation of a model; without kernels for the interim."""
     parameter = next(model.parameters())
-    kernels = kernels_for(parameter, model.config.autoencoder_config().hidden_act)
+    kernels = None if interim else kernels_for(parameter, model.config.autoencoder_config().hidden_act)
     return CompiledDrawer(model, kernels) if kernels else RecordedDrawer(model) if parameter.is_cuda else Drawer(model)
 
 

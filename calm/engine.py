@@ -59,10 +59,12 @@ class Engine:
     A text depends on its own seed and prompt alone: whatever runs beside it, the same numbers are drawn for it.
     """
 
-    def __init__(self, lm: "LanguageModel", slots: int = SLOTS):
+    def __init__(self, lm: "LanguageModel", slots: int = SLOTS, interim: bool = False):
         self.lm, self.slots, self.eos = lm, slots, lm.tokenizer.eos_token_id
-        self.drawer = make_drawer(lm.calm) if lm.is_calm else None
-        self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project)
+        self.interim = interim
+        """Whether it does without the kernels of a CPU, as long as they are being compiled (``calm.compiling``)."""
+        self.drawer = make_drawer(lm.calm, interim) if lm.is_calm else None
+        self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project, interim)
         self.running: list[Writing] = []
         self.queue: deque[Writing] = deque()
         self.lock, self.asking = threading.Lock(), threading.Lock()

@@ -1,13 +1,15 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from app import generate_tab, models, page, render, vectors_tab
 from app.models import computed, facts, loading, offered, resident
 from app.race_tab import race
-from calm import CalmError
+from calm import CalmError, compiling
+from calm.engine import Engine
 
 
 def test_events_are_computed_by_one_thread_and_closed_with_their_reader():
@@ -54,6 +56,36 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     first, *_, last = page.choose(str(folder))
     assert "loading" in first or "cpu" in first
     assert str(folder) in last and "float32" in last
+
+
+def test_texts_are_written_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):
+    from calm.saving import save
+
+    def unless_compiling(lm):
+        lm.engine = Engine(lm, interim=True)
+        return False
+
+    compiled = threading.Event()
+    monkeypatch.setattr(compiling, "warm_unless_compiling", unless_compiling)
+    monkeypatch.setattr(compiling, "compile_apart", lambda name: name == str(folder) and compiled.wait(60))
+    folder = tmp_path / "new"
+    save(tiny(), folder)
+    monkeypatch.setenv("CALM_MODELS", str(folder))
+    model = resident(str(folder))
+
+    def write() -> tuple[str, str]:
+        *_, runs = computed(generate_tab.stream(model, "Once", 1.0, 32, 0, "auto", 8))
+        return "".join(step["text"] for step in runs[0].value["steps"]), render.summary(runs)
+
+    text, told = write()
+    assert text and "kernels are being compiled" in told
+    compiled.set()
+    for _ in range(600):
+        if not model.lm.engine.interim:
+            break
+        time.sleep(0.1)
+    again, told = write()
+    assert again == text and "kernels" not in told
 
 
 def test_facts_are_known_before_a_model_is_loaded():
