@@ -104,12 +104,11 @@ def _load(name: str) -> LanguageModel:
 
     from calm.compiling import warm_unless_compiling
 
-    _cores()
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
     if not warm_unless_compiling(lm):
-        torch.set_num_threads(max(1, _cores() - 1))  # one is left for what compiles
+        _use_cores(compiling=True)
         Thread(target=_compile, args=(name, lm), daemon=True).start()
     lm.engine.submit = lambda: None if _has_all_cores() else _thread.submit
     return lm
@@ -117,10 +116,17 @@ def _load(name: str) -> LanguageModel:
 
 @cache
 def _cores() -> int:
-    """Threads that PyTorch shares its work among, as it first chose."""
+    """Threads that PyTorch shares the work of the thread that computes among, as it first chose."""
     import torch
 
     return torch.get_num_threads()
+
+
+def _use_cores(compiling: bool) -> None:
+    """Has the thread that computes use all cores, but for one where another process compiles."""
+    import torch
+
+    torch.set_num_threads(max(1, _cores() - compiling))
 
 
 _compiling = Lock()
@@ -136,13 +142,10 @@ def _compile(name: str, lm: LanguageModel) -> None:
 
 
 def _end_interim(lm: LanguageModel) -> None:
-    import torch
-
     from calm.compiling import end_interim
 
     end_interim(lm)
-    others = any(loading(name).result().engine.interim for name in offered() if is_resident(name))
-    torch.set_num_threads(max(1, _cores() - others))
+    _use_cores(compiling=any(loading(name).result().engine.interim for name in offered() if is_resident(name)))
 
 
 _loads: dict[str, Future[LanguageModel]] = {}

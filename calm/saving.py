@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .errors import CalmError
-from .loading import AUTOENCODER, LanguageModel, load, load_autoencoder
+from .loading import AUTOENCODER, LanguageModel, load_autoencoder
 
 
 def average(models: Sequence[LanguageModel]) -> LanguageModel:
@@ -42,7 +42,7 @@ def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloa
         autoencoder.pop("_name_or_path", None)  # a folder of the machine that it was trained on
         lm.calm.config.ae_path = lender or None
     if lender:
-        lent = load(folder.parent / lender, lm.device, dtype).calm.ae_model.state_dict()
+        lent = load_autoencoder(folder.parent / lender).to(lm.device, dtype).state_dict()
         own = lm.calm.ae_model.state_dict()
         if own.keys() != lent.keys() or not all(torch.equal(own[name], lent[name]) for name in own):
             raise CalmError(f"The autoencoder of {lm.name} is not that of {lender}.")

@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -147,16 +147,24 @@ class TokenFile:
             epoch, place = divmod(index, len(entries))
             picks.append(entries[_order(len(entries), seed, epoch)[place]])
         padding = np.random.default_rng((seed, step)).integers(1, chunk + 1, batch)
-        rows = np.full((batch, length), self.eos, np.int64)
-        for row, start, pad in zip(rows, picks, padding):
-            piece = self.ids[start : start + length - pad]
-            row[pad : pad + len(piece)] = piece
-        return rows
+        return lay_rows(self.ids, picks, padding, length, self.eos)
 
     def chunks(self, rng: np.random.Generator, count: int, chunk: int) -> np.ndarray:
         """``count`` chunks [count, chunk] from places drawn uniformly."""
         offsets = rng.integers(0, len(self.ids) - chunk, count)
         return self.ids[offsets[:, None] + np.arange(chunk)].astype(np.int64)
+
+
+def lay_rows(
+    ids: np.ndarray, starts: Sequence[int] | np.ndarray, padding: np.ndarray, length: int, eos: int
+) -> np.ndarray:
+    """Rows [R, length]: as many end-of-text tokens as ``padding`` [R] says, then ``ids`` from ``starts`` [R] on, and
+    end-of-text where these end."""
+    rows = np.full((len(starts), length), eos, np.int64)
+    for row, start, pad in zip(rows, starts, padding):
+        piece = ids[start : start + length - pad]
+        row[pad : pad + len(piece)] = piece
+    return rows
 
 
 def _grouped(items, size: int = 512) -> Iterator[list]:

@@ -3,15 +3,15 @@ as long as the training."""
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import CalmError
-from .data import MAKERS, numbers_of
+from .data import MAKERS, lay_rows, numbers_of
 
 BLOCK = 2048
 """Documents that one process tells at a time."""
@@ -51,11 +51,7 @@ class _Blocks(Dataset):
         told = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         starts = np.cumsum([0, *(len(ids) + 1 for ids in told)])[:-1]
         ids = np.array([token for document in told for token in (*document, eos)])
-        rows = np.full((len(texts), self.length), eos, np.int32)
-        for row, start, pad in zip(rows, starts, rng.integers(1, self.chunk + 1, len(texts))):
-            piece = ids[start : start + self.length - pad]
-            row[pad : pad + len(piece)] = piece
-        return rows
+        return lay_rows(ids, starts, rng.integers(1, self.chunk + 1, len(texts)), self.length, eos)
 
 
 def _begin(worker: int) -> None:
@@ -76,17 +72,17 @@ class Stream:
 
     def __init__(self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, workers: int):
         self._data, self._workers = _Blocks(sources, tokenizer, length, chunk, seed), workers
-        self._next = 0
+        self._next = -1
         self._told: Iterator[np.ndarray] = iter(())
         self._held: dict[int, np.ndarray] = {}
 
     def _block(self, index: int) -> np.ndarray:
         if index not in self._held:
-            if index != self._next or index == 0:  # the first block that is wanted, or a leap, as where a run resumes
+            if index != self._next:  # the first block that is wanted, or a leap, as where a run resumes
                 loader = DataLoader(
                     self._data,
                     batch_size=None,
-                    sampler=_From(index),
+                    sampler=range(index, sys.maxsize),
                     num_workers=self._workers,
                     collate_fn=_as_it_is,
                     worker_init_fn=_begin,
@@ -105,14 +101,4 @@ class Stream:
             self._block(int(epoch) * self._data.blocks + int(block))[place - starts[block]]
             for epoch, place, block in zip(epochs, places, blocks)
         ]
-        return np.stack(found).astype(np.int64)
-
-
-class _From:
-    """All numbers from ``first`` on: the order in which blocks are wanted."""
-
-    def __init__(self, first: int):
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        return count(self.first)
+        return np.stack(found)
