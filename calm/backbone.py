@@ -67,8 +67,8 @@ class Reader:
     def __init__(self, model: nn.Module, kernels: ModuleType):
         matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
         halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
-        self.tiles, self.unit = kernels.tiles, halves and kernels.tiles.MATRIX_UNIT
-        self.pack = self.tiles.pack_panels if self.unit else self.tiles.pack_halves if halves else self.tiles.pack
+        self.unit, self.empty = halves and kernels.MATRIX_UNIT, kernels.empty
+        self.pack = kernels.pack_panels if self.unit else kernels.pack_halves if halves else kernels.pack
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """The packed weight, and the bias, zeros where there is none."""
@@ -79,7 +79,7 @@ class Reader:
         """The arrays of so many layers that are alike, each kind in one [count, ...]."""
         found: tuple[np.ndarray, ...] = ()
         for i, arrays in enumerate(layers):  # one after another, as large models have no room for all twice
-            found = found or tuple(self.tiles.empty((count, *array.shape), array.dtype) for array in arrays)
+            found = found or tuple(self.empty((count, *array.shape), array.dtype) for array in arrays)
             for whole, array in zip(found, arrays):
                 whole[i] = array
         return found

@@ -210,7 +210,7 @@ class CompiledDrawer(Drawer):
         """What the likeliest token is looked for in."""
         if self.reader.unit:
             return self.reader.pack(embedding.numpy()), np.int64(len(embedding))
-        return Vocabulary(embedding, self._some_states(), self.kernels).arrays
+        return self.kernels.searchable(embedding, self._some_states())
 
     @torch.inference_mode()
     def _some_states(self) -> Tensor:
@@ -250,29 +250,3 @@ def _weight(norm: nn.Module) -> np.ndarray:
 def _norm(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     weight, bias, _ = Norm.of(norm)
     return weight.detach().numpy(), cast(Tensor, bias).detach().numpy()
-
-
-class Vocabulary:
-    """Finds the likeliest token without the product with the whole vocabulary.
-
-    A quarter of the coordinates, in a basis that has most of the embedding and of the decoder's states in it, and the
-    length of the rest bound each logit from above (Cauchy-Schwarz), and one logit computed in full mostly rules out all
-    others. ``states`` [n, H], from which the basis comes, may be any that resemble what will be asked for.
-    """
-
-    SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
-
-    def __init__(self, embedding: Tensor, states: Tensor, kernels: ModuleType):
-        self.kernels = kernels
-        spread, others = (x.T @ x / x.square().sum() for x in (embedding, states))
-        directions = torch.linalg.eigh(spread + others).eigenvectors.flip(1)
-        basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
-        near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
-        rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
-        table = torch.cat((near, rest + self.SLACK * length.sqrt()), -1)
-        packed, slack = (kernels.tiles.pack(matrix.numpy()) for matrix in (basis, table)), np.float32(self.SLACK)
-        self.arrays = *packed, slack, embedding.numpy()
-
-    def likeliest(self, states: Tensor) -> Tensor:
-        """states [R, H] -> token ids [R]."""
-        return torch.from_numpy(self.kernels.likeliest(states.numpy(), 1, self.arrays))

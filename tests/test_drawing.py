@@ -1,22 +1,25 @@
+import re
 from hashlib import sha256
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from calm import kernels, tiles
-from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, Vocabulary, make_drawer
+from calm import kernels
+from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, make_drawer
+from calm.kernels import layers, model, packing, vocabulary
 
-by_unit = pytest.mark.skipif(not tiles.MATRIX_UNIT, reason="this processor has no matrix unit")
+by_unit = pytest.mark.skipif(not packing.MATRIX_UNIT, reason="this processor has no matrix unit")
 
 
 @pytest.fixture(params=["float32", "bfloat16", pytest.param("bfloat16, by a matrix unit", marks=by_unit)])
 def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
     stored, unit = request.param.split(",")[0], "unit" in request.param
-    monkeypatch.setattr(tiles, "MATRIX_UNIT", unit)
+    monkeypatch.setattr(kernels, "MATRIX_UNIT", unit)
     model = tiny(4).calm.to(getattr(torch, stored)).float()
     compiled = make_drawer(model)
     assert isinstance(compiled, CompiledDrawer)
@@ -90,8 +93,8 @@ def test_rows_are_the_same_however_many_threads_share_them_out(drawers, monkeypa
     found = []
     for threads in (1, 2, 3):
         kernels.use_threads(threads)
-        assert kernels.shared(23) == (min(threads, kernels.config.NUMBA_NUM_THREADS), 1)
-        assert kernels.shared(3) == (1, min(threads, kernels.config.NUMBA_NUM_THREADS))
+        assert kernels.shared(23) == (min(threads, numba.config.NUMBA_NUM_THREADS), 1)
+        assert kernels.shared(3) == (1, min(threads, numba.config.NUMBA_NUM_THREADS))
         found.append(drawers[1].vectors(states, range(23), noise))
         found.append(drawers[1].decode(found[0]))
     kernels.use_threads(torch.get_num_threads())
@@ -103,10 +106,18 @@ def test_rows_are_the_same_however_many_threads_share_them_out(drawers, monkeypa
         assert torch.equal(drawers[1].decode(found[0]), found[1])
 
 
-def test_the_kernels_say_which_tiles_they_were_compiled_with():
-    """Else what numba has kept of them would go on with others."""
-    found = sha256(Path(tiles.__file__).read_bytes()).hexdigest()
-    assert found[:12] == kernels.COMPILED_WITH, f"write {found[:12]} there"
+def imported_by(source: Path) -> set[Path]:
+    """The files beside one that it imports, and they in turn."""
+    beside = {source.with_name(f"{name}.py") for name in re.findall(r"^from \.(\w+) import", source.read_text(), re.M)}
+    return beside.union(*map(imported_by, beside))
+
+
+@pytest.mark.parametrize("module", [layers, model])
+def test_kept_kernels_say_what_they_were_compiled_with(module):
+    """Else what numba has kept of them would go on with what is no longer so."""
+    files = sorted(imported_by(Path(module.__file__)))
+    found = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    assert found == module.COMPILED_WITH, f"write {found} there"
 
 
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
@@ -114,27 +125,27 @@ def test_the_kernels_say_which_tiles_they_were_compiled_with():
 def test_products_of_packed_matrices(outputs, inputs, pack):
     x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
-    packed = getattr(tiles, pack)(weight)
-    assert packed.ctypes.data % tiles.LINE == 0
+    packed = getattr(packing, pack)(weight)
+    assert packed.ctypes.data % packing.LINE == 0
     if pack != "pack":
-        weight = (weight.view(np.uint32) & tiles.UPPER).view(np.float32)
+        weight = (weight.view(np.uint32) & packing.UPPER).view(np.float32)
     y = x @ weight.T + bias
     more, expected = torch.from_numpy(y + add), (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
-    found = kernels.linear(x, packed, bias, none, False, 2)
+    found = layers.linear(x, packed, bias, none, False, 2)
     exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
     assert np.abs(found - exact).max() < 5e-5  # as by float32, where x in bfloat16 would be off by 0.1
     for threads in (1, 2, 3):
-        assert np.allclose(kernels.linear(x, packed, bias, add, True, threads), F.silu(more).numpy(), atol=1e-4)
-        assert np.allclose(kernels.gated(x, packed, bias, packed, bias, threads), expected, atol=1e-4)
+        assert np.allclose(layers.linear(x, packed, bias, add, True, threads), F.silu(more).numpy(), atol=1e-4)
+        assert np.allclose(layers.gated(x, packed, bias, packed, bias, threads), expected, atol=1e-4)
         for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 26):
-            assert np.array_equal(kernels.linear(x[:count], packed, bias, none, False, threads), found[:count])
+            assert np.array_equal(layers.linear(x[:count], packed, bias, none, False, threads), found[:count])
 
 
 @torch.inference_mode()
 def test_kernels_bear_activations_whose_exponential_is_beyond_float32():
     x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
     same = np.eye(x.shape[1], dtype=np.float32)
-    activated = kernels.linear(x.numpy(), tiles.pack(same), 0 * same[0], x.numpy()[:0], True, 1)
+    activated = layers.linear(x.numpy(), packing.pack(same), 0 * same[0], x.numpy()[:0], True, 1)
     assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)
 
 
@@ -150,21 +161,23 @@ def embedding_and_states() -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def test_the_vocabulary_is_searched_to_the_likeliest_token():
     embedding, states = embedding_and_states()
-    vocabulary = Vocabulary(embedding, states, kernels)
-    for some in (states, states[:3]):
+    arrays = vocabulary.searchable(embedding, states)
+    for some in (states, states[:3], -states):
         logits = some @ embedding.T
-        assert torch.equal(vocabulary.likeliest(some), logits.argmax(-1))
-        bounds = torch.from_numpy(kernels.bound(some.numpy(), *vocabulary.arrays[:3]))[:, : len(embedding)]
+        found = torch.from_numpy(vocabulary.likeliest(some.numpy(), 1, arrays))
+        assert torch.equal(found, logits.argmax(-1))
+        bounds = torch.from_numpy(vocabulary.bound(some.numpy(), *arrays[:3]))[:, : len(embedding)]
         assert (bounds >= logits).all()
-        assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2  # most are ruled out
-    assert torch.equal(vocabulary.likeliest(-states), (-states @ embedding.T).argmax(-1))
+    highest = (states @ embedding.T).amax(-1, keepdim=True)
+    bounds = torch.from_numpy(vocabulary.bound(states.numpy(), *arrays[:3]))[:, : len(embedding)]
+    assert (bounds[1:] >= highest[1:]).float().mean() < 0.2  # most are ruled out
 
 
 @by_unit
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_matrix_unit_finds_the_likeliest_token(threads):
     embedding, states = embedding_and_states()
-    vocabulary = tiles.pack_panels(embedding.numpy()), np.int64(len(embedding))
+    panels = packing.pack_panels(embedding.numpy()), np.int64(len(embedding))
     for some in (states, states[:3], -states):
-        found = torch.from_numpy(kernels.likeliest(some.numpy(), threads, vocabulary))
+        found = torch.from_numpy(vocabulary.likeliest(some.numpy(), threads, panels))
         assert torch.equal(found, (some @ embedding.T).argmax(-1))
