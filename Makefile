@@ -1,5 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# pip compiles what it installs on one core, which takes longer than to install it; this takes all. Some packages hold
+# files that are no Python, which is told by the status alone.
+INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
+	{ $(BIN)/python -m compileall -qq -j 0 .venv/lib || true; }
 
 .PHONY: demo test lint assets screenshots
 
@@ -27,9 +31,9 @@ screenshots: .venv/installed-dev ## retake the pictures of the README
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
+	$(INSTALL)
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(INSTALL)
 	@touch $@

@@ -88,13 +88,6 @@ def test_unusable_requests_are_refused(tiny_ar, tmp_path):
         build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
 
 
-def test_a_fit_tells_how_far_it_is_and_ends_with_a_place_for_each_vector():
-    vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
-    *progress, places = maps.follow_fit(vectors, maps.FitSettings(neighbours=5, dimensions=3))
-    assert places.shape == (60, 3) and np.isfinite(places).all()
-    assert all(isinstance(share, int) and 0 <= share <= 100 for share in progress) and progress[-1] > 0
-
-
 def test_a_fit_that_is_left_ends_its_process():
     vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
     fit = maps.follow_fit(vectors, maps.FitSettings(neighbours=5))

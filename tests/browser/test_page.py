@@ -532,6 +532,7 @@ def test_what_is_written_does_not_flicker(visitor):
     """Chunks that stand on the page stay the same elements while others follow, and so does the map."""
     page = visitor.page
     visitor.set("#temperature", 1.2)
+    visitor.set("#length", 80)
     page.locator("#generate").click()
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
     page.evaluate("() => (window.first = document.querySelector('#run .calm-chunk'))")
@@ -559,7 +560,10 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     page.locator("#fit-stop").click()
     page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('Stopped')")
     page.locator("#fit").click()
-    page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('own fit')", timeout=120_000)
+    for told in ("Fitting … \\d+ % of the epochs", "own fit"):
+        page.wait_for_function(
+            "told => document.querySelector('#fit-status').innerText.match(told)", arg=told, timeout=120_000
+        )
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
     assert page.evaluate("() => document.querySelector('#map .calm-plot').data[0].type") == "scatter3d"
