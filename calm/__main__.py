@@ -60,7 +60,7 @@ def generate(arguments) -> None:
         sampler=arguments.sampler,
         seed=arguments.seed,
     )
-    with noticing(tell):
+    with noticing(lm, tell):
         if arguments.json:
             found = list(steps)
             _print_json({"text": arguments.prompt + "".join(step.text for step in found), "steps": found})

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import CalmError
-from .loading import CHECKPOINTS, load
+from .loading import CHECKPOINTS, lender_of, load
 from .saving import save
 
 RECORDED = (
@@ -70,7 +70,7 @@ def write(folder: str | Path) -> Path:
         tokens = f"{k} token{'s' * (k > 1)}"
         kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {tokens} a vector."
         counted = ", the autoencoder included"
-        if lender := _lender(folder):
+        if lender := lender_of(folder):
             counted += f", which is that of `{lender}`"
         head = (
             f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
@@ -123,15 +123,9 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
     return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
 
 
-def _lender(folder: Path) -> str | None:
-    """The CALM in the folder beside whose autoencoder a model has (``calm.saving.save``)."""
-    config = _read(folder, "config.json")
-    return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
-
-
 def _with_autoencoder(folder: Path, scratch: Path) -> Path:
     """The folder, or, where another lends the autoencoder, a copy that holds it: on the Hub a model stands alone."""
-    if not _lender(folder):
+    if not lender_of(folder):
         return folder
     for path in folder.iterdir():
         if path.is_file() and "safetensors" not in path.name:

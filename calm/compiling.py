@@ -16,8 +16,12 @@ from .loading import LanguageModel
 
 
 @contextmanager
-def noticing(tell: Callable[[], None]) -> Iterator[None]:
-    """Calls ``tell`` when this thread is about to compile a first kernel; what it raises goes through."""
+def noticing(lm: LanguageModel, tell: Callable[[], None]) -> Iterator[None]:
+    """Calls ``tell`` when this thread is about to compile a first kernel of a model on a CPU, elsewhere never; what it
+    raises goes through."""
+    if lm.device.type != "cpu":
+        yield
+        return
     try:
         from numba.core import event
     except ImportError:
@@ -57,7 +61,7 @@ def warm_unless_compiling(lm: LanguageModel) -> bool:
     """``warm``; whether it went without compiling. If it does not, the model gets an engine for the interim, which
     writes by PyTorch's operators and is warm as well."""
     try:
-        with noticing(_refuse):
+        with noticing(lm, _refuse):
             warm(lm)
     except _NotCompiled:
         lm.engine = Engine(lm, interim=True)

@@ -150,6 +150,12 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
     return folder
 
 
+def lender_of(folder: Path) -> str | None:
+    """The CALM in the folder beside whose autoencoder a CALM without its own has (``calm.saving.save``)."""
+    config = _read_config(folder)
+    return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
+
+
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a bundled model, of a folder or of a Hub id."""
     bundled_folder = CHECKPOINTS / name

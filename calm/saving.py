@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .errors import CalmError
-from .loading import AUTOENCODER, LanguageModel, load_autoencoder
+from .loading import AUTOENCODER, LanguageModel, lender_of, load_autoencoder
 
 
 def average(models: Sequence[LanguageModel]) -> LanguageModel:
@@ -33,7 +33,7 @@ def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloa
     """Writes a model in Hugging Face layout, in shards below 9 MB as Spaces without LFS need them.
 
     ``lender`` names a CALM in a folder beside ``folder`` whose autoencoder is the model's too: it is read from there
-    and not written again. Raises CalmError if theirs are not the same.
+    and not written again. Raises CalmError if theirs are not the same, or if it has none of its own.
     """
     folder, before = Path(folder), lm.model.dtype
     weights = lm.model.to(dtype).state_dict()
@@ -42,7 +42,10 @@ def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloa
         autoencoder.pop("_name_or_path", None)  # a folder of the machine that it was trained on
         lm.calm.config.ae_path = lender or None
     if lender:
-        lent = load_autoencoder(folder.parent / lender).to(lm.device, dtype).state_dict()
+        beside = folder.parent / lender
+        lent = load_autoencoder(beside).to(lm.device, dtype).state_dict()
+        if beside.resolve() == folder.resolve() or lender_of(beside):
+            raise CalmError(f"{lender} cannot lend an autoencoder: it would have none of its own.")
         own = lm.calm.ae_model.state_dict()
         if own.keys() != lent.keys() or not all(torch.equal(own[name], lent[name]) for name in own):
             raise CalmError(f"The autoencoder of {lm.name} is not that of {lender}.")

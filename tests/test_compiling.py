@@ -1,6 +1,10 @@
 """What happens on a machine where numba has not compiled the kernels yet."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
+import torch
 from numba import njit
 
 import calm
@@ -54,21 +58,22 @@ def test_another_process_compiles():
     assert compiling.compile_apart("story-k4")
 
 
-def test_it_is_told_once_and_only_for_ones_own_thread():
+def test_it_is_told_once_and_only_on_a_cpu():
     told = []
-    with compiling.noticing(lambda: told.append(True)):
-        compile_something()
-        compile_something()
+    for device in ("cpu", "cuda"):
+        with compiling.noticing(SimpleNamespace(device=torch.device(device)), partial(told.append, device)):
+            compile_something()
+            compile_something()
     compile_something()
-    assert told == [True]
+    assert told == ["cpu"]
 
 
-def test_the_command_says_why_it_takes_long(monkeypatch, capsys):
+def test_the_command_says_why_it_takes_long(lm, monkeypatch, capsys):
     def generate(*_, **__):
         compile_something()
         yield from ()
 
-    monkeypatch.setattr(calm, "load", lambda *_, **__: None)
+    monkeypatch.setattr(calm, "load", lambda *_, **__: lm)
     monkeypatch.setattr(calm, "generate", generate)
     assert main(["generate", "Once"]) == 0
     told = capsys.readouterr()

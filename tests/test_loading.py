@@ -53,6 +53,10 @@ def test_a_model_may_have_the_autoencoder_of_one_beside_it(tiny, tmp_path):
     save(again, tmp_path / "whole", torch.float32)
     shutil.rmtree(tmp_path / "lender")
     assert calm.load(tmp_path / "whole", device="cpu").chunk_size == 4
+    save(again, tmp_path / "second", torch.float32, lender="whole")
+    for name, lender in (("third", "second"), ("whole", "whole")):
+        with pytest.raises(CalmError, match=f"{lender} cannot lend"):
+            save(again, tmp_path / name, torch.float32, lender=lender)
     torch.nn.init.normal_(other.calm.ae_model.decoder.norm.weight)
     with pytest.raises(CalmError, match="is not that of whole"):
         save(other, tmp_path / "liar", torch.float32, lender="whole")
