@@ -26,6 +26,7 @@ def draws(lm: calm.LanguageModel, ids: list[int], alignment: str, samples: int, 
     context, leftover = align(lm, ids, alignment)
     hidden = lm.calm(torch.tensor([context[-64 * lm.chunk_size :]], device=lm.device))[0, -1]
     drawer = lm.engine.drawer
+    assert drawer  # of a CALM
     noise = lm.calm.generative_head.noise((200,), hidden, torch.Generator(lm.device).manual_seed(generator_seed))
     chunks, _ = drawer.draw(drawer.project(hidden[None]), [0] * len(noise), noise)
     chunks.sort(key=lambda chunk: list(chunk[: len(leftover)]) != leftover)  # stable: those that fit come first

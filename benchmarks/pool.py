@@ -30,12 +30,13 @@ DISTRIBUTIONS = {
 @torch.inference_mode()
 def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5) -> list[int]:
     """Draws spent at every fifth place of held-out stories."""
-    spent = []
+    spent, drawer = [], lm.engine.drawer
+    assert drawer  # of a CALM
     for seed, text in enumerate(corpus(texts, HELD_OUT + 4_000_000)):
         ids, _ = align(lm, lm.encode(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
-            spent.append(choose_chunk(lm.engine.drawer, hidden, sampler).draws)
+            spent.append(choose_chunk(drawer, hidden, sampler).draws)
     return spent
 
 
@@ -50,7 +51,7 @@ def variation(p: np.ndarray, temperature: float, choices: int = 20_000) -> float
     for _ in range(choices):
         while wanted := sampler.wanted():
             chunks = [(int(i),) for i in rng.choice(len(p), wanted, p=p)]
-            sampler.feed(chunks, torch.zeros(wanted, 1))
+            sampler.feed(chunks, np.zeros((wanted, 1), np.float32))
         counts[sampler.choice().chunk[0]] += 1
     chance = np.abs(rng.multinomial(choices, target) / choices - target).sum() / 2
     return float(np.abs(counts / choices - target).sum() / 2 - chance)

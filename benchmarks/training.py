@@ -32,23 +32,27 @@ PHASES = {
 }
 
 
-def settings(folder: Path, steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
+def settings(folder: Path, steps: int, stories: int = 8000) -> dict[str, tuple[str, dict[str, Any]]]:
     """For each loop its task and settings: those of the recipes, on data in ``folder``."""
     lm = calm.load("story-k4", device="cpu")
     lm.tokenizer.save_pretrained(folder / "tokenizer")
     lm.calm.ae_model.save_pretrained(folder / "autoencoder")
     shared = {"tokenizer": str(folder / "tokenizer"), "data": str(folder), "steps": steps, "warmup_steps": 0,
               "validate_every": 10**9, "save_every": 10**9, "log_every": WINDOW}  # fmt: skip
-    text = {"sources": ["storyland:0:8000"], "valid": ["storyland:0:1"], "primer_steps": 0}
-    coded = {"sources": {"stories": ["storyland:0:8000"]}, "valid": {"stories": ["storyland:0:100"]}, "shares": {}}
+    text = {"sources": [f"storyland:0:{stories}"], "valid": ["storyland:0:1"], "primer_steps": 0}
+    coded = {
+        "sources": {"stories": [f"storyland:0:{stories}"]},
+        "valid": {"stories": ["storyland:0:100"]},
+        "shares": {},
+    }
     found = {
         "autoencoder": ("autoencoder", {**recipe.read("autoencoder-k4"), **shared, **coded}),
-        "baseline": ("baseline", {**recipe.read("story-ar"), **shared, **text, "name": "text"}),
+        "baseline": ("baseline", {**recipe.read("story-ar-first"), **shared, **text, "name": "text"}),
     }
     for label, (head_from, energy_from, auxiliary_until) in PHASES.items():
         phase = {"head_from": head_from, "energy_from": energy_from, "auxiliary_until": auxiliary_until}
         own = {"autoencoder": str(folder / "autoencoder"), "name": "text"}
-        found[label] = ("lm", {**recipe.read("story-k4"), **shared, **text, **own, **phase})
+        found[label] = ("lm", {**recipe.read("story-k4-first"), **shared, **text, **own, **phase})
     return {label: (task, {**values, "out": str(folder / label)}) for label, (task, values) in found.items()}
 
 

@@ -5,8 +5,9 @@ from math import isfinite
 import pytest
 import torch
 
-from benchmarks import alignment, concurrency, pool, sizes, tradeoff
+from benchmarks import alignment, concurrency, pool, sizes, tradeoff, training
 from calm.generation import ALIGNMENTS
+from calm.training.tasks import make
 
 
 def test_alignment_scores_each_way_to_fill_up_a_prompt(story):
@@ -18,6 +19,11 @@ def test_alignment_scores_each_way_to_fill_up_a_prompt(story):
 def test_the_pool_counts_the_draws_of_a_step(story):
     found = pool.draws(story, 1, 0.5, every=20)
     assert found and all(2 <= count <= 200 for count in found)
+
+
+def test_the_choices_of_auto_are_near_the_tempered_distribution():
+    for p in pool.DISTRIBUTIONS.values():
+        assert abs(pool.variation(p, 0.4, choices=1000)) < 0.05
 
 
 def test_any_number_of_visitors_asks_for_the_same_texts(tiny):
@@ -32,6 +38,11 @@ def test_a_size_is_held_against_its_floor_and_token_by_token(tiny, monkeypatch):
     found = sizes.measure("any", tokens=16, draws=3, rounds=1)
     assert found["parameters"] > 0 and all(isfinite(figure) and figure > 0 for figure in found.values())
     assert found["share of the floor"] == found["floor"] / found["milliseconds a chunk"]
+
+
+def test_the_loops_that_are_timed_can_be_made(tmp_path):
+    for name, values in training.settings(tmp_path, steps=40, stories=40).values():
+        assert training.operations(make(name, values)) > 1e9
 
 
 def test_accuracy_and_collisions_are_counted_over_whole_beginnings():
