@@ -47,18 +47,25 @@ window.CALM = window.CALM || {};
   C.visible = (text) => text.replace(/\n/g, "⏎");
   C.percent = (share) => `${(100 * share + 1e-9).toFixed(share < 0.1 && share > 0 ? 1 : 0)}%`; // equal shares look equal
 
+  // No button element, within which and beside which a line breaks otherwise than in text.
   C.chunk = (run, step, index) =>
     C.node(
-      "button",
+      "span",
       {
         class: `calm-chunk${index % 2 ? " odd" : ""}`,
-        type: "button",
+        role: "button",
+        tabindex: "0",
         "data-index": index,
         "aria-pressed": "false",
         title: step.tokens.map((t) => C.visible(t)).join(" · "),
         onclick: () => C.select(run, index),
         onfocus: () => C.select(run, index),
         onmouseenter: () => C.select(run, index),
+        onkeydown: (event) => {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          C.select(run, index);
+        },
       },
       step.text || (step.end ? "" : "∅"),
     );
@@ -78,10 +85,10 @@ window.CALM = window.CALM || {};
   };
 
   C.markText = (target, value, { run, index }) => {
-    for (const button of target.querySelectorAll(".calm-chunk")) {
-      const on = String(run) === String(value.run) && Number(button.dataset.index) === index;
-      button.classList.toggle("selected", on);
-      button.setAttribute("aria-pressed", String(on));
+    for (const chunk of target.querySelectorAll(".calm-chunk")) {
+      const on = String(run) === String(value.run) && Number(chunk.dataset.index) === index;
+      chunk.classList.toggle("selected", on);
+      chunk.setAttribute("aria-pressed", String(on));
     }
   };
 

@@ -160,7 +160,16 @@ window.CALM = window.CALM || {};
       if (props.value) {
         C.drawText(strip, props.value);
         C.markText(strip, props.value, C.selected);
+        reveal();
       }
+    };
+
+    // Scrolls the strip, not the page, as far as the selected chunk needs.
+    const reveal = () => {
+      const chosen = strip.querySelector(".selected");
+      if (!chosen) return;
+      const [box, chunk] = [strip.parentElement, chosen].map((node) => node.getBoundingClientRect());
+      strip.parentElement.scrollTop += Math.min(0, chunk.top - box.top) + Math.max(0, chunk.bottom - box.bottom);
     };
 
     const turnTo = (wanted) => {

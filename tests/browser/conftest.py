@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 Value = TypeVar("Value")
+ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from app import evaluate_tab
+from calm import storyland
+
+
+def test_models_are_measured_on_a_visitors_text(visitor):
+    page = visitor.page
+    visitor.tab("Evaluate")
+    page.locator("#evaluate").click()
+    page.wait_for_selector("#evaluate-status [role=alert]")
+    assert "no text to measure" in page.locator("#evaluate-status").inner_text()
+    page.locator("#evaluate-text textarea").fill("\n\n".join(storyland.corpus(2, storyland.HELD_OUT)))
+    page.locator("#evaluate").click()
+    page.wait_for_function(
+        "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=120_000
+    )
+    rows = page.locator("#evaluate-table tbody tr")
+    assert [rows.nth(i).locator("th").inner_text() for i in range(rows.count())] == ["story-k4", "story-ar"]
+    for i in range(rows.count()):
+        score, low, high = map(
+            float, re.match(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", rows.nth(i).locator("td").first.inner_text()).groups()
+        )
+        assert 0 < low <= score <= high < 100
+
+
+def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path):
+    page = visitor.page
+    visitor.tab("Evaluate")
+
+    def upload(path: Path) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Upload a text file").click()
+        chooser.value.set_files(path)
+
+    (tmp_path / "picture.txt").write_bytes(bytes(range(256)))
+    upload(tmp_path / "picture.txt")
+    page.wait_for_selector("#evaluate-status [role=alert]")
+    assert "no text in UTF-8" in page.locator("#evaluate-status").inner_text()
+    text = "\n\n".join(storyland.corpus(20, storyland.HELD_OUT))
+    (tmp_path / "stories.txt").write_text(text, encoding="utf-8")
+    upload(tmp_path / "stories.txt")
+    page.wait_for_function(
+        "text => document.querySelector('#evaluate-text textarea').value === text", arg=text, timeout=10_000
+    )
+    page.locator("#evaluate").click()
+    page.wait_for_function(
+        "() => /Measuring … [3-9] of 40 texts/.test(document.querySelector('#evaluate-status').innerText)",
+        timeout=60_000,
+    )
+    page.locator("#evaluate-stop").click()
+    page.wait_for_function("() => document.querySelector('#evaluate-status').innerText.includes('Stopped')")
+    table = page.locator("#evaluate-table").inner_text()
+    assert re.search(r"story-k4\s+[\d.]+ \([\d.]+ to [\d.]+\)", table)
+    assert page.locator("#evaluate-text textarea").input_value() == text
+
+
+def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
+    page = visitor.page
+    visitor.tab("Evaluate")
+    page.wait_for_function("() => document.querySelector('#scores-plot .calm-plot').data")
+    series = page.evaluate(
+        """() => document.querySelector('#scores-plot .calm-plot').data
+            .map((t) => [t.text, t.x, t.y, t.marker.symbol])"""
+    )
+    known = evaluate_tab.costs()
+    assert {"story-k4", "story-ar"} <= {model["name"] for model in known}
+    for (names, costs, scores, _), cost in zip(series, ("generating", "training"), strict=True):
+        assert [name.strip() for name in names] == [model["name"] for model in known]
+        assert costs == pytest.approx([model[cost] / 1e6 for model in known])
+        assert scores == [model["score"] for model in known]
+    assert len({symbol for *_, symbol in series}) == 2

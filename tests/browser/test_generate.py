@@ -1,0 +1,224 @@
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+import calm
+from calm import storyland
+
+from .conftest import ORDER, Visitor
+
+
+def test_the_first_screen_shows_a_finished_example(visitor):
+    page = visitor.page
+    assert "An example, made when the page was built" in visitor.status()
+    box = page.locator("#run .calm-chunk").first.bounding_box()
+    assert box["y"] < 900  # above the fold
+    assert page.locator("#model input").input_value().startswith("story-k4")
+    facts = page.locator("#model-facts").inner_text()
+    for fact in ("parameters", "64 numbers", "4 tokens a vector", "cpu", "float32", "resident"):
+        assert fact in facts
+
+
+def test_text_is_generated_chunk_by_chunk(visitor):
+    seen = set()
+    visitor.set("#temperature", 1.2)  # slow enough to be seen: nothing repeats, so each step draws its whole pool
+    visitor.page.locator("#prompt textarea").fill(ORDER)
+    visitor.page.locator("#generate").click()
+    for _ in range(400):
+        seen.add(visitor.page.locator("#run .calm-chunk").count())
+        status = visitor.status()
+        if "tokens a second" in status and "Writing" not in status:
+            break
+        visitor.page.wait_for_timeout(20)
+    assert len(seen) > 3  # it grew on the page
+    visitor.finished()
+    status = visitor.status()
+    steps, tokens = (int(n) for n in re.search(r"(\d+) steps · (\d+) tokens", status).groups())
+    assert tokens == 4 * steps == 4 * visitor.page.locator("#run .calm-chunk").count()
+    assert f"would have taken {tokens} steps" in status
+    assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == ORDER.strip()
+
+
+def test_a_seed_repeats_and_another_one_does_not(visitor):
+    visitor.set("#temperature", 1.2)  # at a low one two seeds may well tell the same story
+    first = visitor.generate(ORDER)
+    assert visitor.generate(ORDER) == first
+    visitor.page.get_by_role("button", name="New seed").click()
+    visitor.page.wait_for_function("() => document.querySelector('#seed input').value != '0'")
+    assert visitor.generate(ORDER) != first
+
+
+def test_temperature_changes_the_text_and_says_what_it_does(visitor):
+    words = visitor.page.locator("#temperature-words")
+    texts = {}
+    for temperature, said in ((0.35, "to the power 2.86"), (1, "as the model draws them"), (1.37, "flattened")):
+        visitor.set("#temperature", temperature)
+        visitor.page.wait_for_function(
+            "said => document.querySelector('#temperature-words').innerText.includes(said)", arg=said
+        )
+        texts[temperature] = visitor.generate("")
+    assert words.inner_text().startswith("1.37")
+    assert len(set(texts.values())) == 3
+    formed = {t: storyland.check(text).well_formed for t, text in texts.items()}
+    assert formed[0.35] >= formed[1.37]
+
+
+def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
+    page = visitor.page
+    rambling = {"temperature": 1.9, "max_new_tokens": 512}
+    seed = next(s for s in range(30) if len(list(calm.generate(story, "", seed=s, **rambling))) == 128)
+    visitor.set("#temperature", rambling["temperature"])
+    visitor.set("#length", rambling["max_new_tokens"])
+    visitor.set("#seed", seed)
+    page.locator("#prompt textarea").fill("")
+    visitor.click_once("document.querySelector('#status').innerText.includes('Writing')", "#stop")
+    page.locator("#generate").click()
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')")
+    assert 0 < visitor.settled(page.locator("#run .calm-chunk").count) < 128
+    assert page.locator("#generate").is_visible() and not page.locator("#stop").is_visible()
+    visitor.set("#temperature", 0.5)
+    assert visitor.generate(ORDER)  # and the next run works
+
+
+def test_a_chunk_shows_its_pool(visitor):
+    visitor.generate(ORDER)
+    visitor.page.locator("#run .calm-chunk").nth(2).hover()
+    detail = visitor.page.locator("#run .calm-detail")
+    assert "Step 3" in detail.inner_text()
+    assert detail.locator(".calm-token").count() == 4
+    assert detail.locator(".calm-bars li.chosen").count() == 1
+    assert re.search(r"\d+% → \d+%, drawn \d+×", detail.inner_text())
+    visitor.page.locator("#run .calm-chunk").nth(4).focus()  # the keyboard's way
+    assert "Step 5" in detail.inner_text()
+
+
+def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
+    page = visitor.page
+    detail = page.locator("#run .calm-detail")
+    page.locator("#run .calm-chunk").nth(1).focus()
+    slider = detail.locator("input[type=range]")
+    assert slider.input_value() == "0.5"  # the run's own temperature
+    assert detail.locator(".calm-ticks span").all_inner_texts()[:3] == [
+        "1",
+        "½",
+        "⅓",
+    ]  # all that the published rule has
+    detail.get_by_role("button", name="Draw 200 here").click()
+    detail.get_by_text("200 fresh draws").wait_for(timeout=60_000)
+    figure = detail.locator(".calm-bars .figure").first
+
+    def shares() -> tuple[float, float, int]:
+        drawn, tempered, count = re.match(r"([\d.]+)% → ([\d.]+)%, drawn (\d+)×", figure.inner_text()).groups()
+        return float(drawn), float(tempered), int(count)
+
+    found = {}
+    for temperature in ("2", "1", "0.35"):
+        slider.fill(temperature)
+        found[temperature] = shares()
+    assert found["1"][0] == found["1"][1] == pytest.approx(found["1"][2] / 2, abs=0.5)
+    assert found["2"][1] < found["1"][1] <= found["0.35"][1]
+    assert len({drawn for drawn, _, _ in found.values()}) == 1
+    page.locator("#run .calm-chunk").nth(2).focus()
+    assert slider.input_value() == "0.35"  # kept from step to step
+
+
+def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
+    page = visitor.page
+    visitor.set("#temperature", 1.2)
+    first = visitor.generate(ORDER)
+    told = visitor.status()
+    others = page.locator("#run .calm-bars button.name")
+    chunks = page.locator("#run .calm-chunk")
+    for index in range(3, chunks.count()):
+        chunks.nth(index).focus()
+        if others.count():
+            break
+    taken = others.first.inner_text().removeprefix("↳ ")
+    kept = "".join(chunks.all_text_contents()[:index])
+    before = page.locator("#run .calm-text").get_attribute("data-run")
+    others.first.click()
+    page.wait_for_function("before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before)
+    visitor.finished()
+    assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
+    tree = page.locator("#run .calm-tree")
+    assert tree.get_by_role("button").count() == 2 and f"step {index + 1}" in tree.inner_text()
+    chunks.nth(index).focus()
+    assert "by hand" in page.locator("#run .calm-detail").inner_text()
+    tree.get_by_role("button", name="first text").click()
+    assert visitor.text() == first
+    page.wait_for_function("told => document.querySelector('#status').innerText === told", arg=told)
+    visitor.tab("Vector space")
+    page.locator("#map .calm-chunk").first.wait_for()
+    assert visitor.text("#map") == first
+
+
+def test_the_page_weights_a_pool_as_the_library_does(visitor):
+    rng = random.Random(0)
+    for _ in range(100):
+        counts = [rng.randint(1, 60) for _ in range(rng.randint(1, 40))]
+        temperature = rng.choice([1, 0.5, 1 / 3, rng.uniform(0.02, 2)])
+        found = visitor.page.evaluate("([counts, t]) => CALM.temper(counts, t)", [counts, temperature])
+        assert found == pytest.approx(calm.temper(counts, temperature), abs=1e-9)
+
+
+def test_any_prompt_is_answered(visitor):
+    visitor.set("#temperature", 0.5)
+    for prompt in ("", "   ", "a", "日本語 🎉", "Once upon a time, in a very long prompt, " * 40):
+        assert visitor.generate(prompt)
+
+
+def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
+    page = visitor.page
+    visitor.set("#samples", 3)
+    visitor.set("#temperature", 0.9)
+    visitor.set("#length", 48)
+    first = visitor.generate(ORDER)
+    columns = page.locator(".calm-sample")
+    assert columns.count() == 3
+    second = "".join(columns.nth(1).locator(".calm-piece").all_text_contents())
+    assert first == "".join(columns.nth(0).locator(".calm-piece").all_text_contents()) != second
+    columns.nth(1).get_by_role("button", name="Seed 1").click()
+    assert visitor.text() == second and columns.count() == 3
+    assert columns.nth(1).get_by_role("button").get_attribute("aria-current") == "true"
+
+
+def test_a_run_can_be_exported_and_its_address_makes_it_again(visitor, browser):
+    page = visitor.page
+    visitor.set("#seed", 7)
+    visitor.set("#temperature", 0.63)
+    visitor.set("#length", 32)
+    text = visitor.generate("Once upon a time")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export JSON").click()
+    told = json.loads(Path(download.value.path()).read_text())
+    assert told["prompt"] == "Once upon a time" and told["options"]["seed"] == 7 and told["model"] == "story-k4"
+    assert "".join(step["text"] for step in told["steps"]) == text
+    again = calm.generate(calm.load("story-k4", device="cpu"), told["prompt"], **told["options"])
+    assert [step.token_ids for step in again] == [step["ids"] for step in told["steps"]]
+    page.wait_for_function("() => location.search.includes('seed=7') && location.search.includes('t=0.63')")
+    other = Visitor(browser.new_context().new_page(), page.url).open()
+    other.page.wait_for_function("() => document.querySelector('#seed input').value === '7'")
+    assert other.page.locator("#prompt textarea").input_value() == "Once upon a time"
+    assert other.generate() == text
+    other.page.context.close()
+
+
+def test_text_and_link_are_copied(visitor, browser):
+    page = visitor.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visitor.set("#seed", 3)
+    visitor.set("#length", 24)
+    text = visitor.generate("Once upon a time")
+    page.get_by_role("button", name="Copy text").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("() => navigator.clipboard.readText()") == "Once upon a time" + text
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).startsWith('http')")
+    link = page.evaluate("() => navigator.clipboard.readText()")
+    other = Visitor(browser.new_context().new_page(), link).open()
+    other.page.wait_for_function("() => document.querySelector('#seed input').value === '3'")
+    assert other.generate() == text
+    other.page.context.close()

@@ -1,0 +1,61 @@
+from calm import storyland
+
+
+def test_reconstruction_with_and_without_noise(visitor):
+    page = visitor.page
+    visitor.tab("Reconstruct")
+    page.locator("#reconstruct-text textarea").fill("Mia lost her lantern near the old mill, été 1987.")
+    page.locator("#reconstruct").click()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#reconstruction .before')].map(e => e.innerText).join('')"
+        ".includes('lantern near the old')"
+    )
+    assert "from the clean mean" in page.locator("#reconstruct-status").inner_text()
+    assert page.locator("#reconstruction .calm-wrong").count() == 0
+    page.wait_for_selector("#reconstruction .calm-plot .bars")
+    assert page.locator("#reconstruction .calm-plot .point").count() == 64
+    visitor.set("#noise", 2.6)
+    page.wait_for_selector("#reconstruction .calm-wrong")
+    status = page.locator("#reconstruct-status").inner_text()
+    assert "noise of 2.60" in status and not status.startswith("100.00%")
+    page.locator("#reconstruction .calm-pair").nth(2).click()
+    assert "chunk 3" in page.locator("#reconstruction h2").first.inner_text()
+    page.locator("#reconstruct-text textarea").fill("")
+    page.locator("#reconstruct").click()
+    page.wait_for_selector("#reconstruct-status [role=alert]")
+    assert "no text to reconstruct" in page.locator("#reconstruct-status").inner_text()
+    assert page.locator("#reconstruction .calm-pair").count() > 0  # the old result is still there
+
+
+def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):
+    page = visitor.page
+    visitor.tab("Reconstruct")
+    page.locator(".calm-walk .calm-token").first.wait_for()
+    before = page.locator(".calm-walked").inner_text()
+    page.locator(".calm-walk .calm-range").fill("40")
+    assert page.locator(".calm-walked").inner_text() != before
+    assert "+4.0 standard deviations" in page.locator(".calm-walk").inner_text()
+    page.get_by_label("where to move the vector").select_option("to 1")
+    page.wait_for_function("() => document.querySelector('.calm-walk').innerText.includes('0 % of the way')")
+    page.locator(".calm-walk .calm-range").fill("40")
+    assert "100 % of the way" in page.locator(".calm-walk").inner_text()
+    assert page.locator(".calm-near li").count() == 5
+    page.locator("#curve").click()
+    page.wait_for_function(
+        "() => document.querySelector('#curve-status').innerText.includes('4 draws each')", timeout=60_000
+    )
+    points = page.evaluate("() => document.querySelector('#curve-view .calm-plot').data.map(t => [t.name, t.y.length])")
+    assert points == [["held-out stories", 31], ["this text", 31]]
+
+
+def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
+    page = visitor.page
+    visitor.tab("Reconstruct")
+    page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
+    page.locator("#curve").click()
+    points = "() => document.querySelector('#curve-view .calm-plot').data?.[1]?.y.length"
+    page.wait_for_function(f"() => ({points})() > 1", timeout=60_000)
+    page.locator("#curve-stop").click()
+    page.wait_for_function("() => document.querySelector('#curve-status').innerText.includes('Stopped')")
+    assert visitor.settled(lambda: page.evaluate(points)) < 31
+    assert page.locator("#curve").is_visible() and not page.locator("#curve-stop").is_visible()

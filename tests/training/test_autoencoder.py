@@ -1,0 +1,51 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from calm import CalmError
+from calm.autoencoder import Autoencoder
+from calm.training import tasks
+from calm.training.autoencoder import TaughtObjective
+
+from .conftest import log
+
+
+def test_the_autoencoder_learns_and_is_measured(autoencoder):
+    rows = log(autoencoder.parent)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0] - 1
+    figures = next(row["validation"] for row in rows if "validation" in row)
+    assert {"score", "stories clean", "stories noise 0.3"} <= set(figures)
+    assert (autoencoder / "config.json").is_file() and (autoencoder / "tokenizer.json").is_file()
+
+
+def test_a_share_of_the_chunks_ends_early(tmp_path, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    whole, cut = (tasks.make("autoencoder", {**settings, "unfinished": share}) for share in (0.0, 0.25))
+    pad = whole.tokenizer.pad_token_id
+    before, found = whole.batch(3), cut.batch(3)
+    padded = found == pad
+    assert not (before == pad).any() and padded.any(1).sum() == 16  # a quarter of 64
+    assert not padded[:, 0].any() and (np.diff(padded.astype(int), axis=1) >= 0).all()  # only ends, never whole chunks
+    assert (found[~padded] == before[~padded]).all()
+
+
+def test_a_narrower_autoencoder_takes_the_latent_vectors_of_another(tmp_path, tokenizer_folder, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    changes = {"steps": 40, "out": str(tmp_path / "run"), "teacher": str(autoencoder), "learning_rate": 5e-3}
+    narrow = {**settings, **changes, "model": {**settings["model"], "hidden_size": 16, "intermediate_size": 32}}
+    found = Autoencoder.from_pretrained(tasks.train("autoencoder", narrow))
+    teacher = Autoencoder.from_pretrained(autoencoder)
+    assert found.config.hidden_size < teacher.config.hidden_size
+    assert set(found.state_dict()) == set(teacher.state_dict())  # nothing of the teacher is kept
+    rows = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert rows[-1]["divergence"] < rows[0]["divergence"] / 2 and rows[-1]["reconstruction"] < rows[0]["reconstruction"]
+    torch.manual_seed(0)
+    ids = torch.randint(2, 100, (50, 4))
+    same = TaughtObjective(teacher.eval(), Autoencoder.from_pretrained(autoencoder))(ids, 0.0)
+    assert same["divergence"].abs() < 1e-4  # its own posterior is no distance away
+    assert torch.allclose(same["loss"], 4 * same["reconstruction"] + same["divergence"])
+    with pytest.raises(CalmError, match="needed are K = 2 and 16 numbers"):
+        tasks.make("autoencoder", {**narrow, "model": {**narrow["model"], "patch_size": 2}})

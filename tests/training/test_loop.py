@@ -1,0 +1,66 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from calm.training import tasks
+
+from .conftest import lm_settings, log
+
+
+@pytest.mark.parametrize(("muon", "streamed"), [(0.0, 0), (1e-2, 1)])
+def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon, streamed):
+    def losses(folder: Path, *stops: int) -> list[float]:
+        for steps in stops:
+            tasks.train("lm", lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant",
+                                          auxiliary=0.0, muon=muon, streamed=streamed))  # fmt: skip
+        return [row["loss"] for row in log(folder / "run") if "loss" in row]
+
+    whole, parts = losses(tmp_path / "whole", 6), losses(tmp_path / "parts", 2, 5, 6)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("energy_from", [0.0, 0.75])
+def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder, energy_from):
+    """Also while the backbone rests and the optimiser knows nothing of it yet."""
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, energy_from=energy_from)
+    for done in (1, 2):
+        tasks.train("lm", {**settings, "minutes": 0})  # one step at least
+        assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == done
+    tasks.train("lm", settings)
+    tasks.train("lm", {**settings, "out": str(tmp_path / "whole" / "run")})
+    sliced, at_once = ([r["loss"] for r in log(f / "run") if "loss" in r] for f in (tmp_path, tmp_path / "whole"))
+    assert sliced == pytest.approx(at_once, rel=1e-4)
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, autoencoder):
+    settings = tmp_path / "recipe.json"
+    script = "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
+    settings.write_text(json.dumps(lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=100_000)))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", script, str(settings)], env=environment, stderr=subprocess.PIPE)
+    path = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and len(path.read_text().splitlines()) > 3):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and b"Traceback" not in errors
+    step = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"]
+    assert step >= 3
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=step + 1))
+    assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == step + 1
+
+
+def test_the_repeated_parts_of_a_model_can_be_compiled(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, compiled=True))
+    assert sorted(compiled) == ["HeadBlock", "LlamaDecoderLayer", "LlamaDecoderLayer"]
