@@ -36,19 +36,14 @@ def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloa
     and not written again. Raises CalmError if theirs are not the same, or if it has none of its own.
     """
     folder, before = Path(folder), lm.model.dtype
+    if lender:
+        _check_lender(lm, folder.parent / lender, folder, dtype)
     weights = lm.model.to(dtype).state_dict()
     autoencoder = lm.calm.config.autoencoder if lm.is_calm else None
     if autoencoder:
         autoencoder.pop("_name_or_path", None)  # a folder of the machine that it was trained on
         lm.calm.config.ae_path = lender or None
     if lender:
-        beside = folder.parent / lender
-        lent = load_autoencoder(beside).to(lm.device, dtype).state_dict()
-        if beside.resolve() == folder.resolve() or lender_of(beside):
-            raise CalmError(f"{lender} cannot lend an autoencoder: it would have none of its own.")
-        own = lm.calm.ae_model.state_dict()
-        if own.keys() != lent.keys() or not all(torch.equal(own[name], lent[name]) for name in own):
-            raise CalmError(f"The autoencoder of {lm.name} is not that of {lender}.")
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUTOENCODER)}
         lm.calm.config.autoencoder = None
     lm.model.save_pretrained(folder, state_dict=weights, max_shard_size="8MB")
@@ -56,3 +51,12 @@ def save(lm: LanguageModel, folder: str | Path, dtype: torch.dtype = torch.bfloa
     if lender:
         lm.calm.config.autoencoder = autoencoder
     lm.tokenizer.save_pretrained(folder)
+
+
+def _check_lender(lm: LanguageModel, lender: Path, folder: Path, dtype: torch.dtype) -> None:
+    lent = load_autoencoder(lender).to(lm.device, dtype).state_dict()
+    if lender.resolve() == folder.resolve() or lender_of(lender):
+        raise CalmError(f"{lender.name} cannot lend an autoencoder: it would have none of its own.")
+    own = lm.calm.ae_model.state_dict()
+    if own.keys() != lent.keys() or not all(torch.equal(own[name].to(dtype), lent[name]) for name in own):
+        raise CalmError(f"The autoencoder of {lm.name} is not that of {lender.name}.")

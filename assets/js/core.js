@@ -47,7 +47,7 @@ window.CALM = window.CALM || {};
   C.visible = (text) => text.replace(/\n/g, "⏎");
   C.percent = (share) => `${(100 * share + 1e-9).toFixed(share < 0.1 && share > 0 ? 1 : 0)}%`; // equal shares look equal
 
-  // No button element, within which and beside which a line breaks otherwise than in text.
+  // Not a button element: lines would break around it, in the middle of words.
   C.chunk = (run, step, index) =>
     C.node(
       "span",
