@@ -5,7 +5,9 @@ from math import isfinite
 import pytest
 import torch
 
-from benchmarks import alignment, concurrency, pool, sizes, tradeoff, training
+import calm
+from benchmarks import alignment, concurrency, paired, pool, sizes, tradeoff, training
+from calm import storyland
 from calm.generation import ALIGNMENTS
 from calm.training.tasks import make
 
@@ -24,6 +26,15 @@ def test_the_pool_counts_the_draws_of_a_step(story):
 def test_the_choices_of_auto_are_near_the_tempered_distribution():
     for p in pool.DISTRIBUTIONS.values():
         assert abs(pool.variation(p, 0.4, choices=1000)) < 0.05
+
+
+def test_a_paired_difference_is_that_of_the_scores(tiny_ar, story):
+    texts = list(storyland.corpus(3, storyland.HELD_OUT))
+    rows, rival = paired.by_text(story, texts, 2), paired.by_text(tiny_ar, texts, 2)
+    assert paired.scores(rows[:1]) == pytest.approx(calm.brier_lm(story, texts[:1], bootstrap=0).score)
+    found = paired.difference(rows, rival)
+    assert found["low"] <= found["difference"] == paired.scores(rows) - paired.scores(rival) <= found["high"]
+    assert set(paired.difference(rows, rows).values()) == {0}
 
 
 def test_any_number_of_visitors_asks_for_the_same_texts(tiny):

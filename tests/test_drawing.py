@@ -112,7 +112,7 @@ def imported_by(source: Path) -> set[Path]:
     return beside.union(*map(imported_by, beside))
 
 
-@pytest.mark.parametrize("module", [layers, model])
+@pytest.mark.parametrize("module", [layers, vocabulary, model])
 def test_kept_kernels_say_what_they_were_compiled_with(module):
     """Else what numba has kept of them would go on with what is no longer so."""
     files = sorted(imported_by(Path(module.__file__)))

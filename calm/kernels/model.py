@@ -9,7 +9,7 @@ from .compilation import NO, ONE, YES, Share, kept, kept_parallel, part_of, seri
 from .layers import attend, gated, gated_layer, layer_norm, linear, rms_norm, turn
 from .vocabulary import likeliest
 
-COMPILED_WITH = "3aafdace7f43"  # as in ``layers``
+COMPILED_WITH = "58acb06ee73c"  # as in ``layers``
 Arrays = tuple[ndarray, ...]
 
 

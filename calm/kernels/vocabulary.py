@@ -8,10 +8,11 @@ from numpy import ndarray
 from torch import Tensor
 
 from .arithmetic import greatest
-from .compilation import ZERO, parallel, part_of, serial
+from .compilation import ZERO, kept, parallel, part_of, serial
 from .packing import GROUP, LANES, pack
 from .products import done, groups_of, multiply, operand_of, product
 
+COMPILED_WITH = "031900bd2ddb"  # as in ``layers``
 SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
 
 
@@ -58,7 +59,7 @@ def _settle(bounds, state, embedding):
     return found
 
 
-@serial
+@kept
 def bound(x, basis, table, slack):
     """x [R, H], packed basis and table of ``searchable`` -> bounds of the products with each word [R, >= V]."""
     rows, known = x.shape[0], table.shape[1] - 1
@@ -148,7 +149,7 @@ def _likeliest_for(x, threads, vocabulary):
     return lambda x, threads, vocabulary: _by_bounds(x, threads, *vocabulary)
 
 
-@serial
+@kept
 def likeliest(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
     """x [R, H] -> the index of the greatest product of each row with the rows of an embedding [V, H]. The vocabulary is
     its panels and V, for a matrix unit, or what ``searchable`` makes of it."""
