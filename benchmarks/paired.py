@@ -1,6 +1,6 @@
 """Is one model better than another? The difference of their BrierLM on the same texts, with a paired interval.
 
-    python -m benchmarks.paired story-k4-wide story-ar [--texts 1000] [--samples 8] [--json]
+    python -m benchmarks.paired story-k4-wide story-ar [--texts 1000] [--samples 2] [--json]
 
 Held-out stories, those of ``calm evaluate storyland:10000000:1000``. What makes a text hard is so for both models, and
 their difference is known better than either score.
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("rival")
     parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--samples", type=int, default=8, help="draws at each place")
+    parser.add_argument("--samples", type=int, default=2, help="draws at each place")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     texts = list(corpus(arguments.texts, HELD_OUT))
