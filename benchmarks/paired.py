@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import calm
-from calm.brier import geometric_mean
+from calm.brier import pooled
 from calm.storyland import HELD_OUT, corpus
 
 BOOTSTRAP = 10_000
@@ -30,8 +30,7 @@ def by_text(lm: calm.LanguageModel, texts: Sequence[str], samples: int) -> np.nd
 
 def scores(rows: np.ndarray) -> np.ndarray:
     """BrierLM of rows [..., texts, 5] as ``by_text`` makes them [...]."""
-    sums = rows.sum(-2)
-    return geometric_mean(sums[..., :4] / sums[..., 4:])
+    return pooled(rows[..., :4], rows[..., 4])
 
 
 def difference(rows: np.ndarray, rival: np.ndarray) -> dict[str, float]:

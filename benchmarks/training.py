@@ -39,12 +39,9 @@ def settings(folder: Path, steps: int, stories: int = 8000) -> dict[str, tuple[s
     lm.calm.ae_model.save_pretrained(folder / "autoencoder")
     shared = {"tokenizer": str(folder / "tokenizer"), "data": str(folder), "steps": steps, "warmup_steps": 0,
               "validate_every": 10**9, "save_every": 10**9, "log_every": WINDOW}  # fmt: skip
-    text = {"sources": [f"storyland:0:{stories}"], "valid": ["storyland:0:1"], "primer_steps": 0}
-    coded = {
-        "sources": {"stories": [f"storyland:0:{stories}"]},
-        "valid": {"stories": ["storyland:0:100"]},
-        "shares": {},
-    }
+    sources = [f"storyland:0:{stories}"]
+    text = {"sources": sources, "valid": ["storyland:0:1"], "primer_steps": 0}
+    coded = {"sources": {"stories": sources}, "valid": {"stories": ["storyland:0:100"]}, "shares": {}}
     found = {
         "autoencoder": ("autoencoder", {**recipe.read("autoencoder-k4"), **shared, **coded}),
         "baseline": ("baseline", {**recipe.read("story-ar-first"), **shared, **text, "name": "text"}),

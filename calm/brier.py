@@ -49,6 +49,11 @@ def geometric_mean(brier: np.ndarray) -> np.ndarray:
     return 100 * np.prod(np.maximum(brier, 0), axis=-1) ** (1 / ORDERS)
 
 
+def pooled(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """BrierLM [...] over all places of texts: sums of Brier-n [..., texts, 4], numbers of places [..., texts]."""
+    return geometric_mean(sums.sum(-2) / counts.sum(-1)[..., None])
+
+
 def brier_lm(
     lm: LanguageModel,
     texts: Sequence[str],
@@ -103,7 +108,7 @@ def _score(per_text: list[np.ndarray], seed: int, bootstrap: int) -> BrierLM:
     sums, counts = np.stack([b.sum(0) for b in per_text]), np.array([len(b) for b in per_text])
     mean = sums.sum(0) / counts.sum()
     picks = np.random.default_rng(seed).integers(0, len(counts), (bootstrap, len(counts)))
-    resampled = geometric_mean(sums[picks].sum(1) / counts[picks].sum(1)[:, None])
+    resampled = pooled(sums[picks], counts[picks])
     low, high = np.percentile(resampled, (2.5, 97.5)) if bootstrap else (np.nan, np.nan)
     return BrierLM(
         float(geometric_mean(mean)), tuple(100 * float(b) for b in mean), float(low), float(high), int(counts.sum())

@@ -182,10 +182,16 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     page.locator("#fit-stop").click()
     page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('Stopped')")
     page.locator("#fit").click()
-    for told in ("Fitting … \\d+ % of the epochs", "own fit"):
+    for told in ("Fitting … (\\d?\\d|100) % of the epochs", "own fit"):
         page.wait_for_function(
             "told => document.querySelector('#fit-status').innerText.match(told)", arg=told, timeout=120_000
         )
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
     assert page.evaluate("() => document.querySelector('#map .calm-plot').data[0].type") == "scatter3d"
+    places = page.evaluate(
+        """() => document.querySelector('#map .calm-plot').data
+            .filter((trace) => ["training chunks", "predicted path"].includes(trace.name))
+            .flatMap((trace) => [trace.x, trace.y, trace.z].map((axis) => [...axis].filter(Number.isFinite).length))"""
+    )
+    assert sorted(places) == [8] * 3 + [800] * 3
