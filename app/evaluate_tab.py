@@ -94,7 +94,8 @@ def build() -> None:
     gr.HTML(
         '<p class="calm-intro"><em>BrierLM</em> scores a language model by samples alone, so that it measures a CALM, '
         "which knows no likelihoods, and a token-by-token model alike (paper, section 4.2): 100 is a model that always "
-        "says what the text says, 0 one that does not know better than chance. Blank lines separate texts.</p>"
+        "says what the text says, 0 one that does not know better than chance. How far a model is behind the best is "
+        "told text by text, since a text that is hard for one is hard for both. Blank lines separate texts.</p>"
     )
     with gr.Row():
         text = gr.Textbox(
@@ -137,7 +138,7 @@ def build() -> None:
             yield gr.skip(), render.error(error), *idle()
             return
         places = " and ".join(sorted({f"{m.found.positions:,}" for m in found if m.found}))
-        done = render.note(f"{len(texts)} texts, {SAMPLES} draws at each of {places} places")
+        done = render.note(f"{len(texts)} text{'s' * (len(texts) > 1)}, {SAMPLES} draws at each of {places} places")
         yield render.scores(found, known), done, *idle()
 
     def read(path: str | None):

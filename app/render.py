@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import calm
+
 from .models import Facts, Resident
 from .run import Run, places, rounded
 
 if TYPE_CHECKING:
-    from calm import BrierLM, LanguageModel, Reconstruction
+    from calm import BrierDifference, BrierLM, LanguageModel, Reconstruction
     from calm.maps import VectorMap
 
     from .evaluate_tab import Measured
@@ -160,28 +162,49 @@ def reconstruction_summary(found: Reconstruction, noise: float) -> str:
     )
 
 
+BRIERS = [f"Brier-{n}" for n in (1, 2, 3, 4)]
+COLUMNS = ["model", "BrierLM (95 % interval)", "behind the best", *BRIERS, "on its card"]
+
+
 def scores(measured: Sequence[Measured], references: dict[str, tuple[str, BrierLM]]) -> str:
-    """A table: BrierLM with its interval as a bar, the four Brier-n, and the figure of the model's card."""
-
-    def cell(found: BrierLM) -> str:
-        return f"{found.score:.1f} <small>({found.low:.1f} to {found.high:.1f})</small>"
-
+    """A table: BrierLM with its interval as a bar, how far behind the best it is, the four Brier-n, and the figure of
+    the model's card."""
+    best = max((entry.found for entry in measured if entry.found), key=lambda found: found.score, default=None)
     rows = []
     for entry in measured:
-        if entry.found is None:
-            rows.append(f"<tr><th scope=row>{html.escape(entry.name)}</th><td colspan=7>…</td></tr>")
-            continue
         found = entry.found
-        bar = (
-            f'<div class="calm-span" aria-hidden="true"><i style="width:{found.score:.1f}%"></i>'
-            f'<b style="left:{found.low:.1f}%;width:{max(found.high - found.low, 0.4):.1f}%"></b></div>'
-        )
-        of_card = references.get(entry.name)
-        known = f"{cell(of_card[1])}<br><small>{html.escape(of_card[0])}</small>" if of_card else "–"
-        briers = "".join(f"<td>{b:.1f}</td>" for b in found.brier)
-        rows.append(
-            f"<tr><th scope=row>{html.escape(entry.name)}</th><td>{cell(found)}{bar}</td>{briers}<td>{known}</td></tr>"
-        )
-    names = ["model", "BrierLM (95 % interval)", *(f"Brier-{n}" for n in (1, 2, 3, 4)), "on its card"]
-    head = "".join(f"<th scope=col>{name}</th>" for name in names)
+        if found is None or best is None:
+            cells = f"<td colspan={len(COLUMNS) - 1}>…</td>"
+        else:
+            spread = f'<b style="left:{found.low:.1f}%;width:{max(found.high - found.low, 0.4):.1f}%"></b>'
+            bar = f'<i style="width:{found.score:.1f}%"></i>{spread * _is_spread(found)}'
+            briers = "".join(f"<td>{b:.1f}</td>" for b in found.brier)
+            source, card = references.get(entry.name, ("", None))
+            known = f"{_figure(card.score, card)}<br><small>{html.escape(source)}</small>" if card else "–"
+            cells = (
+                f'<td>{_figure(found.score, found)}<div class="calm-span" aria-hidden="true">{bar}</div></td>'
+                f"<td>{_behind(found, best)}</td>{briers}<td>{known}</td>"
+            )
+        rows.append(f"<tr><th scope=row>{html.escape(entry.name)}</th>{cells}</tr>")
+    head = "".join(f"<th scope=col>{name}</th>" for name in COLUMNS)
     return f'<div class="calm-scores"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _behind(found: BrierLM, best: BrierLM) -> str:
+    """By how much, once both models have read the same texts."""
+    if found is best or len(found.by_text) != len(best.by_text):
+        return "–"
+    behind = calm.brier_difference(best, found)
+    return _figure(behind.difference, behind)
+
+
+def _figure(figure: float, interval: BrierLM | BrierDifference) -> str:
+    told = f"{figure:.1f}"
+    if _is_spread(interval):
+        told += f" <small>({interval.low:.1f} to {interval.high:.1f})</small>"
+    return told.replace("-", "−")
+
+
+def _is_spread(interval: BrierLM | BrierDifference) -> bool:
+    """Whether there is an interval: the bootstrap has nothing to draw from a single text."""
+    return interval.low < interval.high

@@ -48,6 +48,26 @@ def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
     return torch.tensor([ids[place : place + ORDERS] for ids, places in found for place in places])
 
 
+def hidden_states(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]]) -> Tensor:
+    """Those of a CALM [P, D] at all places, chunk boundaries, of which ``contexts`` tells."""
+    k, states = lm.chunk_size, []
+    for ids, places in found:
+        read = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: places[-1]]], device=lm.device)
+        states.append(lm.calm(read, use_cache=False)[0])
+    return torch.cat(states)
+
+
+def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], temperature: float, seed: int) -> Tensor:
+    """The next four token ids [P, 4] that a token-by-token model writes at each place; -1 behind the end of a text."""
+    chunks = []
+    for ids, places in found:
+        for place in places:
+            begun = [[i] for i in ids[:place]]
+            steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, begun=begun))
+            chunks.append([step.token_ids[0] for step in steps] + [-1] * (ORDERS - len(steps)))
+    return torch.tensor(chunks)
+
+
 @torch.inference_mode()
 def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, Rates]]:
     """For each way the rates at each of its settings, of a CALM whose chunks have four tokens or more."""
@@ -55,11 +75,7 @@ def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, R
     head, generator = model.generative_head, torch.Generator(lm.device).manual_seed(0)
     assert drawer and k >= ORDERS
     found = contexts(lm, texts, k)
-    wanted, states = targets(found), []
-    for ids, places in found:
-        read = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: places[-1]]], device=lm.device)
-        states.append(model(read, use_cache=False)[0])
-    hidden = torch.cat(states)
+    wanted, hidden = targets(found), hidden_states(lm, found)
 
     def chosen(temperature: float, pool: int, name: str) -> Rates:
         samplers = [ChunkSampler(temperature, pool, name, seed, lm.device) for seed in range(CALM_SAMPLES)]
@@ -81,20 +97,8 @@ def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, R
 def token_by_token(lm: calm.LanguageModel, texts: list[str], stride: int) -> dict[float, Rates]:
     """The rates at each softmax temperature, at the same places."""
     found = contexts(lm, texts, stride)
-
-    def written(ids: list[int], temperature: float, seed: int) -> list[int]:
-        begun = [[i] for i in ids]
-        steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, begun=begun))
-        return [step.token_ids[0] for step in steps] + [-1] * (ORDERS - len(steps))  # -1 behind the end of a text
-
-    def at(temperature: float) -> Rates:
-        drawn = [
-            [written(ids[:place], temperature, seed) for ids, places in found for place in places]
-            for seed in range(TOKEN_SAMPLES)
-        ]
-        return rates(torch.tensor(drawn), targets(found))
-
-    return {t: at(t) for t in TEMPERATURES}
+    drawn = {t: torch.stack([written(lm, found, t, seed) for seed in range(TOKEN_SAMPLES)]) for t in TEMPERATURES}
+    return {t: rates(samples, targets(found)) for t, samples in drawn.items()}
 
 
 def picture(ways: dict[str, dict[float, Rates]], path: Path) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .brier import BrierLM, brier_lm, follow_brier_lm
+    from .brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
     from .errors import CalmError
     from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
     from .loading import LanguageModel, bundled, load
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .temperature import temper
 
 _HOMES = {
-    "brier": ["BrierLM", "brier_lm", "follow_brier_lm"],
+    "brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
     "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
     "loading": ["LanguageModel", "bundled", "load"],
@@ -29,6 +29,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BrierDifference",
     "BrierLM",
     "CalmError",
     "Candidate",
@@ -38,6 +39,7 @@ __all__ = [
     "Reconstruction",
     "Step",
     "Waiting",
+    "brier_difference",
     "brier_lm",
     "bundled",
     "decode",

@@ -1,11 +1,14 @@
 """BrierLM, the likelihood-free score of a language model (paper, section 4.2), for both kinds of model."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache, LlamaModel
 
 from .errors import CalmError, check_seed
 from .loading import LanguageModel
@@ -24,6 +27,21 @@ class BrierLM:
     """95 % bootstrap interval of the score, over texts."""
     positions: int
     """Number of places in the texts at which the model was asked."""
+    by_text: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    """Of each text the sums of Brier-1 to Brier-4 over its places, and how many these are."""
+
+    def figures(self) -> dict[str, Any]:
+        """What is kept in a file: all but what is known of single texts."""
+        return {name: value for name, value in asdict(self).items() if name != "by_text"}
+
+
+@dataclass(frozen=True)
+class BrierDifference:
+    difference: float
+    """BrierLM of the one model minus that of the other."""
+    low: float
+    high: float
+    """95 % bootstrap interval of the difference, over texts."""
 
 
 def brier_n(samples: Tensor, target: Tensor) -> Tensor:
@@ -49,9 +67,35 @@ def geometric_mean(brier: np.ndarray) -> np.ndarray:
     return 100 * np.prod(np.maximum(brier, 0), axis=-1) ** (1 / ORDERS)
 
 
-def pooled(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """BrierLM [...] over all places of texts: sums of Brier-n [..., texts, 4], numbers of places [..., texts]."""
-    return geometric_mean(sums.sum(-2) / counts.sum(-1)[..., None])
+def _pooled(texts: np.ndarray) -> np.ndarray:
+    """BrierLM [...] over all places of texts, of each of which [..., texts, 5] ``BrierLM.by_text`` tells."""
+    sums = texts.sum(-2)
+    return geometric_mean(sums[..., :ORDERS] / sums[..., ORDERS:])
+
+
+def _resampled(texts: np.ndarray, seed: int, bootstrap: int) -> np.ndarray:
+    """BrierLM [bootstrap] of as many texts drawn from these [texts, 5]: the same ones for the same seed and number."""
+    return _pooled(texts[np.random.default_rng(seed).integers(0, len(texts), (bootstrap, len(texts)))])
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    if not len(resampled):
+        return np.nan, np.nan
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def brier_difference(one: BrierLM, other: BrierLM, seed: int = 0, bootstrap: int = 1000) -> BrierDifference:
+    """How far one model is ahead of another that was measured on the same texts, or behind it, if negative.
+
+    The bootstrap draws texts, each with the figures of both, so that what makes a text hard for both cancels. Raises
+    CalmError where they were not measured on as many texts.
+    """
+    texts = [np.array(found.by_text) for found in (one, other)]
+    if len(texts[0]) != len(texts[1]) or not len(texts[0]):
+        raise CalmError("Only models that were measured on the same texts can be compared.")
+    resampled = _resampled(texts[0], seed, bootstrap) - _resampled(texts[1], seed, bootstrap)
+    return BrierDifference(float(_pooled(texts[0]) - _pooled(texts[1])), *_interval(resampled))
 
 
 def brier_lm(
@@ -105,58 +149,39 @@ def follow_brier_lm(
 
 def _score(per_text: list[np.ndarray], seed: int, bootstrap: int) -> BrierLM:
     """per_text: Brier-n [P, 4] of the places of each text."""
-    sums, counts = np.stack([b.sum(0) for b in per_text]), np.array([len(b) for b in per_text])
-    mean = sums.sum(0) / counts.sum()
-    picks = np.random.default_rng(seed).integers(0, len(counts), (bootstrap, len(counts)))
-    resampled = pooled(sums[picks], counts[picks])
-    low, high = np.percentile(resampled, (2.5, 97.5)) if bootstrap else (np.nan, np.nan)
-    return BrierLM(
-        float(geometric_mean(mean)), tuple(100 * float(b) for b in mean), float(low), float(high), int(counts.sum())
-    )
+    texts = np.array([[*brier.sum(0), len(brier)] for brier in per_text])
+    mean, positions = texts[:, :ORDERS].sum(0) / texts[:, ORDERS].sum(), int(texts[:, ORDERS].sum())
+    interval = _interval(_resampled(texts, seed, bootstrap))
+    brier = tuple(100 * float(b) for b in mean)
+    return BrierLM(float(geometric_mean(mean)), brier, *interval, positions, tuple(map(tuple, texts.tolist())))
 
 
 class _Branches:
-    """Hidden states after branches that leave a text at many places, all in one forward pass.
+    """Branches that leave a text at many places [P], each a step further in one forward pass.
 
-    The sequence is the text's ``length`` positions, then one position a branch and step; the mask lets a branch see
-    the text before its place and itself, so that a text with P places costs P extra positions a step, not P texts.
+    What the text left in ``read`` serves all of them, so that a step costs P positions, not P texts; the mask lets a
+    branch see the text up to its place and itself.
     """
 
-    def __init__(self, places: Tensor, length: int):
-        self.places, self.length = places, length
+    def __init__(self, backbone: LlamaModel, read: DynamicCache, places: Tensor):
+        self.backbone, self.places = backbone, places
+        self.length, self.steps, self.cache = read.get_seq_length(), 0, deepcopy(read)
 
-    def mask(self, steps: int, dtype: torch.dtype) -> Tensor:
-        """Additive attention mask [1, 1, Q, Q] with Q = length + steps * P."""
-        p, n = len(self.places), self.length
-        device = self.places.device
-        seen = torch.zeros(n + steps * p, n + steps * p, dtype=torch.bool, device=device)
-        seen[:n, :n] = torch.ones(n, n, dtype=torch.bool, device=device).tril()
-        before = torch.arange(n, device=device) <= self.places[:, None]  # a branch begins after the place's position
-        same = torch.eye(p, dtype=torch.bool, device=device)
-        for i in range(steps):
-            rows = slice(n + i * p, n + (i + 1) * p)
-            seen[rows, :n] = before
-            for j in range(i + 1):
-                seen[rows, n + j * p : n + (j + 1) * p] = same
-        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[
-            None, None
-        ]
-
-    def positions(self, steps: int) -> Tensor:
-        trunk = torch.arange(self.length, device=self.places.device)
-        return torch.cat([trunk, *(self.places + 1 + i for i in range(steps))])[None]
-
-    def hidden(self, backbone, trunk: Tensor, branches: list[Tensor]) -> Tensor:
-        """trunk [1, length, D], branches of [P, D] inputs -> the last branch step's hidden states [P, D]."""
-        inputs = torch.cat([trunk, *(branch[None] for branch in branches)], dim=1)
-        steps = len(branches)
-        out = backbone(
-            inputs_embeds=inputs,
-            attention_mask=self.mask(steps, inputs.dtype),
-            position_ids=self.positions(steps),
-            use_cache=False,
-        ).last_hidden_state
-        return out[0, -len(self.places) :]
+    def step(self, inputs: Tensor) -> Tensor:
+        """The next input of each branch [P, D] -> hidden states [P, D]."""
+        self.steps += 1
+        before = torch.arange(self.length, device=inputs.device) <= self.places[:, None]
+        itself = torch.eye(len(self.places), dtype=torch.bool, device=inputs.device).repeat(1, self.steps)
+        unseen = ~torch.cat([before, itself], dim=-1)
+        mask = torch.zeros(unseen.shape, dtype=inputs.dtype, device=inputs.device)
+        out = self.backbone(
+            inputs_embeds=inputs[None],
+            attention_mask=mask.masked_fill(unseen, torch.finfo(inputs.dtype).min)[None, None],
+            position_ids=(self.places + self.steps)[None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return out.last_hidden_state[0]
 
 
 @torch.no_grad()
@@ -168,18 +193,18 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
     whole = (count - 1) * stride
     context = torch.tensor([lm.tokenizer.eos_token_id] * k + ids[:whole], device=lm.device).view(1, -1, k)
     places = torch.arange(count, device=lm.device) * (stride // k)
-    trunk = model.embed(context)
-    first = model.transformer(inputs_embeds=trunk, use_cache=False).last_hidden_state[0, places]
+    read = DynamicCache()
+    trunk = model.transformer(inputs_embeds=model.embed(context), past_key_values=read, use_cache=True)
+    first = trunk.last_hidden_state[0, places]
     drawn = []
     for _ in range(samples):
-        hidden, branches, chunks = first, [], []
+        hidden, branches, chunks = first, _Branches(model.transformer, read, places), []
         while True:
             noise = model.generative_head.noise((count,), hidden, generator)
             chunks.append(model.ae_model.decode(model.generative_head(hidden, noise)))
             if len(chunks) * k >= ORDERS:
                 break
-            branches.append(model.embed(chunks[-1]))
-            hidden = _Branches(places, trunk.shape[1]).hidden(model.transformer, trunk, branches)
+            hidden = branches.step(model.embed(chunks[-1]))
         drawn.append(torch.cat(chunks, dim=-1)[:, :ORDERS])
     return brier_n(torch.stack(drawn), targets)
 
@@ -192,20 +217,19 @@ def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int
     targets = text.unfold(0, ORDERS, stride)
     places = torch.arange(len(targets), device=lm.device) * stride
     context = torch.cat([text.new_tensor([lm.tokenizer.eos_token_id]), text])[None]
-    trunk = backbone.embed_tokens(context)
-    states = backbone(inputs_embeds=trunk, use_cache=False).last_hidden_state[0]
+    read = DynamicCache()
+    states = backbone(context, past_key_values=read, use_cache=True).last_hidden_state[0]
     p = head(states).float().softmax(-1)  # [1 + len, V]; row i predicts token i of the text
     each = p[places[:, None] + torch.arange(ORDERS, device=lm.device)].gather(-1, targets[..., None])[..., 0]
     hit = each.cumprod(-1)
     equal = torch.zeros_like(hit)
     for _ in range(samples):
-        current, branches, likelihood = p[places], [], []
+        current, branches, likelihood = p[places], _Branches(backbone, read, places), []
         for n in range(ORDERS):
             token = torch.multinomial(current, 1, generator=generator)
             likelihood.append(current.gather(-1, token)[:, 0])
             if n + 1 < ORDERS:
-                branches.append(backbone.embed_tokens(token[:, 0]))
-                hidden = _Branches(places, trunk.shape[1]).hidden(backbone, trunk, branches)
+                hidden = branches.step(backbone.embed_tokens(token[:, 0]))
                 current = head(hidden).float().softmax(-1)
         equal += torch.stack(likelihood, -1).cumprod(-1) / samples
     return 2 * hit - equal

@@ -1,7 +1,6 @@
 """The figures of a model card, from texts that the user names."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -94,7 +93,7 @@ def evaluate(
         figures: dict[str, Any] = {"texts": len(texts)}
         if lm.is_calm:
             figures["reconstruction"] = reconstruction(lm, texts, noises, seed)
-        figures["BrierLM"] = asdict(brier_lm(lm, texts, seed, samples))
+        figures["BrierLM"] = brier_lm(lm, texts, seed, samples).figures()
         found[source] = figures
     for temperature in temperatures if stories else ():
         found[f"stories at T = {temperature:g}"] = storyland_figures(lm, stories, temperature, seed)

@@ -5,9 +5,7 @@ from math import isfinite
 import pytest
 import torch
 
-import calm
-from benchmarks import alignment, concurrency, paired, pool, sizes, tradeoff, training
-from calm import storyland
+from benchmarks import alignment, concurrency, pool, precision, sizes, tradeoff, training
 from calm.generation import ALIGNMENTS
 from calm.training.tasks import make
 
@@ -26,15 +24,6 @@ def test_the_pool_counts_the_draws_of_a_step(story):
 def test_the_choices_of_auto_are_near_the_tempered_distribution():
     for p in pool.DISTRIBUTIONS.values():
         assert abs(pool.variation(p, 0.4, choices=1000)) < 0.05
-
-
-def test_a_paired_difference_is_that_of_the_scores(tiny_ar, story):
-    texts = list(storyland.corpus(3, storyland.HELD_OUT))
-    rows, rival = paired.by_text(story, texts, 2), paired.by_text(tiny_ar, texts, 2)
-    assert paired.scores(rows[:1]) == pytest.approx(calm.brier_lm(story, texts[:1], bootstrap=0).score)
-    found = paired.difference(rows, rival)
-    assert found["low"] <= found["difference"] == paired.scores(rows) - paired.scores(rival) <= found["high"]
-    assert set(paired.difference(rows, rows).values()) == {0}
 
 
 def test_any_number_of_visitors_asks_for_the_same_texts(tiny):
@@ -74,3 +63,12 @@ def test_each_way_to_less_diversity_has_its_rates(tiny, tiny_ar, monkeypatch):
     assert all(0 <= rate <= 100 for way in found.values() for rates in way.values() for rate in rates)
     accuracy, collision = tradeoff.of_calm(tiny(4), [text])[tradeoff.NOISE][1.0]
     assert (accuracy, collision) == found[tradeoff.NOISE][1.0]
+
+
+def test_what_says_the_text_itself_has_no_energy_score_left(tiny, tiny_ar, monkeypatch):
+    text = "Once upon a time there was a shy fox named Mia."
+    found = precision.measure(tiny(4), tiny_ar, [text], 2)
+    assert found["places"] > 1 and all(isfinite(score) for score in found.values())
+    monkeypatch.setattr(precision, "written", lambda lm, places, temperature, seed: tradeoff.targets(places))
+    perfect = precision.measure(tiny(4), tiny_ar, [text], 2)
+    assert perfect["tiny-ar"] == pytest.approx(0, abs=1e-3) and perfect["drawn"] == found["drawn"] > 0.1

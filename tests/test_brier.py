@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 import calm
 from calm import CalmError
@@ -51,7 +52,7 @@ def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
 
 
 def test_branches_see_the_text_before_their_place_only(tiny):
-    """The one-pass branches equal separate forward passes over text and branch."""
+    """Branches side by side equal separate forward passes over text and branch, and leave the text as it was read."""
     from calm.brier import _Branches
 
     lm = tiny(2)
@@ -60,12 +61,16 @@ def test_branches_see_the_text_before_their_place_only(tiny):
     places = torch.tensor([0, 2, 5])
     branch = [(torch.arange(3 * k) * 17 % 500).view(3, k), (torch.arange(3 * k) * 11 % 500).view(3, k)]
     with torch.no_grad():
-        trunk = model.embed(ids)
-        together = _Branches(places, 6).hidden(model.transformer, trunk, [model.embed(b) for b in branch])
-        for i, place in enumerate(places.tolist()):
-            alone = torch.cat([ids[0, : place + 1], branch[0][i : i + 1], branch[1][i : i + 1]])[None]
-            hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
-            assert torch.allclose(together[i], hidden, atol=1e-5)
+        read = DynamicCache()
+        model.transformer(inputs_embeds=model.embed(ids), past_key_values=read, use_cache=True)
+        for _ in range(2):  # the second sample leaves the same text
+            branches = _Branches(model.transformer, read, places)
+            for step, chunks in enumerate(branch, 1):
+                together = branches.step(model.embed(chunks))
+                for i, place in enumerate(places.tolist()):
+                    alone = torch.cat([ids[0, : place + 1], *(b[i : i + 1] for b in branch[:step])])[None]
+                    hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
+                    assert torch.allclose(together[i], hidden, atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
@@ -99,3 +104,27 @@ def test_unusable_requests_are_refused(tiny):
         calm.brier_lm(tiny(4), ["Once upon a time"], samples=1)
     with pytest.raises(CalmError, match="multiple of the chunk size"):
         calm.brier_lm(tiny(4), ["Once upon a time"], stride=3)
+
+
+def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(story, tiny):
+    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT))
+    one, other = (calm.brier_lm(lm, texts) for lm in (story, tiny(4)))
+    found = calm.brier_difference(one, other)
+    assert found.difference == pytest.approx(one.score - other.score)
+    assert 0 < found.low < found.difference < found.high
+    mirrored = calm.brier_difference(other, one)
+    assert (-mirrored.difference, -mirrored.high, -mirrored.low) == pytest.approx(
+        (found.difference, found.low, found.high)
+    )
+    one, again = (calm.brier_lm(story, texts, seed, samples=32) for seed in (0, 1))
+    same = calm.brier_difference(one, again)  # all that is left are the draws
+    assert same.low < 0 < same.high and same.high - same.low < (one.high - one.low) / 2
+
+
+def test_only_models_on_the_same_texts_are_compared(story):
+    texts = list(calm.storyland.corpus(3, calm.storyland.HELD_OUT))
+    whole, part = calm.brier_lm(story, texts), calm.brier_lm(story, texts[:2])
+    with pytest.raises(CalmError, match="measured on the same texts"):
+        calm.brier_difference(whole, part)
+    with pytest.raises(CalmError, match="measured on the same texts"):
+        calm.brier_difference(calm.BrierLM(**whole.figures()), calm.BrierLM(**whole.figures()))

@@ -91,6 +91,24 @@ def test_models_are_measured_one_after_another(model, tiny_ar):
     assert f"{found[0].found.score:.1f}" in table and "100 texts of storyland" in table
 
 
+def test_models_are_held_against_the_best_text_by_text(model, tiny_ar):
+    texts = list(storyland.corpus(2, storyland.HELD_OUT))
+    *_, found = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    behind = calm.brier_difference(found[1].found, found[0].found)
+    told = f"<td>{behind.difference:.1f} <small>({behind.low:.1f} to {behind.high:.1f})</small></td>"
+    worse, best = render.scores(found, {}).split("<tbody>")[1].split("</tr>")[:2]
+    assert behind.difference > 10 and told in worse and "<td>–</td>" in best
+    part = [evaluate_tab.Measured("tiny-ar", 1, calm.brier_lm(tiny_ar, texts[:1])), found[1]]
+    assert told not in render.scores(part, {})  # while the second text is being read
+
+
+def test_a_single_text_has_no_interval(model, tiny_ar):
+    texts = list(storyland.corpus(1, storyland.HELD_OUT))
+    *_, found = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    table = render.scores(found, {})
+    assert " to " not in table and f"<td>{found[1].found.score - found[0].found.score:.1f}</td>" in table
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"), [("", "no text to measure"), (None, "no text"), ("x" * 20_001, "20,001 characters")]
 )

@@ -1,0 +1,67 @@
+"""How much of an energy score is imprecision that the autoencoder forgives?
+
+    python -m benchmarks.precision [--model story-k4-wide] [--rival story-ar] [--texts 60] [--draws 8] [--json]
+
+At the chunk boundaries of held-out stories, against the posterior's mean of the chunk that the text goes on with: the
+energy score (paper, eq. 10, with the exponent that the model was trained by) of a CALM's draws as they are; of the same
+draws, each moved to where the autoencoder puts the chunk it decodes to; and of what a token-by-token model writes
+there, encoded. Lower is better.
+"""
+
+import argparse
+import json
+
+import torch
+from torch import Tensor
+
+import calm
+from calm.brier import ORDERS
+from calm.storyland import HELD_OUT, corpus
+from calm.training.losses import energy_score
+
+from .tradeoff import contexts, hidden_states, targets, written
+
+
+@torch.inference_mode()
+def measure(lm: calm.LanguageModel, rival: calm.LanguageModel, texts: list[str], draws: int) -> dict[str, float]:
+    model, head = lm.calm, lm.calm.generative_head
+    autoencoder = model.ae_model
+    found = contexts(lm, texts, ORDERS)
+    target = autoencoder.encode(targets(found).to(lm.device))[0][:, None]  # [P, 1, L]
+
+    def score(vectors: Tensor) -> float:
+        """vectors [N, P, L]"""
+        return float(energy_score(vectors.movedim(0, 1), target, model.config.beta).mean())
+
+    hidden = hidden_states(lm, found)
+    drawn = head(hidden, head.noise((draws, len(hidden)), hidden, torch.Generator(lm.device).manual_seed(0)))
+    chunks = torch.stack([written(rival, found, 1.0, seed) for seed in range(draws)]).to(lm.device)
+    chunks = chunks.where(chunks >= 0, lm.tokenizer.eos_token_id)
+    return {
+        "places": len(hidden),
+        "drawn": score(drawn),
+        "decoded and encoded": score(autoencoder.encode(autoencoder.decode(drawn))[0]),
+        rival.name: score(autoencoder.encode(chunks)[0]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="story-k4-wide", help="a CALM with K = 4")
+    parser.add_argument("--rival", default="story-ar")
+    parser.add_argument("--texts", type=int, default=60)
+    parser.add_argument("--draws", type=int, default=8, help="at each place, at least 2")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    texts = list(corpus(arguments.texts, HELD_OUT + 500_000))
+    found = measure(calm.load(arguments.model), calm.load(arguments.rival), texts, arguments.draws)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    print(f"{found.pop('places')} places")
+    for name, score in found.items():
+        print(f"{name:20} energy score {score:.4f}")
+
+
+if __name__ == "__main__":
+    main()
