@@ -199,9 +199,9 @@ def _behind(found: BrierLM, best: BrierLM) -> str:
 
 
 def _figure(figure: float, interval: BrierLM | BrierDifference) -> str:
-    told = f"{figure:.1f}"
+    told = f"{figure:z.1f}"  # z: no minus before what rounds to zero
     if _is_spread(interval):
-        told += f" <small>({interval.low:.1f} to {interval.high:.1f})</small>"
+        told += f" <small>({interval.low:z.1f} to {interval.high:z.1f})</small>"
     return told.replace("-", "−")
 
 

@@ -15,6 +15,8 @@ from .loading import LanguageModel
 
 ORDERS = 4  # n-grams of 1 to 4 tokens
 
+ByText = tuple[tuple[float, ...], ...]
+
 
 @dataclass(frozen=True)
 class BrierLM:
@@ -27,7 +29,7 @@ class BrierLM:
     """95 % bootstrap interval of the score, over texts."""
     positions: int
     """Number of places in the texts at which the model was asked."""
-    by_text: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    by_text: ByText = field(default=(), repr=False)
     """Of each text the sums of Brier-1 to Brier-4 over its places, and how many these are."""
 
     def figures(self) -> dict[str, Any]:
@@ -115,10 +117,10 @@ def brier_lm(
     sampled indicators are replaced by their exact conditional probabilities, which has the same mean and less variance.
     Raises CalmError if no text is long enough.
     """
-    *_, found = [None, *follow_brier_lm(lm, texts, seed, samples, stride, bootstrap)]
-    if found is None:
+    *_, by_text = [(), *_measure(lm, texts, seed, samples, stride)]
+    if not by_text:
         raise CalmError(f"BrierLM needs at least one text of {ORDERS} tokens or more.")
-    return found
+    return _score(by_text, seed, bootstrap)
 
 
 def follow_brier_lm(
@@ -130,6 +132,14 @@ def follow_brier_lm(
     bootstrap: int = 1000,
 ) -> Generator[BrierLM | None, None, None]:
     """Like ``brier_lm``, and tells after each text what was measured so far; None while every text was too short."""
+    for by_text in _measure(lm, texts, seed, samples, stride):
+        yield _score(by_text, seed, bootstrap) if by_text else None
+
+
+def _measure(
+    lm: LanguageModel, texts: Sequence[str], seed: int, samples: int, stride: int | None
+) -> Generator[ByText, None, None]:
+    """``BrierLM.by_text`` after each text."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each place, not {samples}.")
     check_seed(seed)
@@ -139,21 +149,22 @@ def follow_brier_lm(
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     measure = _measure_calm if lm.is_calm else _measure_tokens
-    per_text: list[np.ndarray] = []
+    by_text: ByText = ()
     for text in texts:
         ids = lm.encode(text)[: (lm.context - 8) * k]
         if len(ids) >= ORDERS:
-            per_text.append(measure(lm, ids, stride, samples, generator).double().cpu().numpy())
-        yield _score(per_text, seed, bootstrap) if per_text else None
+            brier = measure(lm, ids, stride, samples, generator).cpu().double()
+            by_text = (*by_text, (*brier.sum(0).tolist(), float(len(brier))))
+        yield by_text
 
 
-def _score(per_text: list[np.ndarray], seed: int, bootstrap: int) -> BrierLM:
-    """per_text: Brier-n [P, 4] of the places of each text."""
-    texts = np.array([[*brier.sum(0), len(brier)] for brier in per_text])
-    mean, positions = texts[:, :ORDERS].sum(0) / texts[:, ORDERS].sum(), int(texts[:, ORDERS].sum())
+def _score(by_text: ByText, seed: int, bootstrap: int) -> BrierLM:
+    texts = np.array(by_text)
+    sums, positions = texts[:, :ORDERS].sum(0), texts[:, ORDERS].sum()
+    brier = sums / positions
     interval = _interval(_resampled(texts, seed, bootstrap))
-    brier = tuple(100 * float(b) for b in mean)
-    return BrierLM(float(geometric_mean(mean)), brier, *interval, positions, tuple(map(tuple, texts.tolist())))
+    briers = tuple(100 * float(b) for b in brier)
+    return BrierLM(float(geometric_mean(brier)), briers, *interval, int(positions), by_text)
 
 
 class _Branches:
@@ -164,11 +175,13 @@ class _Branches:
     """
 
     def __init__(self, backbone: LlamaModel, read: DynamicCache, places: Tensor):
-        self.backbone, self.places = backbone, places
-        self.length, self.steps, self.cache = read.get_seq_length(), 0, deepcopy(read)
+        self.backbone, self.places, self.cache = backbone, places, read
+        self.length, self.steps = read.get_seq_length(), 0
 
     def step(self, inputs: Tensor) -> Tensor:
         """The next input of each branch [P, D] -> hidden states [P, D]."""
+        if not self.steps:
+            self.cache = deepcopy(self.cache)  # other branches leave the same text
         self.steps += 1
         before = torch.arange(self.length, device=inputs.device) <= self.places[:, None]
         itself = torch.eye(len(self.places), dtype=torch.bool, device=inputs.device).repeat(1, self.steps)
