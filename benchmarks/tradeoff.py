@@ -97,8 +97,12 @@ def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, R
 def token_by_token(lm: calm.LanguageModel, texts: list[str], stride: int) -> dict[float, Rates]:
     """The rates at each softmax temperature, at the same places."""
     found = contexts(lm, texts, stride)
-    drawn = {t: torch.stack([written(lm, found, t, seed) for seed in range(TOKEN_SAMPLES)]) for t in TEMPERATURES}
-    return {t: rates(samples, targets(found)) for t, samples in drawn.items()}
+    wanted = targets(found)
+
+    def at(temperature: float) -> Rates:
+        return rates(torch.stack([written(lm, found, temperature, seed) for seed in range(TOKEN_SAMPLES)]), wanted)
+
+    return {t: at(t) for t in TEMPERATURES}
 
 
 def picture(ways: dict[str, dict[float, Rates]], path: Path) -> None:

@@ -70,14 +70,16 @@ def geometric_mean(brier: np.ndarray) -> np.ndarray:
 
 
 def _pooled(texts: np.ndarray) -> np.ndarray:
-    """BrierLM [...] over all places of texts, of each of which [..., texts, 5] ``BrierLM.by_text`` tells."""
+    """Brier-n [..., 4] over all places of texts, of each of which [..., texts, 5] ``BrierLM.by_text`` tells."""
     sums = texts.sum(-2)
-    return geometric_mean(sums[..., :ORDERS] / sums[..., ORDERS:])
+    return sums[..., :ORDERS] / sums[..., ORDERS:]
 
 
 def _resampled(texts: np.ndarray, seed: int, bootstrap: int) -> np.ndarray:
-    """BrierLM [bootstrap] of as many texts drawn from these [texts, 5]: the same ones for the same seed and number."""
-    return _pooled(texts[np.random.default_rng(seed).integers(0, len(texts), (bootstrap, len(texts)))])
+    """BrierLM [..., bootstrap] of as many texts drawn from these [..., texts, 5], the same ones for every model."""
+    count = texts.shape[-2]
+    picks = np.random.default_rng(seed).integers(0, count, (bootstrap, count))
+    return geometric_mean(_pooled(texts[..., picks, :]))
 
 
 def _interval(resampled: np.ndarray) -> tuple[float, float]:
@@ -93,11 +95,10 @@ def brier_difference(one: BrierLM, other: BrierLM, seed: int = 0, bootstrap: int
     The bootstrap draws texts, each with the figures of both, so that what makes a text hard for both cancels. Raises
     CalmError where they were not measured on as many texts.
     """
-    texts = [np.array(found.by_text) for found in (one, other)]
-    if len(texts[0]) != len(texts[1]) or not len(texts[0]):
+    if len(one.by_text) != len(other.by_text) or not one.by_text:
         raise CalmError("Only models that were measured on the same texts can be compared.")
-    resampled = _resampled(texts[0], seed, bootstrap) - _resampled(texts[1], seed, bootstrap)
-    return BrierDifference(float(_pooled(texts[0]) - _pooled(texts[1])), *_interval(resampled))
+    resampled = _resampled(np.array([one.by_text, other.by_text]), seed, bootstrap)
+    return BrierDifference(one.score - other.score, *_interval(np.subtract(*resampled)))
 
 
 def brier_lm(
@@ -160,11 +161,9 @@ def _measure(
 
 def _score(by_text: ByText, seed: int, bootstrap: int) -> BrierLM:
     texts = np.array(by_text)
-    sums, positions = texts[:, :ORDERS].sum(0), texts[:, ORDERS].sum()
-    brier = sums / positions
-    interval = _interval(_resampled(texts, seed, bootstrap))
-    briers = tuple(100 * float(b) for b in brier)
-    return BrierLM(float(geometric_mean(brier)), briers, *interval, int(positions), by_text)
+    brier, interval = _pooled(texts), _interval(_resampled(texts, seed, bootstrap))
+    briers, positions = tuple(100 * float(b) for b in brier), int(texts[:, ORDERS].sum())
+    return BrierLM(float(geometric_mean(brier)), briers, *interval, positions, by_text)
 
 
 class _Branches:
@@ -204,11 +203,10 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
     targets = torch.tensor(ids, device=lm.device).unfold(0, ORDERS, stride)  # [P, 4]
     count = len(targets)
     whole = (count - 1) * stride
-    context = torch.tensor([lm.tokenizer.eos_token_id] * k + ids[:whole], device=lm.device).view(1, -1, k)
+    context = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[:whole]], device=lm.device)
     places = torch.arange(count, device=lm.device) * (stride // k)
     read = DynamicCache()
-    trunk = model.transformer(inputs_embeds=model.embed(context), past_key_values=read, use_cache=True)
-    first = trunk.last_hidden_state[0, places]
+    first = model(context, past_key_values=read, use_cache=True)[0, places]
     drawn = []
     for _ in range(samples):
         hidden, branches, chunks = first, _Branches(model.transformer, read, places), []
