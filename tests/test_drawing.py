@@ -12,6 +12,8 @@ from calm import kernels
 from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, make_drawer
 from calm.kernels import layers, model, packing, vocabulary
 
+from .imitated_unit import ImitatedUnit, product_by
+
 by_unit = pytest.mark.skipif(not kernels.MATRIX_UNIT, reason="this processor has no matrix unit")
 
 
@@ -139,6 +141,20 @@ def test_products_of_packed_matrices(outputs, inputs, pack):
         assert np.allclose(layers.gated(x, packed, bias, packed, bias, threads), expected, atol=1e-4)
         for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 26):
             assert np.array_equal(layers.linear(x[:count], packed, bias, none, False, threads), found[:count])
+
+
+def test_a_matrix_unit_is_told_what_makes_the_products(monkeypatch):
+    """By a unit in Python, wherever the tests run: how rows are split and weights shared out, tile by tile."""
+    product = product_by(ImitatedUnit(), monkeypatch)
+    for outputs, inputs in ((41, 24), (64, 33), (208, 96)):
+        x, weight = rows(23, inputs).numpy(), rows(outputs, inputs).numpy()
+        packed = packing.pack_panels(weight)
+        weight = (weight.view(np.uint32) & packing.UPPER).view(np.float32)
+        found = product(x, packed)
+        assert np.abs(found[:, :outputs] - x.astype(np.float64) @ weight.T.astype(np.float64)).max() < 5e-5
+        assert not found[:, outputs:].any()
+        for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13):
+            assert np.array_equal(product(x[:count], packed), found[:count])
 
 
 @torch.inference_mode()
