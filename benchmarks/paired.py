@@ -1,8 +1,10 @@
 """Is one model better than another? The difference of their BrierLM on the same texts, with a paired interval.
 
-    python -m benchmarks.paired story-k4-wide story-ar [--texts 1000] [--seed 10000000] [--samples 2] [--json]
+    python -m benchmarks.paired story-k4-wide story-ar [--texts 1000] [--seed 10000000] [--samples 2] [--exact] [--json]
 
-Held-out stories, by default those of ``calm evaluate storyland:10000000:1000``.
+Held-out stories, by default those of ``calm evaluate storyland:10000000:1000``. With ``--exact`` the draws are held
+against what the language may say at each place, not against what a text says (``benchmarks.language``): the same
+difference with less chance in it, at a second a text.
 """
 
 import argparse
@@ -12,6 +14,8 @@ from dataclasses import asdict
 import calm
 from calm.storyland import HELD_OUT, corpus
 
+from .language import Language, expectation
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -20,11 +24,14 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=HELD_OUT, help="of the first text")
     parser.add_argument("--samples", type=int, default=2, help="draws at each place")
+    parser.add_argument("--exact", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     texts = list(corpus(arguments.texts, arguments.seed))
     names = arguments.model, arguments.rival
-    one, other = (calm.brier_lm(calm.load(name), texts, samples=arguments.samples) for name in names)
+    language = Language() if arguments.exact else None
+    expected = expectation({text: language.read(text)[0] for text in texts}) if language else None
+    one, other = (calm.brier_lm(calm.load(n), texts, samples=arguments.samples, expected=expected) for n in names)
     found = calm.brier_difference(one, other)
     if arguments.json:
         scores = {arguments.model: one.figures(), arguments.rival: other.figures()}

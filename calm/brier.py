@@ -1,6 +1,6 @@
 """BrierLM, the likelihood-free score of a language model (paper, section 4.2), for both kinds of model."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from .loading import LanguageModel
 ORDERS = 4  # n-grams of 1 to 4 tokens
 
 ByText = tuple[tuple[float, ...], ...]
+Expected = Callable[[str, Tensor], Tensor]
+"""Of a text, and tokens [S, P, 4] drawn at its places: how likely the text says the first n of them [S, P, 4]."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def brier_lm(
     samples: int = 2,
     stride: int | None = None,
     bootstrap: int = 1000,
+    expected: Expected | None = None,
 ) -> BrierLM:
     """Measures a model on texts.
 
@@ -116,12 +119,14 @@ def brier_lm(
     tokens are the target. A chunk longer than four counts its first four; a shorter one is continued with the model's
     own samples. ``samples`` independent draws are made at each place (at least 2). For a token-by-token model the
     sampled indicators are replaced by their exact conditional probabilities, which has the same mean and less variance.
+    Where the language of the texts is known, ``expected`` puts how likely a text says a draw in place of whether it
+    did: the same mean once more, without the chance of which texts were told.
     Raises CalmError if no text is long enough.
     """
-    *_, by_text = [(), *_measure(lm, texts, seed, samples, stride)]
+    *_, by_text = [(), *_measure(lm, texts, seed, samples, stride, expected)]
     if not by_text:
         raise CalmError(f"BrierLM needs at least one text of {ORDERS} tokens or more.")
-    return _score(by_text, seed, bootstrap)
+    return score(by_text, seed, bootstrap)
 
 
 def follow_brier_lm(
@@ -134,11 +139,16 @@ def follow_brier_lm(
 ) -> Generator[BrierLM | None, None, None]:
     """Like ``brier_lm``, and tells after each text what was measured so far; None while every text was too short."""
     for by_text in _measure(lm, texts, seed, samples, stride):
-        yield _score(by_text, seed, bootstrap) if by_text else None
+        yield score(by_text, seed, bootstrap) if by_text else None
 
 
 def _measure(
-    lm: LanguageModel, texts: Sequence[str], seed: int, samples: int, stride: int | None
+    lm: LanguageModel,
+    texts: Sequence[str],
+    seed: int,
+    samples: int,
+    stride: int | None,
+    expected: Expected | None = None,
 ) -> Generator[ByText, None, None]:
     """``BrierLM.by_text`` after each text."""
     if samples < 2:
@@ -154,12 +164,16 @@ def _measure(
     for text in texts:
         ids = lm.encode(text)[: (lm.context - 8) * k]
         if len(ids) >= ORDERS:
-            brier = measure(lm, ids, stride, samples, generator).cpu().double()
+            drawn, hit, equal = measure(lm, ids, stride, samples, generator)
+            if expected:
+                hit = expected(text, drawn).mean(0).to(equal)
+            brier = (2 * hit - equal).cpu().double()
             by_text = (*by_text, (*brier.sum(0).tolist(), float(len(brier))))
         yield by_text
 
 
-def _score(by_text: ByText, seed: int, bootstrap: int) -> BrierLM:
+def score(by_text: ByText, seed: int = 0, bootstrap: int = 1000) -> BrierLM:
+    """BrierLM over all places of the texts, of each of which ``BrierLM.by_text`` tells."""
     texts = np.array(by_text)
     brier, interval = _pooled(texts), _interval(_resampled(texts, seed, bootstrap))
     briers, positions = tuple(100 * float(b) for b in brier), int(texts[:, ORDERS].sum())
@@ -196,9 +210,12 @@ class _Branches:
         return out.last_hidden_state[0]
 
 
+Measured = tuple[Tensor, Tensor, Tensor]  # draws [S, P, 4], accuracy and collisions [P, 4]
+
+
 @torch.no_grad()
-def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Tensor:
-    """Brier-n [P, 4] of a CALM on the token ids of one text."""
+def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Measured:
+    """Of a CALM on the token ids of one text."""
     model, k = lm.calm, lm.chunk_size
     targets = torch.tensor(ids, device=lm.device).unfold(0, ORDERS, stride)  # [P, 4]
     count = len(targets)
@@ -217,12 +234,13 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
                 break
             hidden = branches.step(model.embed(chunks[-1]))
         drawn.append(torch.cat(chunks, dim=-1)[:, :ORDERS])
-    return brier_n(torch.stack(drawn), targets)
+    tokens = torch.stack(drawn)
+    return tokens, *accuracy_and_collisions(tokens, targets)
 
 
 @torch.no_grad()
-def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Tensor:
-    """Brier-n [P, 4] of a token-by-token model on the token ids of one text, with exact conditional probabilities."""
+def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Measured:
+    """Of a token-by-token model on the token ids of one text, with exact conditional probabilities."""
     backbone, head = lm.llama.model, lm.llama.lm_head
     text = torch.tensor(ids, device=lm.device)
     targets = text.unfold(0, ORDERS, stride)
@@ -234,13 +252,16 @@ def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int
     each = p[places[:, None] + torch.arange(ORDERS, device=lm.device)].gather(-1, targets[..., None])[..., 0]
     hit = each.cumprod(-1)
     equal = torch.zeros_like(hit)
+    drawn = []
     for _ in range(samples):
-        current, branches, likelihood = p[places], _Branches(backbone, read, places), []
+        current, branches, tokens, likelihood = p[places], _Branches(backbone, read, places), [], []
         for n in range(ORDERS):
             token = torch.multinomial(current, 1, generator=generator)
+            tokens.append(token[:, 0])
             likelihood.append(current.gather(-1, token)[:, 0])
             if n + 1 < ORDERS:
-                hidden = branches.step(backbone.embed_tokens(token[:, 0]))
+                hidden = branches.step(backbone.embed_tokens(tokens[-1]))
                 current = head(hidden).float().softmax(-1)
         equal += torch.stack(likelihood, -1).cumprod(-1) / samples
-    return 2 * hit - equal
+        drawn.append(torch.stack(tokens, -1))
+    return torch.stack(drawn), hit, equal

@@ -1,12 +1,15 @@
 """The benchmarks run, and what they count is right; how quick anything is, no test asks."""
 
+from itertools import pairwise
 from math import isfinite
 
 import pytest
 import torch
 
-from benchmarks import alignment, concurrency, pool, precision, sizes, tradeoff, training
+from benchmarks import alignment, concurrency, language, pool, precision, sizes, tradeoff, training
+from calm.brier import ORDERS
 from calm.generation import ALIGNMENTS
+from calm.storyland import HELD_OUT, corpus
 from calm.training.tasks import make
 
 
@@ -72,3 +75,22 @@ def test_what_says_the_text_itself_has_no_energy_score_left(tiny, tiny_ar, monke
     monkeypatch.setattr(precision, "written", lambda lm, places, temperature, seed: tradeoff.targets(places))
     perfect = precision.measure(tiny(4), tiny_ar, [text], 2)
     assert perfect["tiny-ar"] == pytest.approx(0, abs=1e-3) and perfect["drawn"] == found["drawn"] > 0.1
+
+
+def test_the_language_is_asked_wherever_a_model_is(story):
+    itself = language.Language()
+    texts = list(corpus(2, HELD_OUT + 6_000_000))
+    for text in texts:
+        ids = story.encode(text)
+        places, nats = itself.read(text)
+        assert len(places) == len(ids) // ORDERS and 0 < nats < len(ids)
+        for number, likely in enumerate(places):
+            target = ids[ORDERS * number :][:ORDERS]
+            shares = [sum(p for tokens, p in likely.items() if len(tokens) == n) for n in range(1, ORDERS + 1)]
+            assert 0.99 < shares[0] < 1.0001 and all(a > b - 1e-9 for a, b in pairwise(shares))
+            assert likely[(target[0],)] > 0
+    with pytest.raises(ValueError, match="No story"):
+        itself.read("Call me Ishmael.")
+    found = language.measure([story], texts, samples=2)
+    assert found["Storyland"]["positions"] == found[story.name]["positions"]
+    assert 0 < found[story.name]["behind"]["difference"] < 20

@@ -51,6 +51,21 @@ def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
         assert value / 100 == pytest.approx(v**-n, rel=1e-3)
 
 
+def test_how_likely_a_text_says_a_draw_takes_the_place_of_whether_it_did(tiny):
+    lm, texts = tiny(4), ["Once upon a time there was a fox.", "A fox named Mia lived in a den near the river."]
+
+    def as_it_is(text, drawn):
+        targets = torch.tensor(lm.encode(text)).unfold(0, 4, 4)
+        assert drawn.shape == (3, *targets.shape)
+        return (drawn == targets).cumprod(-1).double()
+
+    measured = calm.brier_lm(lm, texts, samples=3)
+    assert calm.brier_lm(lm, texts, samples=3, expected=as_it_is) == measured
+    certain = calm.brier_lm(lm, texts, samples=3, expected=lambda text, drawn: torch.ones(drawn.shape))
+    assert certain.positions == measured.positions
+    assert all(brier >= 100 for brier in certain.brier)  # 2 - collisions
+
+
 def test_branches_see_the_text_before_their_place_only(tiny):
     """Branches side by side equal separate forward passes over text and branch, and leave the text as it was read."""
     from calm.brier import _Branches

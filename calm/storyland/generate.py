@@ -35,7 +35,7 @@ def _choose(draw: Callable[[], float], options: Sequence[Option], skew: float) -
 
 
 @cache
-def _from(options: tuple[str, ...], start: int) -> tuple[str, ...]:
+def rotated(options: tuple[str, ...], start: int) -> tuple[str, ...]:
     """The same list, beginning elsewhere."""
     return options[start:] + options[:start]
 
@@ -75,9 +75,9 @@ class Memory(dict):
         words = self.grammar.words
         start = ROLE_STRIDE * ROLES.index(role)
         gender = "he" if self.draw() < 0.5 else "she"
-        while (name := self.choose(_from(words[f"name.{gender}"], start), self.name_skew)) in self.values():
+        while (name := self.choose(rotated(words[f"name.{gender}"], start), self.name_skew)) in self.values():
             pass
-        while (kind := self.choose(_from(words["kind"], start), self.name_skew)) in self.values():
+        while (kind := self.choose(rotated(words["kind"], start), self.name_skew)) in self.values():
             pass
         home, food = self.grammar.kinds[kind]
         self[role] = name

@@ -52,10 +52,11 @@ def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
     page = visitor.page
     visitor.tab("Reconstruct")
     page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
+    points = "document.querySelector('#curve-view .calm-plot').data?.[1]?.y.length"
+    visitor.click_once(f"{points} > 1", "#curve-stop")
     page.locator("#curve").click()
-    points = "() => document.querySelector('#curve-view .calm-plot').data?.[1]?.y.length"
-    page.wait_for_function(f"() => ({points})() > 1", timeout=60_000)
-    page.locator("#curve-stop").click()
-    page.wait_for_function("() => document.querySelector('#curve-status').innerText.includes('Stopped')")
-    assert visitor.settled(lambda: page.evaluate(points)) < 31
+    page.wait_for_function(
+        "() => document.querySelector('#curve-status').innerText.includes('Stopped')", timeout=60_000
+    )
+    assert 1 < visitor.settled(lambda: page.evaluate(points)) < 31
     assert page.locator("#curve").is_visible() and not page.locator("#curve-stop").is_visible()

@@ -1,0 +1,209 @@
+"""What is there to learn? BrierLM of Storyland itself, and how far models are behind it.
+
+    python -m benchmarks.language [MODEL ...] [--texts 100] [--seed 10000000] [--samples 2] [--out FILE] [--json]
+
+What the language says next is known exactly (``calm.storyland.exact``), but for ways to go on that are less likely than
+0.0001. "On the texts" is Brier-n of the language as a model, 2 p(y) - sum of p^2 over all n tokens that may follow, as
+a model card has it of others. What it comes to on average, whichever texts are told, is the sum of p^2; and that of a
+model is told without the chance of which texts were told as well: of its draws we ask how likely the language says
+them, not whether a text did (``expected`` of ``calm.brier_lm``), at the same places and with the same context. Also
+what a token of the texts costs, in nats, by the language and by the token-by-token models among those named. Held-out
+stories, by default those of the model cards. ``assets/language.json``, which the page draws, is made by ``--out``.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections import defaultdict
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import calm
+from calm.brier import ORDERS, Expected, score
+from calm.loading import load_tokenizer
+from calm.storyland import HELD_OUT, corpus
+from calm.storyland.exact import Telling, beginning, next_words
+
+Tokens = tuple[int, ...]
+Likely = dict[Tokens, float]
+FLOOR = 1e-4
+
+
+class Language:
+    """Storyland in the tokens of the bundled models."""
+
+    def __init__(self, name: str = "story-k4"):
+        self.tokenizer = load_tokenizer(name)
+        self.split = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+        self.tokens = cache(lambda word: tuple(self.tokenizer(word, add_special_tokens=False)["input_ids"]))
+        self.first_word = cache(self._first_word)
+
+    def _first_word(self, text: str) -> str | None:
+        words = self.split(text)
+        return text[: words[0][1][1]] if len(words) > 1 else None
+
+    def read(self, text: str) -> tuple[list[Likely], float]:
+        """How likely what follows is at every fourth token of a story, and the nats of all its words and its end.
+
+        Raises ValueError for a text that is no story of Storyland.
+        """
+        words = [text[begin:end] for _, (begin, end) in self.split(text)]
+        ids = [token for word in words for token in self.tokens(word)]
+        places = iter(range(0, len(ids) - ORDERS + 1, ORDERS))
+        place, reached, tellings = next(places, None), 0, [beginning()]
+        nats, found = 0.0, []
+        for word in [*words, ""]:
+            ways = next_words(tellings, self.first_word)
+            if word not in ways:
+                raise ValueError(f"No story of Storyland begins: {text}")
+            behind = reached + len(self.tokens(word))
+            while place is not None and place <= behind:
+                seen = tuple(ids[reached:place])
+                begun = [
+                    (tokens[len(seen) :], further)
+                    for other, further in ways.items()
+                    if (tokens := self.tokens(other))[: len(seen)] == seen
+                ]
+                found.append(self._next_tokens(begun))
+                place = next(places, None)
+            nats -= math.log(_weight(ways[word]) / sum(map(_weight, ways.values())))
+            tellings, reached = ways[word], behind
+        return found, nats
+
+    def _next_tokens(self, ways: list[tuple[Tokens, list[Telling]]]) -> Likely:
+        """How likely the next 1 to 4 tokens are, of what has said its first tokens already."""
+        total = sum(_weight(tellings) for _, tellings in ways)
+        likely: Likely = defaultdict(float)
+        ways = [(tokens[:ORDERS], tellings) for tokens, tellings in ways]
+        for tokens, tellings in ways:
+            for n in range(len(tokens)):
+                likely[tokens[: n + 1]] += _weight(tellings) / total
+        while ways:
+            tokens, tellings = ways.pop()
+            if len(tokens) == ORDERS:
+                continue
+            for word, further in next_words(tellings, self.first_word, FLOOR * total).items():
+                weight = _weight(further)
+                said = (tokens + (self.tokens(word) if word else (self.tokenizer.eos_token_id,)))[:ORDERS]
+                for n in range(len(tokens), len(said)):
+                    likely[said[: n + 1]] += weight / total
+                # behind the end of a story the next one begins, as in what the models were trained on
+                ways.append((said, further if word else [replace(beginning(), scale=weight)]))
+        return likely
+
+
+def _weight(tellings: list[Telling]) -> float:
+    return sum(telling.weight for telling in tellings)
+
+
+def nats(lm: calm.LanguageModel, text: str) -> float:
+    """Nats of a text and its end by a token-by-token model."""
+    end = lm.tokenizer.eos_token_id
+    ids = torch.tensor([end, *lm.encode(text), end], device=lm.device)
+    with torch.inference_mode():
+        logits = lm.llama(ids[None, :-1]).logits[0].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum"))
+
+
+def _by_text(hits: np.ndarray, equal: np.ndarray) -> tuple[float, ...]:
+    """Hits and collisions [P, 4] of a text -> what ``BrierLM.by_text`` has of it."""
+    return (*(2 * hits - equal).sum(0), float(len(hits)))
+
+
+def collisions(places: list[Likely]) -> np.ndarray:
+    """How likely two draws of the language are the same [P, 4]: the sum of p^2."""
+    sums = np.zeros((len(places), ORDERS))
+    for row, likely in zip(sums, places):
+        for tokens, p in likely.items():
+            row[len(tokens) - 1] += p * p
+    return sums
+
+
+def likelihoods(places: list[Likely], tokens: list[list[int]]) -> np.ndarray:
+    """How likely the language says the first 1 to 4 of the tokens of each place [P, 4]."""
+    return np.array(
+        [[likely.get(tuple(said[: n + 1]), 0.0) for n in range(ORDERS)] for likely, said in zip(places, tokens)]
+    )
+
+
+def expectation(read: dict[str, list[Likely]]) -> Expected:
+    """What ``calm.brier_lm`` takes for ``expected``, of texts at whose places it is known what the language says."""
+
+    def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
+        step = -(-len(read[text]) // drawn.shape[1])  # a chunk of eight tokens begins at every other place
+        return torch.from_numpy(np.array([likelihoods(read[text][::step], draw) for draw in drawn.tolist()]))
+
+    return expected
+
+
+def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) -> dict[str, Any]:
+    language = Language()
+    read, told = {}, 0.0
+    for text in texts:
+        read[text], nats_of_text = language.read(text)
+        told += nats_of_text
+    ids = {text: language.tokenizer(text)["input_ids"] for text in texts}
+    tokens = sum(len(of_text) + 1 for of_text in ids.values())
+
+    def itself(step: int) -> calm.BrierLM:
+        """On average, at every ``step``-th place."""
+        equal = [collisions(places[::step]) for places in read.values()]
+        return score(tuple(_by_text(each, each) for each in equal))
+
+    def on_the_texts() -> calm.BrierLM:
+        found = []
+        for text, places in read.items():
+            targets = [ids[text][ORDERS * place :][:ORDERS] for place in range(len(places))]
+            found.append(_by_text(likelihoods(places, targets), collisions(places)))
+        return score(tuple(found))
+
+    def against(lm: calm.LanguageModel) -> dict[str, Any]:
+        step = max(1, lm.chunk_size // ORDERS)
+        found = calm.brier_lm(lm, texts, samples=samples, stride=step * ORDERS, expected=expectation(read))
+        figures = {**found.figures(), "behind": asdict(calm.brier_difference(itself(step), found))}
+        return figures if lm.is_calm else {**figures, "nats a token": sum(nats(lm, text) for text in texts) / tokens}
+
+    of_the_language = {
+        **itself(1).figures(),
+        "on the texts": on_the_texts().figures(),
+        "nats a token": told / tokens,
+    }
+    return {"Storyland": of_the_language, **{lm.name: against(lm) for lm in models}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL")
+    parser.add_argument("--texts", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=HELD_OUT, help="of the first text")
+    parser.add_argument("--samples", type=int, default=2, help="draws at each place")
+    parser.add_argument("--out", help="a file for the figures")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    models = [calm.load(name) for name in arguments.models]
+    found = measure(models, list(corpus(arguments.texts, arguments.seed)), arguments.samples)
+    if arguments.out:
+        command = f"python -m benchmarks.language {' '.join(sys.argv[1:])}"
+        Path(arguments.out).write_text(json.dumps({"command": command, **found}, indent=2) + "\n", encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, figures in found.items():
+        line = f"{name:16} BrierLM {figures['score']:.2f} ({figures['low']:.2f} to {figures['high']:.2f})"
+        if "on the texts" in figures:
+            line += ", on the texts {score:.2f} ({low:.2f} to {high:.2f})".format(**figures["on the texts"])
+        if "behind" in figures:
+            line += ", {difference:.2f} ({low:.2f} to {high:.2f}) behind".format(**figures["behind"])
+        if "nats a token" in figures:
+            line += f", {figures['nats a token']:.4f} nats a token"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What Storyland itself says next: the exact probability of every word behind a beginning.
+
+All stories are told at once. The generator casts a character when it first speaks of one; here name, kind and trait are
+chosen when they are read, so that tellings that have said the same so far are one, whatever they have yet to choose.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any, TypeVar
+
+from .generate import FORM_SKEW, NAME_SKEW, PLOT_SKEW, ROLE_STRIDE, WORD_SKEW, rotated
+from .grammar import DEFAULT_TYPES, PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, article, load, split_slot
+
+Option = TypeVar("Option")
+Memory = dict[str, Any]  # slot -> word; of a role the words that its name and kind must differ from
+Part = tuple[bool, str]  # whether it is a slot; the slot, or text as it stands
+Way = tuple[int, int, tuple[Part, ...]]  # number of a plot, of its next beat, what the sentence has yet to say
+ANNOUNCEMENT = -1  # comes before beat 0
+
+
+@dataclass(eq=False)
+class Ways:
+    """Ways to go on, and how likely each is."""
+
+    each: dict[Way, float] = field(default_factory=dict)
+
+    def add(self, way: Way, likely: float) -> None:
+        self.each[way] = self.each.get(way, 0) + likely
+
+    @cached_property
+    def total(self) -> float:
+        return sum(self.each.values())
+
+    @cached_property
+    def ended(self) -> bool:
+        return all(not parts for _, _, parts in self.each)
+
+    @cached_property
+    def by_part(self) -> dict[tuple[Part | None, str], dict[str, "Ways"]]:
+        """By the next part and, as plots differ in that, the type of word it asks for: the ways behind it, by the gap
+        that comes first. No part is the end."""
+        found: dict[tuple[Part | None, str], dict[str, Ways]] = {}
+        for way, likely in self.each.items():
+            plot, beat, parts = way
+            if not parts:
+                found.setdefault((None, ""), {}).setdefault("", Ways()).add(way, likely)
+                continue
+            slot, head = parts[0]
+            word_type = load().plots[plot].types.get(head.removeprefix("a."), "") if slot else ""
+            behind = found.setdefault((parts[0], word_type), {})
+            if len(parts) > 1:
+                behind.setdefault("", Ways()).add((plot, beat, parts[1:]), likely)
+                continue
+            for onward, share in _next_sentences(plot, max(beat, 0)):
+                gap = "" if not onward[2] else "\n" if beat == ANNOUNCEMENT else " "
+                behind.setdefault(gap, Ways()).add(onward, likely * share)
+        return found
+
+
+@dataclass(slots=True)
+class Telling:
+    """A story on its way, or many that are alike so far."""
+
+    text: str  # said, and not read yet
+    begins: bool  # whether a sentence begins behind the text
+    memory: Memory
+    ways: Ways
+    scale: float
+
+    @property
+    def weight(self) -> float:
+        """How likely it is, of all stories."""
+        return self.scale * self.ways.total
+
+
+def beginning() -> Telling:
+    """All stories before their first word: half of them announced."""
+    ways = Ways()
+    for number, likely in _weighted(range(len(load().plots)), PLOT_SKEW):
+        for form, share in _weighted(load().plots[number].announcements, FORM_SKEW):
+            ways.add((number, ANNOUNCEMENT, _parts(form)), likely * share / 2)
+        for way, share in _next_sentences(number, 0):
+            ways.add(way, likely * share / 2)
+    return Telling("", True, {}, ways, 1.0)
+
+
+def next_words(
+    tellings: Iterable[Telling],
+    first_word: Callable[[str], str | None],
+    floor: float = 0.0,
+) -> dict[str, list[Telling]]:
+    """How tellings go on, by the next word that each says; the empty word is the end.
+
+    ``first_word`` splits a text: its first word, or None while more text could make that word longer. Tellings less
+    likely than ``floor`` are left out.
+    """
+    found: dict[str, list[Telling]] = {}
+    tellings = list(tellings)
+    while tellings:
+        telling = tellings.pop()
+        word = first_word(telling.text)
+        if word is None and not telling.ways.ended:
+            tellings.extend(further for further in _expand(telling) if further.weight >= floor)
+            continue
+        word = telling.text if word is None else word
+        found.setdefault(word, []).append(replace(telling, text=telling.text[len(word) :]))
+    return found
+
+
+@cache
+def _weighted(
+    options: tuple[Option, ...] | range, skew: float, taken: frozenset[Option] = frozenset()
+) -> tuple[tuple[Any, float], ...]:
+    """Options that are not taken, and how likely each is."""
+    weights = [(option, rank**-skew) for rank, option in enumerate(options, 1) if option not in taken]
+    total = sum(weight for _, weight in weights)
+    return tuple((option, weight / total) for option, weight in weights)
+
+
+@cache
+def _parts(form: str) -> tuple[Part, ...]:
+    return tuple((bool(index % 2), part) for index, part in enumerate(SLOT.split(form)) if part)
+
+
+@cache
+def _next_sentences(plot: int, beat: int) -> list[tuple[Way, float]]:
+    """The sentences that may come next in a plot; one without parts is the end."""
+    beats = load().plots[plot].beats
+    found, likely = [], 1.0
+    for number in range(beat, len(beats)):
+        told = likely / 2 if beats[number].optional else likely
+        for form, share in _weighted(beats[number].forms, FORM_SKEW):
+            found.append(((plot, number + 1, _parts(form)), told * share))
+        likely -= told
+        if not likely:
+            return found
+    return [*found, ((plot, len(beats), ()), likely)]
+
+
+def _expand(telling: Telling) -> Iterator[Telling]:
+    """All tellings that are one part longer."""
+    for (part, word_type), behind in telling.ways.by_part.items():
+        slot, head = part or (False, "")
+        words = _words(telling.memory, head, word_type) if slot else [(head, telling.memory, 1.0)]
+        for word, memory, share in words:
+            capital = telling.begins and word[:1] not in ("", '"')
+            said = telling.text + (word[0].upper() + word[1:] if capital else word)
+            for gap, rest in behind.items():
+                yield Telling(said + gap, bool(gap), memory, rest, telling.scale * share)
+
+
+def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Memory, float]]:
+    """Words for a slot, each with what is remembered then and how likely it is."""
+    if slot.startswith("a."):
+        yield from ((article(word), after, share) for word, after, share in _words(memory, slot[2:], word_type))
+        return
+    if slot.startswith(":"):
+        yield from ((word, memory, share) for word, share in _weighted(load().words[slot[1:]], WORD_SKEW))
+        return
+    role, name = split_slot(slot)
+    if role:
+        yield from _of_character(memory, role, name)
+    elif slot in memory:
+        yield memory[slot], memory, 1.0
+    else:
+        skew = WORD_SKEW if slot in DEFAULT_TYPES else NAME_SKEW
+        for word, share in _weighted(load().words[word_type], skew):
+            yield word, {**memory, slot: word}, share
+
+
+def _of_character(memory: Memory, role: str, name: str) -> Iterator[tuple[str, Memory, float]]:
+    if role not in memory:
+        memory = {**memory, role: frozenset(word for slot, word in memory.items() if slot[0].islower())}
+    pronoun = name.lower() in PRONOUN_SLOTS
+    chosen = "gender" if pronoun else "kind" if name in ("home", "food") else name
+    for after, share in _chosen(memory, role, chosen):
+        word = after[f"{role}.{chosen}"]
+        if pronoun:
+            word = PRONOUNS[word][PRONOUN_SLOTS.index(name.lower())]
+            word = word.capitalize() if name[0].isupper() else word
+        elif chosen != name:
+            word = load().kinds[word][name == "food"]
+        yield word, after, share
+
+
+def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, float]]:
+    """A character's name, kind, trait or gender is chosen, if it is not yet, and what must be known before."""
+    key = f"{role}.{what}"
+    if key in memory:
+        yield memory, 1.0
+        return
+    if what in ("gender", "trait"):
+        options, skew = (tuple(PRONOUNS), 0.0) if what == "gender" else (load().words["trait"], WORD_SKEW)
+        yield from (({**memory, key: option}, share) for option, share in _weighted(options, skew))
+        return
+    cast = [slot for slot in memory if slot in ROLES]
+    earlier = cast[: cast.index(role)]
+    known = [(memory, 1.0)]
+    for who, which in [(who, what) for who in earlier] + [(role, "gender")] * (what == "name"):
+        known = [(after, one * other) for before, one in known for after, other in _chosen(before, who, which)]
+    for before, one in known:
+        options = load().words["kind" if what == "kind" else f"name.{before[f'{role}.gender']}"]
+        taken = before[role] | {before[f"{who}.{what}"] for who in earlier}
+        in_order = rotated(options, ROLE_STRIDE * ROLES.index(role))
+        for option, share in _weighted(in_order, NAME_SKEW, taken.intersection(options)):
+            yield {**before, key: option}, one * share
