@@ -179,7 +179,7 @@ class RaceView(_Component):
 
 
 class ScoresPlot(_Component):
-    """BrierLM over operations a token. Value: ``evaluate_tab.costs``."""
+    """BrierLM over operations a token. Value: ``evaluate_tab.costs`` as models, and the score of the language."""
 
     template = """
 <div class="calm-plot scores" role="figure" aria-label="BrierLM over floating-point operations a token"></div>
@@ -187,9 +187,6 @@ class ScoresPlot(_Component):
     mount = "mountScores"
     needs = ("CALM.select", "Plotly.react")
     scripts = PLOT_HEAD
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "array"}
 
 
 class TourSteps(_Component):

@@ -14,7 +14,7 @@ import calm
 from calm import storyland
 
 from . import render
-from .components import ScoresPlot
+from .components import ASSETS, ScoresPlot
 from .controls import PRIVATE, busy, idle, paced, runs, whole
 from .models import BASELINE, CHECKPOINTS, DEFAULT, bundled, computed, loading
 
@@ -79,6 +79,12 @@ def costs() -> list[dict[str, Any]]:
     return found
 
 
+def language() -> float:
+    """BrierLM of Storyland itself on the texts of the cards: what the best of models would have."""
+    figures = json.loads((ASSETS / "language.json").read_text(encoding="utf-8"))["Storyland"]
+    return figures["on the texts"]["score"]
+
+
 def references() -> dict[str, tuple[str, BrierLM]]:
     """What the card of each bundled model says of the first held-out texts that it was measured on."""
     from calm import BrierLM
@@ -117,9 +123,10 @@ def build() -> None:
     gr.HTML(
         '<h2 class="calm-heading">What the score costs</h2><p class="calm-intro">BrierLM of the bundled models, as on '
         "their cards, over the floating-point operations of one token: to write it at T = 1, and to train on it. Bars "
-        "are 95 % intervals.</p>"
+        "are 95 % intervals. The line is what the language of the texts would have itself: how likely a story goes on "
+        "in a certain way is known exactly, and no model can be expected to do better.</p>"
     )
-    ScoresPlot(costs(), elem_id="scores-plot")
+    ScoresPlot({"models": costs(), "language": language()}, elem_id="scores-plot")
 
     def run(text, names, seed):
         yield gr.skip(), render.note("Measuring …"), *busy()

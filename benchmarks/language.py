@@ -7,8 +7,9 @@ What the language says next is known exactly (``calm.storyland.exact``), but for
 a model card has it of others. What it comes to on average, whichever texts are told, is the sum of p^2; and that of a
 model is told without the chance of which texts were told as well: of its draws we ask how likely the language says
 them, not whether a text did (``expected`` of ``calm.brier_lm``), at the same places and with the same context. Also
-what a token of the texts costs, in nats, by the language and by the token-by-token models among those named. Held-out
-stories, by default those of the model cards. ``assets/language.json``, which the page draws, is made by ``--out``.
+how much of Brier-4 a model misses, and how much of that where the language is certain of all four tokens; and what a
+token of the texts costs, in nats, by the language and by the token-by-token models among those named. Held-out stories,
+by default those of the model cards; ``--out`` makes ``assets/language.json``, which the page draws.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 
 import calm
-from calm.brier import ORDERS, Expected, score
+from calm.brier import ORDERS, Expected, accuracy_and_collisions, score
 from calm.loading import load_tokenizer
 from calm.storyland import HELD_OUT, corpus
 from calm.storyland.exact import Telling, beginning, next_words
@@ -33,6 +34,7 @@ from calm.storyland.exact import Telling, beginning, next_words
 Tokens = tuple[int, ...]
 Likely = dict[Tokens, float]
 FLOOR = 1e-4
+CERTAIN = 0.9999
 
 
 class Language:
@@ -150,23 +152,33 @@ def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) ->
         told += nats_of_text
     ids = {text: language.tokenizer(text)["input_ids"] for text in texts}
     tokens = sum(len(of_text) + 1 for of_text in ids.values())
+    own = {text: collisions(places) for text, places in read.items()}
 
     def itself(step: int) -> calm.BrierLM:
         """On average, at every ``step``-th place."""
-        equal = [collisions(places[::step]) for places in read.values()]
-        return score(tuple(_by_text(each, each) for each in equal))
+        return score(tuple(_by_text(equal[::step], equal[::step]) for equal in own.values()))
 
     def on_the_texts() -> calm.BrierLM:
         found = []
         for text, places in read.items():
             targets = [ids[text][ORDERS * place :][:ORDERS] for place in range(len(places))]
-            found.append(_by_text(likelihoods(places, targets), collisions(places)))
+            found.append(_by_text(likelihoods(places, targets), own[text]))
         return score(tuple(found))
 
     def against(lm: calm.LanguageModel) -> dict[str, Any]:
         step = max(1, lm.chunk_size // ORDERS)
-        found = calm.brier_lm(lm, texts, samples=samples, stride=step * ORDERS, expected=expectation(read))
+        likely, missed = expectation(read), []
+
+        def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
+            hits = likely(text, drawn)
+            equal = accuracy_and_collisions(drawn, drawn[0])[1]
+            missed.append(own[text][::step, -1] - (2 * hits.mean(0) - equal)[:, -1].numpy())
+            return hits
+
+        found = calm.brier_lm(lm, texts, samples=samples, stride=step * ORDERS, expected=expected)
         figures = {**found.figures(), "behind": asdict(calm.brier_difference(itself(step), found))}
+        places, certain = np.concatenate(missed), np.concatenate([own[text][::step, -1] for text in texts]) > CERTAIN
+        figures["Brier-4"] = {"missed": 100 * places.mean(), "certain": 100 * (places * certain).mean()}
         return figures if lm.is_calm else {**figures, "nats a token": sum(nats(lm, text) for text in texts) / tokens}
 
     of_the_language = {
@@ -200,6 +212,7 @@ def main() -> None:
             line += ", on the texts {score:.2f} ({low:.2f} to {high:.2f})".format(**figures["on the texts"])
         if "behind" in figures:
             line += ", {difference:.2f} ({low:.2f} to {high:.2f}) behind".format(**figures["behind"])
+            line += ", Brier-4 {missed:.2f}, {certain:.2f} where the language is certain".format(**figures["Brier-4"])
         if "nats a token" in figures:
             line += f", {figures['nats a token']:.4f} nats a token"
         print(line)

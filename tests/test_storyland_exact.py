@@ -48,7 +48,7 @@ def test_what_is_likely_is_what_is_told():
     """Of a language that is known, a word is hit as often as two of its draws are the same: where p(y) and the sum of
     p^2 differ on average, p is not how the stories are told."""
     differences, logarithms = [], []
-    for story in storyland.corpus(60, 20_000_000):
+    for story in storyland.corpus(40, 20_000_000):
         for likely, word in whole(story):
             if max(likely.values()) < 0.999:
                 differences.append(likely[word] - sum(p * p for p in likely.values()))
@@ -61,7 +61,7 @@ def test_what_is_likely_is_what_is_told():
 
 
 def test_beginnings_are_as_frequent_as_they_are_likely():
-    told = 20_000
+    told = 8_000
     counted = Counter(tuple(WORD.findall(story)[:8]) for story in storyland.corpus(told, 30_000_000))
     for words, count in counted.most_common(12):
         share = math.prod(likely[word] for likely, word in read(list(words)))

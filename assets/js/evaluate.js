@@ -4,7 +4,7 @@ CALM.mountScores = (element, props, watch) => {
   const C = window.CALM;
   const target = element.querySelector(".calm-plot");
   const draw = () => {
-    const models = props.value;
+    const { models, language } = props.value || {};
     if (!models || !models.length || !target.clientWidth) return;
     const colours = C.colours();
     const stacked = target.clientWidth < 640;
@@ -41,12 +41,17 @@ CALM.mountScores = (element, props, watch) => {
       tickvals: [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000],
     });
     const up = { title: { text: "BrierLM" }, gridcolor: colours.grid, zeroline: false };
+    const itself = ["", "2"].map((axis) => ({
+      type: "line", xref: `x${axis} domain`, x0: 0, x1: 1, yref: `y${axis}`, y0: language, y1: language, layer: "below",
+      line: { color: colours.quiet, width: 1.2, dash: "dot" },
+      label: { text: `the language${stacked ? "" : " itself"}, ${language.toFixed(1)}`, textposition: "start", yanchor: "bottom", font: { size: 11 } },
+    }));
     C.react(
       target,
       [series("generating, T = 1", "generating", "", { color: colours.accent, symbol: "circle" }),
        series("training", "training", "2", { color: colours.second, symbol: "diamond-open" })],
       {
-        margin: { l: 48, r: 8, t: 8, b: 44 }, showlegend: false, uirevision: "keep",
+        margin: { l: 48, r: 8, t: 8, b: 44 }, showlegend: false, uirevision: "keep", shapes: itself,
         grid: { pattern: "independent", rows: stacked ? 2 : 1, columns: stacked ? 1 : 2, xgap: 0.15, ygap: 0.28 },
         xaxis: across("million operations to write a token", "generating"),
         xaxis2: across("million operations to train on a token", "training"),

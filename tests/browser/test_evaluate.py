@@ -76,3 +76,9 @@ def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
         assert costs == pytest.approx([model[cost] / 1e6 for model in known])
         assert scores == [model["score"] for model in known]
     assert len({symbol for *_, symbol in series}) == 2
+    lines = page.evaluate(
+        """() => document.querySelector('#scores-plot .calm-plot').layout.shapes
+            .map((line) => [line.y0, line.y1, line.label.text])"""
+    )
+    best = evaluate_tab.language()
+    assert lines == [[best, best, f"the language itself, {best:.1f}"]] * 2

@@ -44,6 +44,7 @@ def test_text_is_generated_chunk_by_chunk(visitor):
 
 def test_a_seed_repeats_and_another_one_does_not(visitor):
     visitor.set("#temperature", 1.2)  # at a low one two seeds may well tell the same story
+    visitor.set("#length", 80)
     first = visitor.generate(ORDER)
     assert visitor.generate(ORDER) == first
     visitor.page.get_by_role("button", name="New seed").click()
@@ -53,6 +54,7 @@ def test_a_seed_repeats_and_another_one_does_not(visitor):
 
 def test_temperature_changes_the_text_and_says_what_it_does(visitor):
     words = visitor.page.locator("#temperature-words")
+    visitor.set("#length", 160)
     texts = {}
     for temperature, said in ((0.35, "to the power 2.86"), (1, "as the model draws them"), (1.37, "flattened")):
         visitor.set("#temperature", temperature)
@@ -128,6 +130,7 @@ def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
 def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     page = visitor.page
     visitor.set("#temperature", 1.2)
+    visitor.set("#length", 80)
     first = visitor.generate(ORDER)
     told = visitor.status()
     others = page.locator("#run .calm-bars button.name")
@@ -166,6 +169,7 @@ def test_the_page_weights_a_pool_as_the_library_does(visitor):
 
 def test_any_prompt_is_answered(visitor):
     visitor.set("#temperature", 0.5)
+    visitor.set("#length", 60)
     for prompt in ("", "   ", "a", "日本語 🎉", "Once upon a time, in a very long prompt, " * 40):
         assert visitor.generate(prompt)
 

@@ -81,11 +81,15 @@ def test_lines_break_between_words_wherever_a_chunk_ends(visitor):
 
 
 def test_two_visitors_do_not_disturb_each_other(address):
-    alone = [Client(address, verbose=False).predict(ORDER, seed=s, api_name="/generate")["text"] for s in (1, 2)]
+    def ask(seed: int) -> str:
+        client = Client(address, verbose=False)
+        return client.predict(ORDER, seed=seed, max_new_tokens=120, api_name="/generate")["text"]
+
+    alone = [ask(seed) for seed in (1, 2)]
     together: dict[int, str] = {}
 
     def visit(seed: int) -> None:
-        together[seed] = Client(address, verbose=False).predict(ORDER, seed=seed, api_name="/generate")["text"]
+        together[seed] = ask(seed)
 
     threads = [threading.Thread(target=visit, args=(seed,)) for seed in (1, 2)]
     for thread in threads:
