@@ -131,7 +131,7 @@ def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(sto
     assert (-mirrored.difference, -mirrored.high, -mirrored.low) == pytest.approx(
         (found.difference, found.low, found.high)
     )
-    one, again = (calm.brier_lm(story, texts, seed, samples=16) for seed in (0, 1))
+    one, again = (calm.brier_lm(story, texts, seed, samples=32) for seed in (0, 1))
     same = calm.brier_difference(one, again)  # all that is left are the draws
     assert same.low < 0 < same.high and same.high - same.low < (one.high - one.low) / 2
 

@@ -1,13 +1,18 @@
 """The exact language and the generator are two tellings of the same rules; each test holds one against the other."""
 
 import math
+import random
 import re
 from collections import Counter
+from statistics import fmean, pvariance
 
 import pytest
 
 from calm import storyland
-from calm.storyland.exact import Telling, beginning, next_words
+from calm.storyland.check import sentences
+from calm.storyland.exact import Telling, _next_sentences, _words, beginning, next_words
+from calm.storyland.generate import NAME_SKEW, Memory, _tell
+from calm.storyland.grammar import load
 
 WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\s")
 
@@ -75,3 +80,58 @@ def test_what_is_unlikely_can_be_left_out():
     assert {word: weight(every[word]) for word in some} == pytest.approx(
         {word: weight(t) for word, t in some.items()}, abs=floor
     )
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        ("A.trait", "place"),
+        ("A", "he"),
+        ("a.A.kind", "B.kind", "C.kind"),
+        ("B.kind", "A.kind"),
+        ("A.home", "B.food"),
+        ("fear", "a.light", ":colour"),
+    ],
+    ids=" ".join,
+)
+def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
+    plot = next(plot for plot in load().plots if {"fear", "light"} <= plot.types.keys())
+    likely = Counter()
+    ways = [((), {}, 1.0)]
+    for slot in slots:
+        word_type = plot.types.get(slot.removeprefix("a."), "")
+        ways = [
+            ((*words, word), after, before * share)
+            for words, memory, before in ways
+            if before > 1e-4
+            for word, after, share in _words(memory, slot, word_type)
+        ]
+    for words, _, share in ways:
+        likely[words] += share
+    rng, told = random.Random(0), 30_000
+    drawn = Counter()
+    for _ in range(told):
+        memory = Memory(plot, rng.random, NAME_SKEW)
+        drawn[tuple(memory[slot] for slot in slots)] += 1
+    for words, share in likely.most_common(40):
+        assert drawn[words] == pytest.approx(told * share, abs=4.5 * math.sqrt(told * share))
+
+
+def test_stories_are_as_long_as_they_are_likely_to_be():
+    """Beats that may be left out are left out half of the times, and no others."""
+    differences, variances = [], []
+    choices = [number for number, plot in enumerate(load().plots) if any(beat.optional for beat in plot.beats)]
+    for number in (0, *choices):
+        plot = load().plots[number]
+        reached, length = {0: 1.0}, 0.0
+        while reached:
+            beat = min(reached)
+            likely = reached.pop(beat)
+            for (_, onward, parts), share in _next_sentences(number, beat):
+                if parts:
+                    reached[onward] = reached.get(onward, 0) + likely * share
+                    length += likely * share
+        told = [len(sentences(_tell(random.Random(seed), [plot], announced=0))) for seed in range(1000)]
+        differences.append(fmean(told) - length)
+        variances.append(pvariance(told) / len(told))
+    assert abs(sum(differences)) < 4 * math.sqrt(sum(variances))
