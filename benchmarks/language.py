@@ -29,7 +29,7 @@ import calm
 from calm.brier import ORDERS, Expected, accuracy_and_collisions, score
 from calm.loading import load_tokenizer
 from calm.storyland import HELD_OUT, corpus
-from calm.storyland.exact import Telling, beginning, next_words
+from calm.storyland.exact import Telling, beginning, next_words, weight
 
 Tokens = tuple[int, ...]
 Likely = dict[Tokens, float]
@@ -74,34 +74,28 @@ class Language:
                 ]
                 found.append(self._next_tokens(begun))
                 place = next(places, None)
-            nats -= math.log(_weight(ways[word]) / sum(map(_weight, ways.values())))
+            nats -= math.log(weight(ways[word]) / sum(map(weight, ways.values())))
             tellings, reached = ways[word], behind
         return found, nats
 
     def _next_tokens(self, ways: list[tuple[Tokens, list[Telling]]]) -> Likely:
         """How likely the next 1 to 4 tokens are, of what has said its first tokens already."""
-        total = sum(_weight(tellings) for _, tellings in ways)
+        total = sum(weight(tellings) for _, tellings in ways)
         likely: Likely = defaultdict(float)
-        ways = [(tokens[:ORDERS], tellings) for tokens, tellings in ways]
-        for tokens, tellings in ways:
-            for n in range(len(tokens)):
-                likely[tokens[: n + 1]] += _weight(tellings) / total
-        while ways:
-            tokens, tellings = ways.pop()
+        begun = [(0, tokens, tellings) for tokens, tellings in ways]
+        while begun:
+            counted, tokens, tellings = begun.pop()
+            tokens = tokens[:ORDERS]
+            for n in range(counted, len(tokens)):
+                likely[tokens[: n + 1]] += weight(tellings) / total
             if len(tokens) == ORDERS:
                 continue
             for word, further in next_words(tellings, self.first_word, FLOOR * total).items():
-                weight = _weight(further)
-                said = (tokens + (self.tokens(word) if word else (self.tokenizer.eos_token_id,)))[:ORDERS]
-                for n in range(len(tokens), len(said)):
-                    likely[said[: n + 1]] += weight / total
-                # behind the end of a story the next one begins, as in what the models were trained on
-                ways.append((said, further if word else [replace(beginning(), scale=weight)]))
+                said = self.tokens(word)
+                if not word:  # behind the end of a story the next one begins, as in what the models were trained on
+                    said, further = (self.tokenizer.eos_token_id,), [replace(beginning(), scale=weight(further))]
+                begun.append((len(tokens), tokens + said, further))
         return likely
-
-
-def _weight(tellings: list[Telling]) -> float:
-    return sum(telling.weight for telling in tellings)
 
 
 def nats(lm: calm.LanguageModel, text: str) -> float:

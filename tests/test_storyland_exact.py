@@ -10,7 +10,7 @@ import pytest
 
 from calm import storyland
 from calm.storyland.check import sentences
-from calm.storyland.exact import Telling, _next_sentences, _words, beginning, next_words
+from calm.storyland.exact import _next_sentences, _words, beginning, next_words, weight
 from calm.storyland.generate import NAME_SKEW, Memory, _tell
 from calm.storyland.grammar import load
 
@@ -20,10 +20,6 @@ WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\s")
 def first_word(text: str) -> str | None:
     word = WORD.match(text)
     return word[0] if word and word.end() < len(text) else None
-
-
-def weight(tellings: list[Telling]) -> float:
-    return sum(telling.weight for telling in tellings)
 
 
 def read(words: list[str]):

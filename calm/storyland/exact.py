@@ -74,6 +74,12 @@ class Telling:
         return self.scale * self.ways.total
 
 
+def weight(tellings: Iterable[Telling]) -> float:
+    """How likely tellings are together, of all stories."""
+    return sum(telling.weight for telling in tellings)
+
+
+@cache
 def beginning() -> Telling:
     """All stories before their first word: half of them announced."""
     ways = Ways()
@@ -113,9 +119,9 @@ def _weighted(
     options: tuple[Option, ...] | range, skew: float, taken: frozenset[Option] = frozenset()
 ) -> tuple[tuple[Any, float], ...]:
     """Options that are not taken, and how likely each is."""
-    weights = [(option, rank**-skew) for rank, option in enumerate(options, 1) if option not in taken]
-    total = sum(weight for _, weight in weights)
-    return tuple((option, weight / total) for option, weight in weights)
+    weights = {option: rank**-skew for rank, option in enumerate(options, 1) if option not in taken}
+    total = sum(weights.values())
+    return tuple((option, share / total) for option, share in weights.items())
 
 
 @cache
@@ -144,8 +150,7 @@ def _expand(telling: Telling) -> Iterator[Telling]:
         slot, head = part or (False, "")
         words = _words(telling.memory, head, word_type) if slot else [(head, telling.memory, 1.0)]
         for word, memory, share in words:
-            capital = telling.begins and word[:1] not in ("", '"')
-            said = telling.text + (word[0].upper() + word[1:] if capital else word)
+            said = telling.text + (word[:1].upper() + word[1:] if telling.begins else word)
             for gap, rest in behind.items():
                 yield Telling(said + gap, bool(gap), memory, rest, telling.scale * share)
 
