@@ -1,17 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# pip compiles what it installs on one core, which takes longer than to install it; this takes all. Some packages hold
-# files that are no Python, which is told by the status alone.
+# pip compiles what it installs on one core, which takes longer than to install it; this takes all, and leaves out a third
+# that nothing imports. Some packages hold files that are no Python, which is told by the status alone.
 INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
-	{ $(BIN)/python -m compileall -qq -j 0 .venv/lib || true; }
+	{ $(BIN)/python -m compileall -qq -j 0 -x '/tests/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
+MAKEFLAGS += -j3  # Chromium comes while pip installs, and the kernels are compiled while mypy reads
 
-.PHONY: demo test lint assets screenshots
+.PHONY: demo test lint chromium kernels assets screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
 
-test: .venv/installed-dev lint ## install what is needed, Chromium included, and run everything
-	@sh tests/browser/install_chromium.sh
+test: lint chromium kernels ## install what is needed, Chromium included, and run everything
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
@@ -20,12 +20,17 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+chromium:
+	@sh tests/browser/install_chromium.sh
+
+kernels: .venv/installed-dev # of the CPU: numba keeps them
+	@$(BIN)/python -m calm generate --max-new-tokens 16 >/dev/null
+
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
 	$(BIN)/python -m calm map
 	$(BIN)/python -m app.build
 
-screenshots: .venv/installed-dev ## retake the pictures of the README
-	@sh tests/browser/install_chromium.sh
+screenshots: .venv/installed-dev chromium ## retake the pictures of the README
 	$(BIN)/python -m tests.browser.screenshots
 
 .venv/installed: requirements.txt

@@ -7,17 +7,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-Value = TypeVar("Value")
 ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
 
 
@@ -75,9 +73,13 @@ class Visitor:
         self.page, self.address = page, address
         self.problems: list[str] = []
         self.outside: list[str] = []
+        self.pending: set[Request] = set()  # what Gradio asks for, and the stream by which it is sent
         page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda r: self.outside.append(r.url) if self._is_outside(r.url) else None)
+        page.on("request", lambda r: self.pending.add(r) if "/queue/" in r.url else None)
+        for end in ("requestfinished", "requestfailed"):  # the page gives up a stream when all it asked for has come
+            page.on(end, lambda r: self.pending.discard(r))
 
     def _is_outside(self, url: str) -> bool:
         return url.startswith(("http", "ws")) and not url.split("://", 1)[1].startswith(self.address.split("://")[1])
@@ -143,18 +145,16 @@ class Visitor:
             "() => CALM.runs.get(document.querySelector('#run .calm-text').dataset.run).told", timeout=60_000
         )
         self.page.wait_for_selector("#generate", state="visible")
-        self.page.wait_for_timeout(1000)  # Gradio sends the last value once more when a run completes
+        self.settled()  # Gradio sends the last value once more when a run completes
 
-    def settled(self, read: Callable[[], Value]) -> Value:
-        """What a reading of a stopped run comes to: on a busy machine an update sent before the stop arrives late.
-        Fails where it goes on for 20 seconds."""
-        value = read()
-        for _ in range(13):
-            self.page.wait_for_timeout(1500)
-            before, value = value, read()
-            if value == before:
-                return value
-        raise AssertionError("The run goes on.")
+    def settled(self) -> None:
+        """Waits until the page has all that it asked for, and shows it: on a busy machine an update that was sent
+        before a stop arrives late. Fails where it goes on for 20 seconds."""
+        deadline = time.monotonic() + 20
+        while self.pending:
+            assert time.monotonic() < deadline, "the app goes on sending"
+            self.page.wait_for_timeout(20)
+        self.page.evaluate("() => new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))")
 
     def set(self, element: str, value: object) -> None:
         box = self.page.locator(f"{element} input[type=number]").first
