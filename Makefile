@@ -4,7 +4,7 @@ BIN := .venv/bin
 # that nothing imports. Some packages hold files that are no Python, which is told by the status alone.
 INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/tests/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
-MAKEFLAGS += -j3  # Chromium comes while pip installs, and the kernels are compiled while mypy reads
+MAKEFLAGS += -j3  # Chromium comes while pip installs, and numba compiles the kernels while mypy reads
 
 .PHONY: demo test lint chromium kernels assets screenshots
 
@@ -23,7 +23,7 @@ lint: .venv/installed-dev
 chromium:
 	@sh tests/browser/install_chromium.sh
 
-kernels: .venv/installed-dev # of the CPU: numba keeps them
+kernels: .venv/installed-dev
 	@$(BIN)/python -m calm generate --max-new-tokens 16 >/dev/null
 
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
