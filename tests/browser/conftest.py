@@ -192,8 +192,8 @@ def visitor(context, address, request) -> Iterator[Visitor]:
     page.set_viewport_size(getattr(request, "param", {"width": 1440, "height": 900}))
     found = Visitor(page, address).open()
     yield found
-    assert found.problems == []
-    assert found.outside == []
     page.evaluate("() => localStorage.clear()")
     page.close()
     context.clear_permissions()
+    assert found.problems == []
+    assert found.outside == []
