@@ -180,7 +180,7 @@ class Visitor:
 @pytest.fixture(scope="session")
 def context(browser) -> Iterator[BrowserContext]:
     """For all pages that need none of their own: Chromium compiles their scripts once."""
-    with browser.new_context() as found:
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as found:
         yield found
 
 
@@ -189,7 +189,8 @@ def visitor(context, address, request) -> Iterator[Visitor]:
     """An opened page, as of somebody who was never here; after the test it must have had no console error and no
     outside request."""
     page = context.new_page()
-    page.set_viewport_size(getattr(request, "param", {"width": 1440, "height": 900}))
+    if hasattr(request, "param"):
+        page.set_viewport_size(request.param)
     found = Visitor(page, address).open()
     yield found
     page.evaluate("() => localStorage.clear()")
