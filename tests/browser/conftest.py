@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -177,24 +177,13 @@ class Visitor:
         return self.text()
 
 
-@pytest.fixture(scope="session")
-def context(browser) -> Iterator[BrowserContext]:
-    """For all pages that need none of their own: Chromium compiles their scripts once."""
-    with browser.new_context(viewport={"width": 1440, "height": 900}) as found:
-        yield found
-
-
 @pytest.fixture
-def visitor(context, address, request) -> Iterator[Visitor]:
-    """An opened page, as of somebody who was never here; after the test it must have had no console error and no
-    outside request."""
-    page = context.new_page()
-    if hasattr(request, "param"):
-        page.set_viewport_size(request.param)
-    found = Visitor(page, address).open()
+def visitor(browser, address, request) -> Iterator[Visitor]:
+    """An opened page; after the test it must have had no console error and no outside request."""
+    size = getattr(request, "param", {"width": 1440, "height": 900})
+    context = browser.new_context(viewport=size)
+    found = Visitor(context.new_page(), address).open()
     yield found
-    page.evaluate("() => localStorage.clear()")
-    page.close()
-    context.clear_permissions()
     assert found.problems == []
     assert found.outside == []
+    context.close()
