@@ -79,8 +79,7 @@ def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
     visitor.click_once("document.querySelector('#status').innerText.includes('Writing')", "#stop")
     page.locator("#generate").click()
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')")
-    visitor.settled()
-    assert 0 < page.locator("#run .calm-chunk").count() < 128
+    assert 0 < visitor.settled(page.locator("#run .calm-chunk").count) < 128
     assert page.locator("#generate").is_visible() and not page.locator("#stop").is_visible()
     visitor.set("#temperature", 0.5)
     assert visitor.generate(ORDER)  # and the next run works

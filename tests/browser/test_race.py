@@ -36,7 +36,6 @@ def test_a_race_can_be_stopped(visitor):
     visitor.click_once("document.querySelector('#race-status').innerText.includes('tokens a second')", "#race-stop")
     page.locator("#race").click()
     page.wait_for_function("() => document.querySelector('#race-status').innerText.includes('Stopped')")
-    visitor.settled()
-    assert 0 < page.locator("#race-view .calm-piece").count() < 128 + 512
+    assert 0 < visitor.settled(page.locator("#race-view .calm-piece").count) < 128 + 512
     assert "Stopped" in page.locator("#race-status").inner_text()
     assert page.locator("#race").is_visible() and not page.locator("#race-stop").is_visible()

@@ -58,6 +58,5 @@ def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
     page.wait_for_function(
         "() => document.querySelector('#curve-status').innerText.includes('Stopped')", timeout=60_000
     )
-    visitor.settled()
-    assert 1 < page.evaluate(points) < 31
+    assert 1 < visitor.settled(lambda: page.evaluate(points)) < 31
     assert page.locator("#curve").is_visible() and not page.locator("#curve-stop").is_visible()
