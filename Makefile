@@ -24,7 +24,7 @@ chromium:
 	@sh tests/browser/install_chromium.sh
 
 kernels: .venv/installed-dev
-	@$(BIN)/python -m calm generate --max-new-tokens 16 >/dev/null
+	@$(BIN)/python -m calm generate --device cpu --max-new-tokens 16 >/dev/null
 
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
 	$(BIN)/python -m calm map

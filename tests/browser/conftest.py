@@ -80,7 +80,8 @@ class Visitor:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda r: self.outside.append(r.url) if self._is_outside(r.url) else None)
         page.on("request", lambda r: self.pending.add(r) if "/queue/" in r.url else None)
-        for end in ("requestfinished", "requestfailed"):  # the page gives up a stream when all it asked for has come
+        # The page gives up a stream when all that it asked for has come. Playwright takes no method of a set itself.
+        for end in ("requestfinished", "requestfailed"):
             page.on(end, lambda r: self.pending.discard(r))
 
     def _is_outside(self, url: str) -> bool:
@@ -147,10 +148,10 @@ class Visitor:
             "() => CALM.runs.get(document.querySelector('#run .calm-text').dataset.run).told", timeout=60_000
         )
         self.page.wait_for_selector("#generate", state="visible")
-        for _ in range(50):  # Gradio sends the last value once more when a run completes
-            if not self.pending:
-                break
-            self.page.wait_for_timeout(20)  # a stream may stay open once a run was stopped
+        # Gradio sends the last value once more when a run completes. A stream may stay open once another was stopped.
+        deadline = time.monotonic() + 1
+        while self.pending and time.monotonic() < deadline:
+            self.page.wait_for_timeout(20)
 
     def settled(self, read: Callable[[], Value]) -> Value:
         """What a reading of a stopped run comes to: on a busy machine an update sent before the stop arrives late.
