@@ -11,8 +11,10 @@ MAKEFLAGS += -j3  # Chromium comes while pip installs, and numba compiles the ke
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
 
+# Two processes at once share two cores well only as long as a thread that waits does not spin.
 test: lint chromium kernels ## install what is needed, Chromium included, and run everything
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
+	$(BIN)/python -m pytest tests/browser
 
 lint: .venv/installed-dev
 	@rm -f app/components.pyi # Gradio writes this stub at import; it does not type-check
@@ -23,7 +25,7 @@ lint: .venv/installed-dev
 chromium:
 	@sh tests/browser/install_chromium.sh
 
-kernels: .venv/installed-dev
+kernels: .venv/installed
 	@$(BIN)/python -m calm generate --device cpu --max-new-tokens 16 >/dev/null
 
 assets: .venv/installed ## rebuild the vector map and the example of the first screen

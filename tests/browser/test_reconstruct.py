@@ -52,7 +52,8 @@ def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
     page = visitor.page
     visitor.tab("Reconstruct")
     page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
-    points = "document.querySelector('#curve-view .calm-plot').data?.[1]?.y.length"
+    page.wait_for_function("() => document.querySelector('#curve-view .calm-plot').data")  # the plot is drawn late
+    points = "document.querySelector('#curve-view .calm-plot').data[1]?.y.length"
     visitor.click_once(f"{points} > 1", "#curve-stop")
     page.locator("#curve").click()
     page.wait_for_function(
