@@ -1,9 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# pip compiles what it installs on one core, which takes longer than to install it; this takes all, and leaves out a third
-# that nothing imports. Some packages hold files that are no Python, which is told by the status alone.
+# pip compiles what it installs on one core, which takes longer than to install it; this takes all, and leaves out
+# nearly half, which nothing imports. Some packages hold files that are no Python, which is told by the status alone.
 INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
-	{ $(BIN)/python -m compileall -qq -j 0 -x '/tests/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
+	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium comes while pip installs, and numba compiles the kernels while mypy reads
 
 .PHONY: demo test lint chromium kernels assets screenshots

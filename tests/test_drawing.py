@@ -1,4 +1,7 @@
+import os
 import re
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,14 +13,17 @@ from torch.nn import functional as F
 
 from calm import kernels
 from calm.drawing import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, make_drawer
-from calm.kernels import layers, model, packing, vocabulary
+from calm.kernels import layers, matrix_unit, model, packing, vocabulary
 
-from .imitated_unit import ImitatedUnit, product_by
+from .imitated_unit import ImitatedUnit
 
-by_unit = pytest.mark.skipif(not kernels.MATRIX_UNIT, reason="this processor has no matrix unit")
+IMITATED = "IMITATED_UNIT" in os.environ  # in the process of the last test here
+if IMITATED:
+    matrix_unit._unit = ImitatedUnit()
+UNIT = kernels.MATRIX_UNIT or IMITATED
 
 
-@pytest.fixture(params=["float32", "bfloat16", pytest.param("bfloat16, by a matrix unit", marks=by_unit)])
+@pytest.fixture(params=["float32", "bfloat16", *["bfloat16, by a matrix unit"] * UNIT])
 def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
     stored, unit = request.param.split(",")[0], "unit" in request.param
@@ -123,7 +129,7 @@ def test_kept_kernels_say_what_they_were_compiled_with(module):
 
 
 @pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
-@pytest.mark.parametrize("pack", ["pack", "pack_halves", pytest.param("pack_panels", marks=by_unit)])
+@pytest.mark.parametrize("pack", ["pack", "pack_halves", *["pack_panels"] * UNIT])
 def test_products_of_packed_matrices(outputs, inputs, pack):
     x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
     bias, none = add[0], x[:0]
@@ -143,20 +149,6 @@ def test_products_of_packed_matrices(outputs, inputs, pack):
             assert np.array_equal(layers.linear(x[:count], packed, bias, none, False, threads), found[:count])
 
 
-def test_a_matrix_unit_is_told_what_makes_the_products(monkeypatch):
-    """By a unit in Python, wherever the tests run: how rows are split and weights shared out, tile by tile."""
-    product = product_by(ImitatedUnit(), monkeypatch)
-    for outputs, inputs in ((41, 24), (64, 33), (208, 96)):
-        x, weight = rows(23, inputs).numpy(), rows(outputs, inputs).numpy()
-        packed = packing.pack_panels(weight)
-        weight = (weight.view(np.uint32) & packing.UPPER).view(np.float32)
-        found = product(x, packed)
-        assert np.abs(found[:, :outputs] - x.astype(np.float64) @ weight.T.astype(np.float64)).max() < 5e-5
-        assert not found[:, outputs:].any()
-        for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13):
-            assert np.array_equal(product(x[:count], packed), found[:count])
-
-
 @torch.inference_mode()
 def test_kernels_bear_activations_whose_exponential_is_beyond_float32():
     x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
@@ -174,26 +166,34 @@ def embedding_and_states() -> tuple[torch.Tensor, torch.Tensor]:
     return embedding, states
 
 
-@torch.inference_mode()
-def test_the_vocabulary_is_searched_to_the_likeliest_token():
-    embedding, states = embedding_and_states()
-    arrays = vocabulary.searchable(embedding, states)
-    for some in (states, states[:3], -states):
-        logits = some @ embedding.T
-        assert torch.equal(torch.from_numpy(vocabulary.likeliest(some.numpy(), 1, arrays)), logits.argmax(-1))
-        bounds = torch.from_numpy(vocabulary.bound(some.numpy(), *arrays[:3]))[:, : len(embedding)]
-        assert (bounds >= logits).all()
-    for some in (states, states[:3]):
-        highest = (some @ embedding.T).amax(-1, keepdim=True)
-        bounds = torch.from_numpy(vocabulary.bound(some.numpy(), *arrays[:3]))[:, : len(embedding)]
-        assert (bounds[1:] >= highest[1:]).float().mean() < 0.2  # most are ruled out
-
-
-@by_unit
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_matrix_unit_finds_the_likeliest_token(threads):
+@pytest.mark.parametrize("by", ["bounds", *["a matrix unit"] * UNIT])
+@torch.inference_mode()
+def test_the_likeliest_token_is_found(by, threads):
     embedding, states = embedding_and_states()
     panels = packing.pack_panels(embedding.numpy()), np.int64(len(embedding))
+    words = vocabulary.searchable(embedding, states) if by == "bounds" else panels
     for some in (states, states[:3], -states):
-        found = torch.from_numpy(vocabulary.likeliest(some.numpy(), threads, panels))
+        found = torch.from_numpy(vocabulary.likeliest(some.numpy(), threads, words))
         assert torch.equal(found, (some @ embedding.T).argmax(-1))
+
+
+@torch.inference_mode()
+def test_bounds_hold_and_rule_out_most_tokens():
+    embedding, states = embedding_and_states()
+    arrays = vocabulary.searchable(embedding, states)
+    for some, known in ((states, True), (states[:3], True), (-states, False)):
+        logits = some @ embedding.T
+        bounds = torch.from_numpy(vocabulary.bound(some.numpy(), *arrays[:3]))[:, : len(embedding)]
+        assert (bounds >= logits).all()
+        if known:  # the basis is made for such states
+            assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2
+
+
+@pytest.mark.skipif(IMITATED, reason="this is the process that it starts")
+def test_all_this_holds_for_a_matrix_unit_as_well(tmp_path):
+    """By a unit in Python, in a process of its own, as what numba compiles for it must not be kept."""
+    environment = {**os.environ, "IMITATED_UNIT": "", "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "0"}
+    tests = [sys.executable, "-m", "pytest", __file__, "-k", "unit or panels", "-p", "no:cacheprovider"]
+    run = subprocess.run(tests, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout

@@ -48,9 +48,9 @@ def _train_in_processes(folder: Path, count: int, before: str, settings: dict) -
     script, recipe_file = folder / "train.py", folder / "settings.json"
     script.write_text(TRAIN.format(before=before))
     recipe_file.write_text(json.dumps({**settings, "out": str(folder / "run")}))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "29511"]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "29511"] * (count > 1)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), "ACCELERATE_USE_CPU": "1"}
-    command = [*launch, str(script), str(recipe_file), str(count), str(LAUNCH / "sharded.yaml")]
+    command = [sys.executable, *launch, str(script), str(recipe_file), str(count), str(LAUNCH / "sharded.yaml")]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-2000:]
     losses = [row["loss"] for row in log(folder / "run") if "loss" in row]
