@@ -48,7 +48,7 @@ def running_app() -> Iterator[str]:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     assert chromium, "the browser tests need Chromium; run: make test"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
