@@ -4,8 +4,8 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from app.models import loading
 from app.page import build, launch_options
+from app.registry import loading
 
 if __name__ == "__main__":
     page = build()

@@ -6,10 +6,12 @@ from typing import Any
 
 import calm
 
-from . import race_tab, reconstruct_tab, render
+from . import render
 from .components import ASSETS
-from .models import BASELINE, computed, maps, resident
+from .registry import BASELINE, computed, maps, resident
 from .run import Run
+from .tabs import race as race_tab
+from .tabs import reconstruct as reconstruct_tab
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 STORIES = 20  # held-out ones, of the reference curve

@@ -11,7 +11,7 @@ from gradio.context import Context
 import calm
 
 from . import render
-from .models import VISITORS
+from .registry import VISITORS
 
 REFRESH = 0.06  # seconds between two updates of the page while text streams
 LATE = 0.4  # seconds within which what was under way has arrived

@@ -8,10 +8,17 @@ import gradio as gr
 
 import calm
 
-from . import api, evaluate_tab, generate_tab, learn_tab, race_tab, reconstruct_tab, render, vectors_tab
+from . import endpoints as api
+from . import render
 from .components import ASSETS, VectorMapPlot, serve_files
 from .controls import PRIVATE, remembered, script
-from .models import DEFAULT, VISITORS, facts, is_resident, maps, offered, resident
+from .registry import DEFAULT, VISITORS, facts, is_resident, maps, offered, resident
+from .tabs import evaluate as evaluate_tab
+from .tabs import generate as generate_tab
+from .tabs import learn as learn_tab
+from .tabs import race as race_tab
+from .tabs import reconstruct as reconstruct_tab
+from .tabs import vectors as vectors_tab
 
 
 def theme() -> gr.themes.Base:

@@ -10,14 +10,14 @@ import numpy as np
 
 import calm
 
-from .models import Facts, Resident
+from .registry import Facts, Resident
 from .run import Run, places, rounded
 
 if TYPE_CHECKING:
     from calm import BrierDifference, BrierLM, LanguageModel, Reconstruction
-    from calm.maps import VectorMap
+    from calm.vector_map import VectorMap
 
-    from .evaluate_tab import Measured
+    from .tabs.evaluate import Measured
 
 
 def summary(runs: Sequence[Run], running: bool = False) -> str:

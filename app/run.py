@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import calm
-from calm.maps import VectorMap
+from calm.vector_map import VectorMap
 
-from .models import Resident
+from .registry import Resident
 
 if TYPE_CHECKING:
     from calm import Candidate, LanguageModel, Options, Step, Waiting

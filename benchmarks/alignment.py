@@ -14,7 +14,7 @@ import json
 import torch
 
 import calm
-from calm.brier import brier_n
+from calm.evaluation.brier import brier_n
 from calm.generation import ALIGNMENTS, align
 from calm.storyland import HELD_OUT, corpus
 

@@ -15,8 +15,8 @@ import threading
 import time
 
 import calm
-from app.models import resident
-from calm.bench import openings
+from app.registry import resident
+from benchmarks.generation import openings
 
 VISITORS = (1, 2, 4, 8, 16)
 TEXTS = 64

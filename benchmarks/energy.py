@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from calm.training.losses import energy_score
+from calm.modeling.losses import energy_score
 
 SAMPLES, TARGETS, LATENT = 8, 100, 128
 

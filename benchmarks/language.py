@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 import calm
-from calm.brier import ORDERS, Expected, accuracy_and_collisions, score
-from calm.loading import load_tokenizer
+from calm.evaluation.brier import ORDERS, Expected, accuracy_and_collisions, score
+from calm.hub.loading import load_tokenizer
 from calm.storyland import HELD_OUT, corpus
 from calm.storyland.exact import Telling, beginning, next_words, weight
 

@@ -13,8 +13,8 @@ from collections import defaultdict
 
 import torch
 
-from calm.brier import ORDERS, brier_n, geometric_mean
-from calm.loading import load_tokenizer
+from calm.evaluation.brier import ORDERS, brier_n, geometric_mean
+from calm.hub.loading import load_tokenizer
 from calm.storyland import HELD_OUT, corpus
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 import calm
+from calm.engine.samplers import ChunkSampler, choose_chunk
 from calm.generation import align
-from calm.sampling import ChunkSampler, choose_chunk
 from calm.storyland import HELD_OUT, corpus
 
 TEMPERATURES = (0.3, 0.4, 0.5, 0.62, 0.8, 1.0, 1.3)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 import calm
-from calm.brier import ORDERS
+from calm.evaluation.brier import ORDERS
+from calm.modeling.losses import energy_score
 from calm.storyland import HELD_OUT, corpus
-from calm.training.losses import energy_score
 
 from .tradeoff import contexts, hidden_states, targets, written
 

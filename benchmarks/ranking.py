@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 import calm
 from calm import storyland
-from calm.evaluation import tell
+from calm.evaluation.reports import tell
 
 from .picture import save
 

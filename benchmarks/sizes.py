@@ -15,10 +15,10 @@ import time
 import torch
 
 import calm
-from calm.bench import floor, token_by_token
-from calm.config import AutoencoderConfig, CalmConfig
-from calm.loading import load_tokenizer
-from calm.model import EnergyTransformer
+from benchmarks.generation import floor, token_by_token
+from calm.hub.loading import load_tokenizer
+from calm.modeling.calm import EnergyTransformer
+from calm.modeling.config import AutoencoderConfig, CalmConfig
 from calm.training import recipe
 
 SIZES = ("calm-m", "calm-l", "calm-xl")

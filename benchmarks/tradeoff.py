@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import calm
-from calm.brier import ORDERS, accuracy_and_collisions, geometric_mean
-from calm.sampling import ChunkSampler, choose_chunk
+from calm.engine.samplers import ChunkSampler, choose_chunk
+from calm.evaluation.brier import ORDERS, accuracy_and_collisions, geometric_mean
 from calm.storyland import HELD_OUT, corpus
 
 from .picture import save

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import calm
-from calm.bench import peak
+from benchmarks.generation import peak
 from calm.training import recipe
 from calm.training.loop import Task, run
 from calm.training.tasks import make

@@ -9,22 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
     from .errors import CalmError
+    from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
     from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
-    from .loading import LanguageModel, bundled, load
+    from .hub.loading import LanguageModel, bundled, load
+    from .hub.saving import save
+    from .modeling.temperature import temper
     from .reconstruction import Chunk, Reconstruction, decode, reconstruct, robustness
-    from .saving import save
-    from .temperature import temper
 
 _HOMES = {
-    "brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
+    "evaluation.brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
     "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
-    "loading": ["LanguageModel", "bundled", "load"],
+    "hub.loading": ["LanguageModel", "bundled", "load"],
     "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
-    "saving": ["save"],
-    "temperature": ["temper"],
+    "hub.saving": ["save"],
+    "modeling.temperature": ["temper"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import Writing
+from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
+from .engine.scheduler import Writing
 from .errors import CalmError, check_seed, check_whole
-from .loading import LanguageModel
-from .sampling import SAMPLERS, Choice, ChunkSampler, TokenSampler
-from .temperature import MAXIMUM, check_temperature
+from .hub.loading import LanguageModel
+from .modeling.temperature import MAXIMUM, check_temperature
 
 ALIGNMENTS = ("front", "end", "condition")
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .errors import CalmError, check_seed
-from .loading import LanguageModel
+from .hub.loading import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import calm
 from calm import storyland
-from calm.config import CalmConfig
-from calm.model import EnergyTransformer
+from calm.modeling.calm import EnergyTransformer
+from calm.modeling.config import CalmConfig
 from calm.training.tokenizer import TokenizerSettings, train
 
 torch.set_num_threads(2)

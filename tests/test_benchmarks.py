@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import alignment, concurrency, language, pool, precision, sizes, tradeoff, training
-from calm.brier import ORDERS
+from calm.evaluation.brier import ORDERS
 from calm.generation import ALIGNMENTS
 from calm.storyland import HELD_OUT, corpus
 from calm.training.tasks import make

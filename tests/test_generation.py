@@ -8,10 +8,10 @@ import torch
 
 import calm
 from calm import CalmError
+from calm.engine.samplers import Choice, ChunkSampler, choose_chunk
 from calm.generation import align
-from calm.sampling import Choice, ChunkSampler, choose_chunk
 
-from .test_temperature import chi_square, tempered
+from .modeling.test_temperature import chi_square, tempered
 
 PROMPTS = ["", " ", "\n\n \t", "a", "Once upon a time", "Été, 日本 🎉 \u202eabc\x00", "word " * 500]
 
@@ -170,7 +170,7 @@ def test_samplers_follow_the_tempered_distribution_of_a_real_context(
 
 def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
     """Fed the same draws and the same uniform numbers, both choose the same chunk."""
-    from calm.temperature import ExactRule
+    from calm.modeling.temperature import ExactRule
 
     decided = 0
     with torch.no_grad():
@@ -228,7 +228,7 @@ def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sen
 
 
 def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
-    import calm.sampling
+    import calm.engine.samplers
 
     monkeypatch.setattr(calm.sampling, "EXACT_LIMIT", 100)
     lm = tiny(4)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import LlamaModel
 
-from ..model import EnergyTransformer
+from ..modeling.calm import EnergyTransformer
 
 COPY, PASS, TURN, MLP = 0.5, 0.7, 0.7, 0.3
 

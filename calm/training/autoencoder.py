@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from ..autoencoder import Autoencoder
-from ..config import AutoencoderConfig
-from ..loading import load_autoencoder, load_tokenizer
-from .data import TokenFile
+from ..data.documents import TokenFile
+from ..hub.loading import load_autoencoder, load_tokenizer
+from ..modeling.autoencoder import Autoencoder
+from ..modeling.config import AutoencoderConfig
 from .loop import LoopSettings
 
 

@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ..brier import brier_lm
-from ..config import CalmConfig
-from ..loading import LanguageModel, load, load_autoencoder, load_tokenizer
-from ..model import EnergyTransformer
+from ..data.documents import TokenFile, read_documents
+from ..evaluation.brier import brier_lm
+from ..hub.loading import LanguageModel, load, load_autoencoder, load_tokenizer
+from ..modeling.calm import EnergyTransformer
+from ..modeling.config import CalmConfig
+from ..modeling.losses import energy_score
 from .aligned import COPY, align, align_attention
-from .data import TokenFile, read_documents
 from .loop import LoopSettings
-from .losses import energy_score
 from .start import grow, start
-from .stream import Stream
+from .streams import Stream
 
 
 @dataclass

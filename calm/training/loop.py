@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ..errors import CalmError
-from ..heads import HeadBlock
+from ..modeling.heads.energy import HeadBlock
 from .optimizers import make, set_rates
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CalmError
-from ..loading import load
-from ..model import EnergyTransformer
+from ..hub.loading import load
+from ..modeling.calm import EnergyTransformer
 from .aligned import align_reading
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from .data import read_documents
+from ..data.documents import read_documents
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "[PAD]"
 

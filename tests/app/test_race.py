@@ -1,7 +1,7 @@
 import pytest
 
 import calm
-from app import race_tab
+from app.tabs import race as race_tab
 from calm import CalmError
 
 PROMPT = "Once upon a time"

@@ -1,9 +1,11 @@
 import pytest
 
 import calm
-from app import generate_tab, race_tab, render
-from app.models import resident
+from app import render
+from app.registry import resident
 from app.run import SHOWN_CANDIDATES
+from app.tabs import generate as generate_tab
+from app.tabs import race as race_tab
 from calm import CalmError
 
 

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 import calm
-from app import evaluate_tab, generate_tab, reconstruct_tab, render, vectors_tab
-from app.models import resident
+from app import render
+from app.registry import resident
+from app.tabs import evaluate as evaluate_tab
+from app.tabs import generate as generate_tab
+from app.tabs import reconstruct as reconstruct_tab
+from app.tabs import vectors as vectors_tab
 from calm import CalmError, storyland
 
 PROMPT = "Once upon a time"

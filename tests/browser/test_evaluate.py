@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app import evaluate_tab
+from app.tabs import evaluate as evaluate_tab
 from calm import storyland
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from app import generate_tab
+from app.tabs import generate as generate_tab
 
 from .conftest import ORDER
 

@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaModel
 
-from calm.model import EnergyTransformer
+from calm.modeling.calm import EnergyTransformer
 from calm.training.aligned import align, align_attention
 from calm.training.lm import TokenDecoder
 

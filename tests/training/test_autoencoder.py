@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from calm import CalmError
-from calm.autoencoder import Autoencoder
+from calm.modeling.autoencoder import Autoencoder
 from calm.training import tasks
 from calm.training.autoencoder import TaughtObjective
 

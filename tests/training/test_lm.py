@@ -3,13 +3,13 @@ import torch
 
 import calm
 from calm import CalmError
-from calm.autoencoder import Autoencoder
-from calm.config import AutoencoderConfig, CalmConfig
-from calm.model import EnergyTransformer
+from calm.modeling.autoencoder import Autoencoder
+from calm.modeling.calm import EnergyTransformer
+from calm.modeling.config import AutoencoderConfig, CalmConfig
+from calm.modeling.losses import energy_score
 from calm.training import recipe, tasks
 from calm.training.autoencoder import AutoencoderSettings
 from calm.training.lm import CalmSettings, calm_task, disturb
-from calm.training.losses import energy_score
 
 from .conftest import baseline_settings, lm_settings, log
 
@@ -23,7 +23,7 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
     assert not any("decoder.state" in name for name in lm.model.state_dict())  # the training aid is thrown away
     assert list(calm.generate(lm, "Once", max_new_tokens=8, pool_size=5))
     frozen = calm.load(best, device="cpu").calm.ae_model.state_dict()
-    from calm.autoencoder import Autoencoder
+    from calm.modeling.autoencoder import Autoencoder
 
     for name, tensor in Autoencoder.from_pretrained(autoencoder).state_dict().items():
         assert torch.equal(frozen[name], tensor), name

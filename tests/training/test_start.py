@@ -3,8 +3,8 @@ import torch
 
 import calm
 from calm import CalmError
-from calm.autoencoder import Autoencoder
-from calm.config import AutoencoderConfig
+from calm.modeling.autoencoder import Autoencoder
+from calm.modeling.config import AutoencoderConfig
 from calm.training import recipe, tasks
 
 from .conftest import baseline_settings, lm_settings

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import calm
+from calm import CalmError
+from calm.evaluation.brier import brier_n, geometric_mean
+
+
+def test_brier_n_of_a_categorical_sampler_has_its_closed_form():
+    """For draws of q and targets of p, Brier-1 is 2 sum p q - sum q^2, and independent tokens multiply."""
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.4, 0.2])
+    places = 200_000
+    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
+    samples = torch.multinomial(q, 3 * places * 4, True, generator=generator).view(3, places, 4)
+    measured = brier_n(samples, target).mean(0)
+    for n in range(1, 5):
+        expected = 2 * float(p @ q) ** n - float(q @ q) ** n
+        assert float(measured[n - 1]) == pytest.approx(expected, abs=0.005)
+
+
+def test_the_true_sampler_scores_best():
+    generator = torch.Generator().manual_seed(1)
+    p = torch.tensor([0.6, 0.3, 0.1])
+    places = 100_000
+    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
+
+    def score(q):
+        samples = torch.multinomial(torch.tensor(q), 2 * places * 4, True, generator=generator).view(2, places, 4)
+        return float(brier_n(samples, target).mean(0)[0])
+
+    assert score([0.6, 0.3, 0.1]) > max(score([0.98, 0.01, 0.01]), score([0.34, 0.33, 0.33]), score([0.3, 0.6, 0.1]))
+
+
+def test_a_negative_brier_counts_as_zero():
+    assert float(geometric_mean(torch.tensor([0.5, 0.2, -0.1, 0.1]).numpy())) == 0
+    assert float(geometric_mean(torch.full((4,), 0.25).numpy())) == pytest.approx(25)
+
+
+def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
+    """With all weights equal the model is uniform over V tokens, so Brier-n is V^-n whatever the text."""
+    lm = tiny_ar
+    with torch.no_grad():
+        lm.llama.model.embed_tokens.weight.zero_()
+    v = len(lm.tokenizer)
+    found = calm.brier_lm(lm, ["Once upon a time there was a fox."])
+    for n, value in enumerate(found.brier, 1):
+        assert value / 100 == pytest.approx(v**-n, rel=1e-3)
+
+
+def test_how_likely_a_text_says_a_draw_takes_the_place_of_whether_it_did(tiny):
+    lm, texts = tiny(4), ["Once upon a time there was a fox.", "A fox named Mia lived in a den near the river."]
+
+    def as_it_is(text, drawn):
+        targets = torch.tensor(lm.encode(text)).unfold(0, 4, 4)
+        assert drawn.shape == (3, *targets.shape)
+        return (drawn == targets).cumprod(-1).double()
+
+    measured = calm.brier_lm(lm, texts, samples=3)
+    assert calm.brier_lm(lm, texts, samples=3, expected=as_it_is) == measured
+    certain = calm.brier_lm(lm, texts, samples=3, expected=lambda text, drawn: torch.ones(drawn.shape))
+    assert certain.positions == measured.positions
+    assert all(brier >= 100 for brier in certain.brier)  # 2 - collisions
+
+
+def test_branches_see_the_text_before_their_place_only(tiny):
+    """Branches side by side equal separate forward passes over text and branch, and leave the text as it was read."""
+    from calm.evaluation.brier import _Branches
+
+    lm = tiny(2)
+    model, k = lm.calm, 2
+    ids = (torch.arange(12) * 31 % 500).view(1, 6, k)
+    places = torch.tensor([0, 2, 5])
+    branch = [(torch.arange(3 * k) * 17 % 500).view(3, k), (torch.arange(3 * k) * 11 % 500).view(3, k)]
+    with torch.no_grad():
+        read = DynamicCache()
+        model.transformer(inputs_embeds=model.embed(ids), past_key_values=read, use_cache=True)
+        for _ in range(2):  # the second sample leaves the same text
+            branches = _Branches(model.transformer, read, places)
+            for step, chunks in enumerate(branch, 1):
+                together = branches.step(model.embed(chunks))
+                for i, place in enumerate(places.tolist()):
+                    alone = torch.cat([ids[0, : place + 1], *(b[i : i + 1] for b in branch[:step])])[None]
+                    hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
+                    assert torch.allclose(together[i], hidden, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
+def test_any_chunk_size_is_measured(tiny, k):
+    texts = list(calm.storyland.corpus(2, 0))
+    found = calm.brier_lm(tiny(k), [text[:120] for text in texts])
+    assert 0 <= found.score <= 100 and len(found.brier) == 4
+    assert found.low <= found.high
+    assert found.positions > 2
+
+
+def test_both_kinds_are_asked_at_the_same_places(tiny, tiny_ar):
+    texts = ["Once upon a time there was a fox named Mia.", "The end of the story is here."]
+    assert calm.brier_lm(tiny(4), texts).positions == calm.brier_lm(tiny_ar, texts).positions
+
+
+def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
+    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT + 500))
+    found = calm.brier_lm(story, texts, seed=1)
+    assert found.low <= found.score <= found.high
+    assert found.score == calm.brier_lm(story, texts, seed=1).score
+    assert found.score > 20 and not math.isnan(found.low)
+
+
+def test_unusable_requests_are_refused(tiny):
+    with pytest.raises(CalmError, match="at least one text"):
+        calm.brier_lm(tiny(4), ["", "a"])
+    with pytest.raises(CalmError, match="seed must be a whole number from 0"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], seed=-1)
+    with pytest.raises(CalmError, match="at least 2 samples"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], samples=1)
+    with pytest.raises(CalmError, match="multiple of the chunk size"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], stride=3)
+
+
+def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(story, tiny):
+    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT))
+    one, other = (calm.brier_lm(lm, texts) for lm in (story, tiny(4)))
+    found = calm.brier_difference(one, other)
+    assert found.difference == pytest.approx(one.score - other.score)
+    assert 0 < found.low < found.difference < found.high
+    mirrored = calm.brier_difference(other, one)
+    assert (-mirrored.difference, -mirrored.high, -mirrored.low) == pytest.approx(
+        (found.difference, found.low, found.high)
+    )
+    one, again = (calm.brier_lm(story, texts, seed, samples=32) for seed in (0, 1))
+    same = calm.brier_difference(one, again)  # all that is left are the draws
+    assert same.low < 0 < same.high and same.high - same.low < (one.high - one.low) / 2
+
+
+def test_only_models_on_the_same_texts_are_compared(story):
+    texts = list(calm.storyland.corpus(3, calm.storyland.HELD_OUT))
+    whole, part = calm.brier_lm(story, texts), calm.brier_lm(story, texts[:2])
+    with pytest.raises(CalmError, match="measured on the same texts"):
+        calm.brier_difference(whole, part)
+    with pytest.raises(CalmError, match="measured on the same texts"):
+        calm.brier_difference(calm.BrierLM(**whole.figures()), calm.BrierLM(**whole.figures()))

@@ -1,0 +1,53 @@
+from functools import partial
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from calm.evaluation.cost import flops_per_token, training_flops_per_token
+
+
+def counted(work) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_calm_costs_what_its_products_cost(tiny, k):
+    lm = tiny(k)
+    model, head = lm.calm, lm.calm.generative_head
+    state = torch.zeros(1, model.config.hidden_size)
+
+    def step(draws: int):
+        model(torch.zeros(1, k, dtype=torch.long), use_cache=False)
+        projected = head.project(state)
+        for _ in range(draws):
+            model.ae_model.decode(head.draw(projected, head.noise((1,), state)))
+
+    for draws in (1, 3):  # the counter leaves out attention, too
+        assert k * flops_per_token(lm, draws) == counted(partial(step, draws))
+
+
+def test_a_token_by_token_model_costs_what_its_products_cost(tiny_ar):
+    model = tiny_ar.llama
+    found = counted(lambda: model(torch.zeros(1, 1, dtype=torch.long), use_cache=False))
+    assert flops_per_token(tiny_ar) == found
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_training_costs_three_forward_passes_and_the_targets(tiny, tiny_ar, k):
+    assert training_flops_per_token(tiny_ar) == 3 * flops_per_token(tiny_ar)
+    lm = tiny(k)
+    model, head = lm.calm, lm.calm.generative_head
+    state = torch.zeros(1, model.config.hidden_size)
+    chunk = torch.zeros(1, k, dtype=torch.long)
+
+    def forward():
+        model(chunk, use_cache=False)
+        projected = head.project(state)
+        for _ in range(model.config.num_samples):
+            head.draw(projected, head.noise((1,), state))
+
+    targets = counted(lambda: model.ae_model.encode(chunk))
+    assert k * training_flops_per_token(lm) == 3 * counted(forward) + targets

@@ -1,0 +1,180 @@
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+
+import calm
+from calm import CalmError
+from calm.cli import main
+from calm.hub.loading import CHECKPOINTS, read_weights
+from calm.hub.saving import save
+from calm.modeling.autoencoder import Autoencoder
+from calm.modeling.config import AutoencoderConfig
+
+
+def test_bundled_models_are_known_and_small():
+    assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k4-wide", "story-k8"} <= set(calm.bundled())
+    whole = 0
+    for name in calm.bundled():
+        sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
+        whole += sum(sizes)
+        assert max(sizes) < 9_000_000
+        assert sum(sizes) < 45_000_000
+        assert (CHECKPOINTS / name / "README.md").is_file()
+    assert whole < 150_000_000
+
+
+def test_the_bundled_model_is_within_its_limits(story):
+    assert story.parameters <= 13_000_000
+    assert story.chunk_size == 4 and story.is_calm
+    assert story.device.type == "cpu" and story.dtype == torch.float32
+
+
+def test_a_saved_model_loads_again(tiny, tiny_ar, tmp_path):
+    for lm in (tiny(4), tiny(1), tiny(16), tiny_ar):
+        save(lm, tmp_path / lm.name, torch.float32)
+        again = calm.load(tmp_path / lm.name, device="cpu")
+        assert again.chunk_size == lm.chunk_size and again.is_calm == lm.is_calm
+        for name, tensor in lm.model.state_dict().items():
+            assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def test_a_model_may_have_the_autoencoder_of_one_beside_it(tiny, tmp_path):
+    lm, other = tiny(4), tiny(4)
+    save(lm, tmp_path / "lender", torch.float32)
+    save(lm, tmp_path / "borrower", torch.float32, lender="lender")
+    assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "borrower"))
+    again = calm.load(tmp_path / "borrower", device="cpu")
+    for model in (lm.model, again.model):  # what was saved is as it was before
+        assert model.config.autoencoder["latent_size"] == lm.calm.config.latent_size
+        assert all(torch.equal(weight, lm.model.state_dict()[name]) for name, weight in model.state_dict().items())
+    save(again, tmp_path / "whole", torch.float32)
+    shutil.rmtree(tmp_path / "lender")
+    assert calm.load(tmp_path / "whole", device="cpu").chunk_size == 4
+    save(again, tmp_path / "second", torch.float32, lender="whole")
+    for name, lender in (("third", "second"), ("whole", "whole")):
+        with pytest.raises(CalmError, match=f"{lender} cannot lend"):
+            save(again, tmp_path / name, torch.float32, lender=lender)
+    torch.nn.init.normal_(other.calm.ae_model.decoder.norm.weight)
+    with pytest.raises(CalmError, match="is not that of whole"):
+        save(other, tmp_path / "liar", torch.float32, lender="whole")
+
+
+def official(lm, folder, shards: bool):
+    """Writes a model as the official code does: a pickle, the autoencoder in a folder beside, head names twice."""
+    folder.mkdir()
+    beside = folder.parent / "the-autoencoder"
+    beside.mkdir()
+    config = lm.calm.config.to_dict()
+    (beside / "config.json").write_text(json.dumps(config.pop("autoencoder")))
+    config |= {"architectures": ["EnergyTransformer"], "ae_path": "runs/the-autoencoder", "rope_theta": 10000.0}
+    for ours in ("model_type", "rope_parameters"):
+        config.pop(ours)
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "energy", "rope_scaling": None}))
+    lm.tokenizer.save_pretrained(folder)
+    weights = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    if not shards:
+        torch.save(weights, folder / "pytorch_model.bin")
+        return weights
+    files = {}
+    for number, part in enumerate((dict(list(weights.items())[::2]), dict(list(weights.items())[1::2]))):
+        torch.save(part, folder / f"part-{number}.bin")
+        files |= dict.fromkeys(part, f"part-{number}.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+    return weights
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_official_folders_load_unchanged(tiny, tmp_path, shards):
+    weights = official(tiny(4), tmp_path / "official", shards)
+    lm = calm.load(tmp_path / "official", device="cpu")
+    for name, tensor in weights.items():
+        assert torch.equal(lm.model.state_dict()[name], tensor), name
+    assert list(calm.generate(lm, "Once", max_new_tokens=4, pool_size=5))
+
+
+def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path):
+    folder = tmp_path / "official"
+    official(tiny(4), folder, shards=False)
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    torch.save({"x": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(pickle.UnpicklingError):
+        calm.load(folder, device="cpu")
+
+
+def test_names_that_lead_nowhere_are_one_sentence(tmp_path):
+    with pytest.raises(CalmError, match=r"There is no model 'story-k5'.*story-k4"):
+        calm.load("story-k5")
+    with pytest.raises(CalmError, match=r"holds no config\.json"):
+        calm.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CalmError, match="not valid JSON"):
+        calm.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CalmError, match="holds no weights"):
+        calm.load(tmp_path)
+
+
+def test_models_of_another_kind_are_named(tiny, tmp_path):
+    save(tiny(4), tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "architectures": ["DiffusionTransformer"]}))
+    with pytest.raises(CalmError, match=r"DiffusionTransformer.*cannot be run here"):
+        calm.load(tmp_path / "m")
+
+
+def test_weights_that_do_not_fit_are_named(tiny, tmp_path):
+    from safetensors.torch import save_file
+
+    lm = tiny(4)
+    save(lm, tmp_path / "m", torch.float32)
+    weights = {n: t.clone() for n, t in lm.model.state_dict().items() if n != "embed_proj.0.weight"}
+    weights.pop("ae_model.decoder.lm_head_weight")
+    save_file(weights, tmp_path / "m" / "model.safetensors")
+    with pytest.raises(CalmError, match=r"do not fit its configuration \(embed_proj"):
+        calm.load(tmp_path / "m")
+
+
+def test_models_of_one_shape_are_exported_as_their_mean(tiny, tmp_path, capsys):
+    record = {"sources": ["storyland:0:40"], "steps": 12, "tokens": 100, "seconds": 5.0}
+    models = [tiny(4), tiny(4)]
+    for number, lm in enumerate(models):
+        for tensor in lm.model.parameters():
+            tensor.data.add_(number)
+        save(lm, tmp_path / f"run-{number}" / "best", torch.float32)
+        (tmp_path / f"run-{number}" / "training.json").write_text(json.dumps({**record, "steps": 12 + number}))
+    runs = [str(tmp_path / f"run-{number}" / "best") for number in range(2)]
+    assert main(["export", *runs, str(tmp_path / "mean")]) == 0
+    mean = calm.load(tmp_path / "mean", device="cpu").model.state_dict()
+    for name, tensor in models[0].model.state_dict().items():
+        assert torch.allclose(mean[name], tensor + 0.5, atol=0.01), name
+    assert json.loads((tmp_path / "mean" / "training.json").read_text())["averaged"] == [{**record, "steps": 13}]
+    save(tiny(2), tmp_path / "other")
+    assert main(["export", runs[0], str(tmp_path / "other"), str(tmp_path / "none")]) == 2
+    assert "different shapes" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
+    record = {"sources": ["storyland:0:40"], "steps": 12, "tokens": 100, "seconds": 5.0}
+    lm, other = tiny(4), tiny(2)
+    narrow = Autoencoder(AutoencoderConfig(**{**lm.calm.config.autoencoder, "hidden_size": 8}))
+    for name, model in (("run", lm.model), ("narrow", narrow), ("two", other.calm.ae_model)):
+        model.save_pretrained(tmp_path / name / "best")
+        lm.tokenizer.save_pretrained(tmp_path / name / "best")
+        (tmp_path / name / "training.json").write_text(json.dumps({**record, "name": name}))
+    model, out = str(tmp_path / "run" / "best"), str(tmp_path / "out")
+    assert main(["export", model, out, "--autoencoder", str(tmp_path / "narrow" / "best")]) == 0
+    found = calm.load(out, device="cpu").calm
+    assert found.ae_model.config.hidden_size == 8 and "_name_or_path" not in found.config.autoencoder
+    for name, tensor in narrow.state_dict().items():
+        assert torch.allclose(found.ae_model.state_dict()[name], tensor, rtol=0.01), name
+    assert torch.allclose(found.embed_proj[0].weight, lm.calm.embed_proj[0].weight, rtol=0.01)
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["autoencoder"]["name"] == "narrow"
+    assert main(["export", model, out, "--autoencoder", str(tmp_path / "two" / "best")]) == 2
+    assert "has K = 2 and vectors of" in capsys.readouterr().err
