@@ -31,7 +31,7 @@ def main() -> None:
     value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}
     found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
     view = {"view": render.reconstruction(model, found), "summary": render.reconstruction_summary(found, 0)}
-    stories = "\n".join(calm.storyland.corpus(STORIES, calm.storyland.HELD_OUT + 2_000_000))
+    stories = "\n".join(calm.storyland.stories("vector_map", STORIES))
     curves = {
         name: [(n, round(share, 5)) for n, share in calm.robustness(resident(name).lm, stories, reconstruct_tab.NOISES)]
         for name in maps()

@@ -16,7 +16,7 @@ import torch
 import calm
 from calm.evaluation.brier import brier_n
 from calm.generation import ALIGNMENTS, align
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import stories
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def measure(lm: calm.LanguageModel, texts: int, samples: int = 8, every: int = 1
     """Brier-n (n up to K - leftover, averaged over leftovers 1 to 3) of the next tokens under each alignment."""
     k = lm.chunk_size
     scores: dict[str, list[float]] = {name: [] for name in ALIGNMENTS}
-    for number, text in enumerate(corpus(texts, HELD_OUT + 2_000_000)):
+    for number, text in enumerate(stories("vector_map", texts)):
         ids = lm.encode(text)
         for place in range(k + 1, len(ids) - k, every):
             leftover = place % k

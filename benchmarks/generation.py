@@ -25,7 +25,7 @@ LONG, SHORT = 2000, 200  # tokens of the continuations whose costs a token are c
 
 def openings() -> list[str]:
     """Prompts to measure with: the first sentences of held-out stories."""
-    stories = storyland.corpus(PROMPTS, storyland.HELD_OUT + 3_000_000)
+    stories = storyland.stories("generation_benchmark", PROMPTS)
     return [story[: story.index(". ") + 1] for story in stories]
 
 

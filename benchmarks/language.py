@@ -28,7 +28,7 @@ import torch
 import calm
 from calm.evaluation.brier import ORDERS, Expected, accuracy_and_collisions, score
 from calm.hub.loading import load_tokenizer
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import SPLITS, corpus
 from calm.storyland.exact import Telling, beginning, next_words, weight
 
 Tokens = tuple[int, ...]
@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--texts", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=HELD_OUT, help="of the first text")
+    parser.add_argument("--seed", type=int, default=SPLITS["validation"].start, help="of the first text")
     parser.add_argument("--samples", type=int, default=2, help="draws at each place")
     parser.add_argument("--out", help="a file for the figures")
     parser.add_argument("--json", action="store_true")

@@ -13,9 +13,9 @@ from collections import defaultdict
 
 import torch
 
+from calm import storyland
 from calm.evaluation.brier import ORDERS, brier_n, geometric_mean
 from calm.hub.loading import load_tokenizer
-from calm.storyland import HELD_OUT, corpus
 
 
 class NGrams:
@@ -43,8 +43,8 @@ class NGrams:
 def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
     tokenizer = load_tokenizer("story-k4")
     eos = tokenizer.eos_token_id
-    sequences = [[eos, *tokenizer(text)["input_ids"], eos] for text in corpus(stories, 100_000)]
-    held_out = [tokenizer(text)["input_ids"] for text in corpus(texts, HELD_OUT)]
+    sequences = [[eos, *tokenizer(text)["input_ids"], eos] for text in storyland.corpus(stories, 100_000)]
+    held_out = [tokenizer(text)["input_ids"] for text in storyland.stories("validation", texts)]
     found = {}
     for order in (2, 4):
         model, rng, rows = NGrams(order, sequences), random.Random(0), []

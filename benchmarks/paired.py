@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 
 import calm
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import SPLITS, corpus
 
 from .language import Language, expectation
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("rival")
     parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=HELD_OUT, help="of the first text")
+    parser.add_argument("--seed", type=int, default=SPLITS["validation"].start, help="of the first text")
     parser.add_argument("--samples", type=int, default=2, help="draws at each place")
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--json", action="store_true")

@@ -18,7 +18,7 @@ import torch
 import calm
 from calm.engine.samplers import ChunkSampler, choose_chunk
 from calm.generation import align
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import stories
 
 TEMPERATURES = (0.3, 0.4, 0.5, 0.62, 0.8, 1.0, 1.3)
 DISTRIBUTIONS = {
@@ -32,7 +32,7 @@ def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5
     """Draws spent at every fifth place of held-out stories."""
     spent, drawer = [], lm.engine.drawer
     assert drawer  # of a CALM
-    for seed, text in enumerate(corpus(texts, HELD_OUT + 4_000_000)):
+    for seed, text in enumerate(stories("cost_benchmark", texts)):
         ids, _ = align(lm, lm.encode(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)

@@ -17,7 +17,7 @@ from torch import Tensor
 import calm
 from calm.evaluation.brier import ORDERS
 from calm.modeling.losses import energy_score
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import stories
 
 from .tradeoff import contexts, hidden_states, targets, written
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8, help="at each place, at least 2")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    texts = list(corpus(arguments.texts, HELD_OUT + 500_000))
+    texts = list(stories("precision_benchmark", arguments.texts))
     found = measure(calm.load(arguments.model), calm.load(arguments.rival), texts, arguments.draws)
     if arguments.json:
         print(json.dumps(found))

@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     judge = calm.load(arguments.judge, device="cpu")
-    texts = list(storyland.corpus(arguments.texts, storyland.HELD_OUT + 3_000_000))
+    texts = list(storyland.stories("generation_benchmark", arguments.texts))
     rows = [measure(name, judge, texts, arguments.stories) for name in arguments.models]
     found = correlations(rows)
     if arguments.out:

@@ -19,7 +19,7 @@ from torch import Tensor
 import calm
 from calm.engine.samplers import ChunkSampler, choose_chunk
 from calm.evaluation.brier import ORDERS, accuracy_and_collisions, geometric_mean
-from calm.storyland import HELD_OUT, corpus
+from calm.storyland import stories
 
 from .picture import save
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     lm, rival = calm.load(arguments.model), calm.load(arguments.rival)
-    texts = list(corpus(arguments.texts, HELD_OUT + 4_000_000))
+    texts = list(stories("cost_benchmark", arguments.texts))
     ways = of_calm(lm, texts) | {f"{rival.name}, softmax temperature": token_by_token(rival, texts, lm.chunk_size)}
     if arguments.out:
         picture(ways, Path(arguments.out))

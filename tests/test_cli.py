@@ -41,7 +41,7 @@ def test_reconstruct(capsys, tmp_path):
 
 def test_evaluate(capsys, tmp_path):
     path = tmp_path / "stories.jsonl"
-    path.write_text("\n".join(json.dumps({"text": s}) for s in storyland.corpus(4, storyland.HELD_OUT)))
+    path.write_text("\n".join(json.dumps({"text": s}) for s in storyland.stories("validation", 4)))
     out = tmp_path / "figures.json"
     found = json.loads(
         run(capsys, "evaluate", str(path), "--noise", "0.3", "--storyland", "2", "--temperature", "0.5",

@@ -137,7 +137,7 @@ def record(sampler: ChunkSampler) -> list[tuple[int, ...]]:
 def open_place(story) -> torch.Tensor:
     """The hidden state [D] of a place in a held-out story where the model is torn between two chunks."""
     with torch.no_grad():
-        for text in calm.storyland.corpus(100, calm.storyland.HELD_OUT + 900):
+        for text in calm.storyland.stories("validation", 100, skip=900):
             ids, _ = align(story, story.encode(text))
             for hidden in story.calm(torch.tensor([ids]))[0]:
                 counts = [n for _, n in Counter(draws(story, hidden, 200, seed=7)).most_common(2)]

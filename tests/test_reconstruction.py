@@ -10,7 +10,7 @@ NOVEL = (
 
 
 def test_the_bundled_autoencoder_restores_text(story):
-    told = "\n".join(calm.storyland.corpus(20, calm.storyland.HELD_OUT + 700))
+    told = "\n".join(calm.storyland.stories("validation", 20, skip=700))
     for text in (told, NOVEL):
         assert calm.reconstruct(story, text).token_accuracy > 0.99
         assert calm.reconstruct(story, text, noise=0.3, seed=1).token_accuracy > 0.98

@@ -159,6 +159,5 @@ def build() -> None:
         return content, render.note("")
 
     runs([([go.click], run, [text, models, seed])], [table, status, go, stop], go, stop, status)
-    first = storyland.HELD_OUT + 5_000_000
-    stories.click(lambda: "\n\n".join(storyland.corpus(EXAMPLES, first)), None, text, **PRIVATE)
+    stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLES)), None, text, **PRIVATE)
     upload.upload(read, upload, [text, status], **PRIVATE)

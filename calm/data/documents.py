@@ -20,7 +20,7 @@ SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".gz", ".xz", ".zst")
 MAKERS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "storyland": storyland.corpus,
     "primer": storyland.primer,
-    "orders": storyland.orders,
+    "prompted": storyland.prompted_stories,
     "assorted": assorted.corpus,
 }
 """What tells COUNT documents from SEED on, by the kind of source."""
@@ -69,7 +69,7 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
 
     A source is a folder of text, a text file, a JSON Lines file (plain, .gz, .xz or .zst; ``field`` names the text),
     ``hub:OWNER/NAME`` (optionally ``hub:OWNER/NAME:SPLIT``, a Hub dataset, streamed), ``storyland:SEED:COUNT``,
-    ``primer:SEED:COUNT`` (few plots of Storyland), ``orders:SEED:COUNT`` (announced stories, of rare things too), or
+    ``primer:SEED:COUNT`` (few plots of Storyland), ``prompted:SEED:COUNT`` (prompted stories, of rare words too), or
     ``assorted:SEED:COUNT`` (names, numbers, code-like and other-script text). Raises CalmError if there is no such
     source or a line cannot be read.
     """

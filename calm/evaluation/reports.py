@@ -35,36 +35,36 @@ def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[flo
     return {**figures, "tokens": total}
 
 
-def tell(lm: LanguageModel, count: int, temperature: float, seed: int = 0, announced: bool = True) -> list[str]:
-    """``count`` stories told by the model; the prompts of every second one are held-out announcement lines.
+def tell(lm: LanguageModel, count: int, temperature: float, seed: int = 0, prompted: bool = True) -> list[str]:
+    """``count`` stories told by the model; the prompts of every second one are held-out story prompts.
 
     The seeds are ``seed``, ``seed + 1``, ...; nothing is chosen by hand.
     """
     stories = []
-    orders = (
+    prompts = (
         story.partition("\n")[0] + "\n"
-        for story in storyland.corpus(20 * count, storyland.HELD_OUT + 1_000_000)
+        for story in storyland.stories("evaluation_prompts", 20 * count)
         if "\n" in story
     )
     for number in range(count):
-        prompt = next(orders) if announced and number % 2 else ""
+        prompt = next(prompts) if prompted and number % 2 else ""
         told = generate(lm, prompt, temperature=temperature, max_new_tokens=280, seed=seed + number)
         stories.append(prompt + "".join(step.text for step in told))
     return stories
 
 
 def storyland_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, Any]:
-    """What ``storyland.check`` says of ``count`` stories told at a temperature; ``kept`` counts ordered stories.
+    """The figures of ``storyland.check`` for ``count`` stories of a model at a temperature; every second has a prompt.
 
     ``samples`` holds the first two of them.
     """
     stories = tell(lm, count, temperature, seed)
     whole = storyland.check("\n\n".join(stories))
-    ordered = storyland.check("\n\n".join(stories[1::2]))
+    prompted = storyland.check("\n\n".join(stories[1::2]))
     return {
         "well-formed sentences": whole.well_formed,
         "consistent stories": whole.consistent,
-        "announcements kept": ordered.kept,
+        "announcements kept": prompted.prompt_followed,
         "stories": whole.stories,
         "sentences": whole.sentences,
         "samples": stories[:2],

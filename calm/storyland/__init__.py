@@ -4,6 +4,17 @@ The bundled models speak it. Its grammar is the plain text in ``calm/storyland/g
 """
 
 from .check import Check, check
-from .generate import HELD_OUT, corpus, orders, primer, story
+from .generate import corpus, primer, prompt, prompted_stories, story
+from .splits import SPLITS, stories
 
-__all__ = ["HELD_OUT", "Check", "check", "corpus", "orders", "primer", "story"]
+__all__ = [
+    "SPLITS",
+    "Check",
+    "check",
+    "corpus",
+    "primer",
+    "prompt",
+    "prompted_stories",
+    "stories",
+    "story",
+]

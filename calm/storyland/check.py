@@ -5,14 +5,16 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Plot, article, load, split_slot, strip_article
+from .grammar import PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, article, load, split_slot, strip_article
 
 Facts = dict[str, str]
+Readings = list[tuple[int, int, Facts]]
+"""All readings of a sentence: number of the plot, number of the beat, what the sentence states."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What ``check`` found. Shares lie in [0, 1]; they are 0 for a text without a complete sentence."""
+    """The result of ``check``. Shares lie in [0, 1]; they are 0 for a text without a complete sentence."""
 
     well_formed: float
     """Share of complete sentences that match a form with words of the right types."""
@@ -20,12 +22,17 @@ class Check:
     """Share of stories whose sentences follow one plot with one cast and one set of things."""
     sentences: int
     stories: int
-    announced: int
-    """Number of stories that begin with an announcement."""
-    kept: float
-    """Share of the announced stories that go on to name the announced hero and every announced thing (1 if none)."""
+    prompted: int
+    """Number of stories that begin with a story prompt."""
+    prompt_followed: float
+    """Share of the prompted stories that name the hero and every thing of their prompt (1 if there are none)."""
     ill_formed: tuple[str, ...]
     """The complete sentences that match no form."""
+    plots: tuple[str | None, ...]
+    """The plot of each story: the one that explains most of its sentences, if it explains at least half of them and
+    more than any other plot; otherwise None."""
+    heroes: tuple[tuple[str | None, str | None], ...]
+    """Name and kind of each story's hero; None for what the story does not say in its plot."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Form:
     places: tuple[tuple[int, int], ...]
 
 
-ANNOUNCEMENT = -1  # the beat number of the announcement line
+PROMPT = -1  # the beat number of the story prompt
 
 
 @lru_cache(maxsize=1)
@@ -50,7 +57,7 @@ def _index() -> dict[str, list[Form]]:
     """Forms by the rarest of their literal words, so that a sentence is tried against a handful of patterns only."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, plot in enumerate(load().plots):
-        for beat, forms in enumerate([plot.announcements, *(beat.forms for beat in plot.beats)], ANNOUNCEMENT):
+        for beat, forms in enumerate([plot.prompts, *(beat.forms for beat in plot.beats)], PROMPT):
             for form in forms:
                 places.setdefault(form, []).append((number, beat))
     literal = {form: _words(SLOT.sub(" ", form)) for form in places}
@@ -120,7 +127,7 @@ def _merge(known: Facts, new: Facts) -> Facts | None:
         return None
     merged = known | new
     for attribute in ("", ".kind"):
-        cast = [merged[role + attribute] for role in "ABC" if role + attribute in merged]
+        cast = [merged[role + attribute] for role in ROLES if role + attribute in merged]
         if len(cast) != len(set(cast)):
             return None
     return merged
@@ -139,10 +146,10 @@ def _read(form: Form, sentence: str, plot: Plot) -> Facts | None:
     return facts
 
 
-def parse(sentence: str) -> list[tuple[int, int, Facts]]:
-    """All readings of one sentence: (plot number, beat number, facts it states). Empty if it is not well formed."""
-    plots, readings = load().plots, []
-    # A form that begins with a slot is capitalised when told; both spellings are tried.
+def parse(sentence: str) -> Readings:
+    """All readings of one sentence; empty if it is not well formed."""
+    plots, readings = load().plots, list[tuple[int, int, Facts]]()
+    # A form that begins with a slot is capitalised in a story; both spellings are tried.
     spellings = {sentence, sentence[:1].lower() + sentence[1:]}
     for word in sorted(_words(sentence) | {""}):
         for form in _index().get(word, ()):
@@ -168,23 +175,36 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _consistent(readings: list[list[tuple[int, int, Facts]]], strays: set[str]) -> bool:
-    """Whether one plot tells all well-formed sentences in its order, with facts that agree and no stray names."""
-    told = [reading for reading in readings if reading]
-    for plot in {number for number, _, _ in told[0]} if told else ():
-        states: list[tuple[int, Facts]] = [(ANNOUNCEMENT, {})]
-        for reading in told:
-            following = []
-            for next_beat, known in states:
-                for number, beat, facts in reading:
-                    if number == plot and beat >= next_beat:
-                        merged = _merge(known, facts)
-                        if merged is not None and (beat + 1, merged) not in following:
-                            following.append((beat + 1, merged))
-            states = following
-        if any(strays <= {facts.get(role) for role in "ABC"} for _, facts in states):
-            return True
-    return False
+def _follow(plot: int, story: list[Readings]) -> list[Facts]:
+    """All sets of facts with which one plot explains every well-formed sentence of a story, in its order."""
+    states: list[tuple[int, Facts]] = [(PROMPT, {})]
+    for readings in filter(None, story):
+        following = []
+        for next_beat, known in states:
+            for number, beat, facts in readings:
+                if number == plot and beat >= next_beat:
+                    merged = _merge(known, facts)
+                    if merged is not None and (beat + 1, merged) not in following:
+                        following.append((beat + 1, merged))
+        states = following
+    return [facts for _, facts in states]
+
+
+def _plot(story: list[Readings]) -> int | None:
+    """The number of the plot that explains most sentences of a story, as ``Check.plots`` defines it."""
+    explained = Counter(number for readings in story for number in {number for number, _, _ in readings})
+    (best, most), (_, second) = [*explained.most_common(2), (None, 0), (None, 0)][:2]
+    return best if most > second and 2 * most >= len(story) else None
+
+
+def _hero(plot: int | None, story: list[Readings]) -> tuple[str | None, str | None]:
+    """Name and kind of the hero: those that the first sentences about them state in the plot."""
+    stated: Facts = {}
+    for readings in story:
+        for number, _, facts in readings:
+            if number == plot:
+                stated = facts | stated
+    return stated.get("A"), stated.get("A.kind")
 
 
 def check(text: str) -> Check:
@@ -193,28 +213,37 @@ def check(text: str) -> Check:
     A sentence without an end mark at the end of a story is not counted: it may have been cut off. A sentence that is
     not well formed does not make its story inconsistent, unless it names somebody who is not in the cast.
     """
-    total, bad, consistent, announced, kept = 0, [], 0, 0, 0
+    total, bad, consistent, prompted, followed = 0, [], 0, 0, 0
+    plots, heroes = [], []
     stories = [story.strip() for story in re.split(r"\n\s*\n", text) if story.strip()]
     for story in stories:
         head, _, body = story.partition("\n")
-        told = sentences(head) + sentences(body)
-        readings = [parse(sentence) for sentence in told]
-        wrong = [sentence for sentence, reading in zip(told, readings) if not reading]
-        names = {w for sentence in wrong for w in re.findall(r"[A-Z][a-z]+", sentence) if w in load().gender}
-        total += len(told)
+        parts = sentences(head) + sentences(body)
+        readings = [parse(sentence) for sentence in parts]
+        wrong = [sentence for sentence, reading in zip(parts, readings) if not reading]
+        strays = {w for sentence in wrong for w in re.findall(r"[A-Z][a-z]+", sentence) if w in load().gender}
+        total += len(parts)
         bad += wrong
-        consistent += _consistent(readings, names)
-        promise = next((facts for _, beat, facts in readings[0] if beat == ANNOUNCEMENT), None) if readings else None
+        candidates = {number for number, _, _ in next(filter(None, readings), ())}
+        consistent += any(
+            strays <= {facts.get(role) for role in ROLES} for plot in candidates for facts in _follow(plot, readings)
+        )
+        plot = _plot(readings)
+        plots.append(None if plot is None else load().plots[plot].name)
+        heroes.append(_hero(plot, readings))
+        promise = next((facts for _, beat, facts in readings[0] if beat == PROMPT), None) if readings else None
         if promise:
-            announced += 1
+            prompted += 1
             things = [word for key, word in promise.items() if "." not in key]
-            kept += all(re.search(rf"\b{re.escape(word)}\b", body) for word in things)
+            followed += all(re.search(rf"\b{re.escape(word)}\b", body) for word in things)
     return Check(
         well_formed=(total - len(bad)) / total if total else 0.0,
         consistent=consistent / len(stories) if total else 0.0,
         sentences=total,
         stories=len(stories),
-        announced=announced,
-        kept=kept / announced if announced else 1.0,
+        prompted=prompted,
+        prompt_followed=followed / prompted if prompted else 1.0,
         ill_formed=tuple(bad),
+        plots=tuple(plots),
+        heroes=tuple(heroes),
     )

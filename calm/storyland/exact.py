@@ -16,7 +16,7 @@ Option = TypeVar("Option")
 Memory = dict[str, Any]  # slot -> word; of a role the words that its name and kind must differ from
 Part = tuple[bool, str]  # whether it is a slot; the slot, or text as it stands
 Way = tuple[int, int, tuple[Part, ...]]  # number of a plot, of its next beat, what the sentence has yet to say
-ANNOUNCEMENT = -1  # comes before beat 0
+PROMPT = -1  # comes before beat 0
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Ways:
                 behind.setdefault("", Ways()).add((plot, beat, parts[1:]), likely)
                 continue
             for onward, share in _next_sentences(plot, max(beat, 0)):
-                gap = "" if not onward[2] else "\n" if beat == ANNOUNCEMENT else " "
+                gap = "" if not onward[2] else "\n" if beat == PROMPT else " "
                 behind.setdefault(gap, Ways()).add(onward, likely * share)
         return found
 
@@ -81,11 +81,11 @@ def weight(tellings: Iterable[Telling]) -> float:
 
 @cache
 def beginning() -> Telling:
-    """All stories before their first word: half of them announced."""
+    """All stories before their first word: half of them with a story prompt."""
     ways = Ways()
     for number, likely in _weighted(range(len(load().plots)), PLOT_SKEW):
-        for form, share in _weighted(load().plots[number].announcements, FORM_SKEW):
-            ways.add((number, ANNOUNCEMENT, _parts(form)), likely * share / 2)
+        for form, share in _weighted(load().plots[number].prompts, FORM_SKEW):
+            ways.add((number, PROMPT, _parts(form)), likely * share / 2)
         for way, share in _next_sentences(number, 0):
             ways.add(way, likely * share / 2)
     return Telling("", True, {}, ways, 1.0)

@@ -11,10 +11,6 @@ from .grammar import DEFAULT_TYPES, PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, 
 
 Option = TypeVar("Option")
 
-HELD_OUT = 10_000_000
-"""Seeds from here up are never trained on."""
-
-
 WORD_SKEW, NAME_SKEW, FORM_SKEW, PLOT_SKEW = 2.0, 1.5, 2.5, 1.5
 """The weight of the r-th word of a list, name, form of a beat, or plot is r to minus this power: some are common, most
 are rare, as in any language (Zipf), so that a lower temperature has something to prefer. Kinds, and the words
@@ -41,10 +37,10 @@ def rotated(options: tuple[str, ...], start: int) -> tuple[str, ...]:
 
 
 PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
-"""The primer tells few plots, nearly always in their first forms."""
+"""The primer has few plots, nearly always in their first forms."""
 
-ORDER_SKEW = 0.75
-"""Orders draw plots, names, kinds and what a story is about more evenly than the language does."""
+PROMPTED_SKEW = 0.75
+"""Prompted stories draw plots, names, kinds and things more evenly than the language does."""
 
 
 class Memory(dict):
@@ -101,9 +97,9 @@ def _sentence(form: str, memory: Memory) -> str:
 
 
 def story(seed: int) -> str:
-    """The story of this seed, always the same: an announcement line (for half of the seeds), a newline, the story.
+    """The story of this seed, always the same: a story prompt (for half of the seeds), a newline, the story.
 
-    Seeds from ``HELD_OUT`` (10,000,000) up are kept out of all training.
+    Seeds from 10,000,000 up are kept out of all training (``calm.storyland.SPLITS``).
     """
     return _tell(random.Random(seed), load().plots)
 
@@ -114,15 +110,26 @@ def _tell(
     form_skew: float = FORM_SKEW,
     plot_skew: float = PLOT_SKEW,
     name_skew: float = NAME_SKEW,
-    announced: float = 0.5,
+    prompted: float = 0.5,
 ) -> str:
     draw = rng.random
     memory = Memory(_choose(draw, plots, plot_skew), draw, name_skew)
-    announcement = ""
-    if draw() < announced:
-        announcement = _sentence(memory.choose(memory.plot.announcements, form_skew), memory) + "\n"
-    told = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return announcement + " ".join(_sentence(memory.choose(beat.forms, form_skew), memory) for beat in told)
+    first_line = _prompt(memory, form_skew) if draw() < prompted else ""
+    beats = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
+    return first_line + " ".join(_sentence(memory.choose(beat.forms, form_skew), memory) for beat in beats)
+
+
+def _prompt(memory: Memory, form_skew: float) -> str:
+    return _sentence(memory.choose(memory.plot.prompts, form_skew), memory) + "\n"
+
+
+def prompt(seed: int) -> str:
+    """The story prompt of this seed, with the newline that ends it.
+
+    Plots, forms, names, kinds and things are uniformly distributed.
+    """
+    draw = random.Random(seed).random
+    return _prompt(Memory(_choose(draw, load().plots, 0.0), draw, 0.0), 0.0)
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
@@ -131,16 +138,16 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
 
 
 def primer(n: int, seed: int = 0) -> Iterator[str]:
-    """``n`` stories for a model's first lessons: their sentences are soon known, and who is who is left to learn."""
+    """``n`` stories for the first steps of training: few sentence forms, so that a model soon learns to copy names."""
     plots = load().plots[:PRIMER_PLOTS]
     return (_tell(random.Random(s), plots, form_skew=PRIMER_SKEW) for s in range(seed, seed + n))
 
 
-def orders(n: int, seed: int = 0) -> Iterator[str]:
-    """``n`` announced stories of common and rare things alike: to guess the usual word is not enough there, so a model
-    learns to keep what was announced."""
+def prompted_stories(n: int, seed: int = 0) -> Iterator[str]:
+    """``n`` stories that all begin with a story prompt, of common and rare words alike: a model that guesses the common
+    word fails there, so it learns to copy from the prompt."""
     plots = load().plots
     return (
-        _tell(random.Random(s), plots, plot_skew=ORDER_SKEW, name_skew=ORDER_SKEW, announced=1.0)
+        _tell(random.Random(s), plots, plot_skew=PROMPTED_SKEW, name_skew=PROMPTED_SKEW, prompted=1.0)
         for s in range(seed, seed + n)
     )

@@ -46,13 +46,13 @@ class Beat:
 
 @dataclass
 class Plot:
-    """A story line: its name, the words of its announcement, the types of its slots, its beats in order."""
+    """A story line: its name, the forms of its story prompt, the types of its slots, its beats in order."""
 
     name: str
     title: str = ""
     types: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_TYPES))
     beats: list[Beat] = field(default_factory=list)
-    announcements: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
                     plot.title = value
                 else:
                     plot.types[key] = value
-            plot.announcements = tuple(form.replace("$title", plot.title) for form in pools["announce"])
+            plot.prompts = tuple(form.replace("$title", plot.title) for form in pools["prompt"])
             plots.append(plot)
             continue
         optional = block[0].startswith("?")
@@ -157,7 +157,7 @@ def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
 
 def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:
     attributes = {"name", "kind", "trait", "home", "food", *PRONOUN_SLOTS}
-    for form in plot.announcements + tuple(form for beat in plot.beats for form in beat.forms):
+    for form in plot.prompts + tuple(form for beat in plot.beats for form in beat.forms):
         for slot in SLOT.findall(form):
             slot = strip_article(slot)[1]
             role, name = split_slot(slot)

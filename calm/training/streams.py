@@ -15,7 +15,7 @@ from ..errors import CalmError
 
 BLOCK = 2048
 """Documents that one process tells at a time."""
-SEEDED = ("storyland", "primer", "orders")
+SEEDED = ("storyland", "primer", "prompted")
 """Kinds of sources whose documents have seeds of their own, so that any of them can be told without the others."""
 
 
@@ -64,7 +64,7 @@ def _as_it_is(rows: Any) -> Any:
 
 
 class Stream:
-    """The rows of a run, of ``storyland``, ``primer`` or ``orders``, made by ``workers`` processes ahead of their use.
+    """The rows of a run (``storyland``, ``primer``, ``prompted``), made by ``workers`` processes ahead of their use.
 
     One document begins each row; all of them come once an epoch. Raises CalmError for other sources. Each process of a
     distributed run has workers of its own.

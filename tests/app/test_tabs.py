@@ -61,7 +61,7 @@ def test_a_walk_from_nowhere_is_one_sentence(place):
 
 
 def test_robustness_falls_with_the_noise(model):
-    curve = list(calm.robustness(model.lm, storyland.story(storyland.HELD_OUT), [0.0, 0.3, 1.0, 3.0]))
+    curve = list(calm.robustness(model.lm, next(storyland.stories("validation", 1)), [0.0, 0.3, 1.0, 3.0]))
     assert [noise for noise, _ in curve] == [0.0, 0.3, 1.0, 3.0]
     shares = [share for _, share in curve]
     assert shares[0] == 1.0 and shares == sorted(shares, reverse=True) and shares[-1] < 0.3
@@ -86,7 +86,7 @@ def test_a_fitted_map_is_taken_apart_by_run(model):
 
 
 def test_models_are_measured_one_after_another(model, tiny_ar):
-    texts = list(storyland.corpus(2, storyland.HELD_OUT))
+    texts = list(storyland.stories("validation", 2))
     seen = [[(m.name, m.texts) for m in found] for found in evaluate_tab.measure([model.lm, tiny_ar], texts, 0)]
     assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
     *_, found = evaluate_tab.measure([model.lm], texts, 0)
@@ -96,7 +96,7 @@ def test_models_are_measured_one_after_another(model, tiny_ar):
 
 
 def test_models_are_held_against_the_best_text_by_text(model, tiny_ar):
-    texts = list(storyland.corpus(2, storyland.HELD_OUT))
+    texts = list(storyland.stories("validation", 2))
     *_, found = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
     behind = calm.brier_difference(found[1].found, found[0].found)
     told = f"<td>{behind.difference:.1f} <small>({behind.low:.1f} to {behind.high:.1f})</small></td>"
@@ -107,7 +107,7 @@ def test_models_are_held_against_the_best_text_by_text(model, tiny_ar):
 
 
 def test_a_single_text_has_no_interval(model, tiny_ar):
-    texts = list(storyland.corpus(1, storyland.HELD_OUT))
+    texts = list(storyland.stories("validation", 1))
     *_, found = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
     table = render.scores(found, {})
     assert " to " not in table and f"<td>{found[1].found.score - found[0].found.score:.1f}</td>" in table

@@ -25,7 +25,7 @@ def test_the_named_endpoints_answer(address):
     path = client.predict("Once upon a time", 0.5, 32, 0, api_name="/trajectory")
     assert [step["index"] for step in path] == list(range(len(path)))
     assert all(len(step["plane"]) == 2 and len(step["space"]) == 3 for step in path)
-    text = "\n\n".join(storyland.corpus(2, storyland.HELD_OUT))
+    text = "\n\n".join(storyland.stories("validation", 2))
     found = client.predict(text, 0, api_name="/evaluate")
     assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100 and len(found["brier"]) == 4
 

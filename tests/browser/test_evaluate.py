@@ -13,7 +13,7 @@ def test_models_are_measured_on_a_visitors_text(visitor):
     page.locator("#evaluate").click()
     page.wait_for_selector("#evaluate-status [role=alert]")
     assert "no text to measure" in page.locator("#evaluate-status").inner_text()
-    page.locator("#evaluate-text textarea").fill("\n\n".join(storyland.corpus(2, storyland.HELD_OUT)))
+    page.locator("#evaluate-text textarea").fill("\n\n".join(storyland.stories("validation", 2)))
     page.locator("#evaluate").click()
     page.wait_for_function(
         "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=120_000
@@ -43,7 +43,7 @@ def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path)
     upload(tmp_path / "picture.txt")
     page.wait_for_selector("#evaluate-status [role=alert]")
     assert "no text in UTF-8" in page.locator("#evaluate-status").inner_text()
-    text = "\n\n".join(storyland.corpus(20, storyland.HELD_OUT))
+    text = "\n\n".join(storyland.stories("validation", 20))
     (tmp_path / "stories.txt").write_text(text, encoding="utf-8")
     upload(tmp_path / "stories.txt")
     page.wait_for_function(

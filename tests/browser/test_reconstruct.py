@@ -51,7 +51,7 @@ def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):
 def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):
     page = visitor.page
     visitor.tab("Reconstruct")
-    page.locator("#reconstruct-text textarea").fill("\n".join(storyland.corpus(3, storyland.HELD_OUT))[:3900])
+    page.locator("#reconstruct-text textarea").fill("\n".join(storyland.stories("validation", 3))[:3900])
     page.wait_for_function("() => document.querySelector('#curve-view .calm-plot').data")  # the plot is drawn late
     points = "document.querySelector('#curve-view .calm-plot').data[1]?.y.length"
     visitor.click_once(f"{points} > 1", "#curve-stop")

@@ -103,7 +103,7 @@ def test_both_kinds_are_asked_at_the_same_places(tiny, tiny_ar):
 
 
 def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
-    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT + 500))
+    texts = list(calm.storyland.stories("validation", 12, skip=500))
     found = calm.brier_lm(story, texts, seed=1)
     assert found.low <= found.score <= found.high
     assert found.score == calm.brier_lm(story, texts, seed=1).score
@@ -122,7 +122,7 @@ def test_unusable_requests_are_refused(tiny):
 
 
 def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(story, tiny):
-    texts = list(calm.storyland.corpus(12, calm.storyland.HELD_OUT))
+    texts = list(calm.storyland.stories("validation", 12))
     one, other = (calm.brier_lm(lm, texts) for lm in (story, tiny(4)))
     found = calm.brier_difference(one, other)
     assert found.difference == pytest.approx(one.score - other.score)
@@ -137,7 +137,7 @@ def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(sto
 
 
 def test_only_models_on_the_same_texts_are_compared(story):
-    texts = list(calm.storyland.corpus(3, calm.storyland.HELD_OUT))
+    texts = list(calm.storyland.stories("validation", 3))
     whole, part = calm.brier_lm(story, texts), calm.brier_lm(story, texts[:2])
     with pytest.raises(CalmError, match="measured on the same texts"):
         calm.brier_difference(whole, part)

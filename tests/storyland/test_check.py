@@ -3,22 +3,21 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
-from calm import storyland
+from calm import CalmError, storyland
 from calm.storyland.check import sentences
 from calm.storyland.generate import WORD_SKEW
 from calm.storyland.grammar import SLOT, load, split_slot, strip_article
 
-HELD_OUT = storyland.HELD_OUT
-
 
 def held_out(count: int) -> list[str]:
-    return list(storyland.corpus(count, HELD_OUT))
+    return list(storyland.stories("validation", count))
 
 
-def announced(count: int) -> list[str]:
+def prompted(count: int) -> list[str]:
     return [story for story in held_out(4 * count) if "\n" in story][:count]
 
 
@@ -74,11 +73,11 @@ def test_the_primer_tells_true_stories_of_few_plots():
     assert len(distinct) < 0.6 * len(usual)
 
 
-def test_orders_are_true_stories_all_announced_of_rare_things_too():
-    stories = list(storyland.orders(300, 0))
+def test_prompted_stories_are_true_stories_of_rare_words_too():
+    stories = list(storyland.prompted_stories(300, 0))
     assert all("\n" in story for story in stories)
     found = storyland.check("\n\n".join(stories))
-    assert (found.well_formed, found.consistent, found.kept, found.stories) == (1.0, 1.0, 1.0, 300)
+    assert (found.well_formed, found.consistent, found.prompt_followed, found.stories) == (1.0, 1.0, 1.0, 300)
 
     def heroes(told) -> set[str]:
         return {named[1] for story in told if (named := re.search(r"named (\w+)", story))}
@@ -96,7 +95,7 @@ def test_documents_hardly_ever_repeat():
     assert len(stories) - len(set(stories)) < 3
 
 
-def test_half_of_the_documents_are_announced():
+def test_half_of_the_documents_have_a_story_prompt():
     assert 0.47 < sum("\n" in story for story in storyland.corpus(4000, 0)) / 4000 < 0.53
 
 
@@ -105,8 +104,8 @@ def test_held_out_stories_score_one():
     assert found.well_formed == 1.0, found.ill_formed[:3]
     assert found.consistent == 1.0
     assert found.stories == 1500
-    assert 650 < found.announced < 850
-    assert found.kept == 1.0
+    assert 650 < found.prompted < 850
+    assert found.prompt_followed == 1.0
 
 
 def test_a_replaced_word_is_found():
@@ -169,14 +168,14 @@ def test_exchanged_sentences_are_found():
     assert caught >= 147
 
 
-def test_a_broken_announcement_is_found():
-    for story in announced(40):
+def test_a_broken_prompt_is_found():
+    for story in prompted(40):
         head, _, body = story.partition("\n")
         hero = next(word for word in re.findall(r"[A-Z][a-z]+", head) if word in load().gender)
         stranger = next(name for name in load().words["name.he"] if name not in story)
         found = storyland.check(head.replace(hero, stranger) + "\n" + body)
         assert found.consistent < 1 or found.well_formed < 1
-        assert found.announced == 0 or found.kept < 1
+        assert found.prompted == 0 or found.prompt_followed < 1
 
 
 def test_other_text_scores_low():
@@ -184,6 +183,45 @@ def test_other_text_scores_low():
     assert (found.well_formed, found.consistent, found.sentences) == (0.0, 0.0, 3)
     empty = storyland.check("")
     assert (empty.well_formed, empty.consistent, empty.sentences, empty.stories) == (0.0, 0.0, 0, 0)
+
+
+def test_the_check_names_plots_and_heroes():
+    stories = [story for story in held_out(200)]
+    found = storyland.check("\n\n".join(stories))
+    assert len(found.plots) == len(found.heroes) == 200
+    names = {plot.name for plot in load().plots}
+    assert sum(plot in names for plot in found.plots) >= 198  # shared sentences alone may leave two plots open
+    for story, (name, kind) in zip(stories, found.heroes):
+        assert name is None or (name in story and name in load().gender)
+        assert kind is None or (kind in story and kind in load().kinds)
+    other = storyland.check("It was the best of times.\n\n" + stories[0])
+    assert other.plots == (None, found.plots[0])
+    assert other.heroes == ((None, None), found.heroes[0])
+
+
+def test_prompts_are_drawn_evenly_and_stand_before_their_stories():
+    prompts = [storyland.prompt(seed) for seed in range(3000)]
+    assert prompts[:3] == [storyland.prompt(seed) for seed in range(3)]
+    assert all(prompt.endswith("\n") and prompt.count("\n") == 1 for prompt in prompts)
+    found = storyland.check("\n\n".join(prompts))
+    assert found.well_formed == found.consistent == 1.0 and found.prompted == 3000
+    titles = Counter(plot for prompt in prompts for plot in storyland.check(prompt).plots if plot)
+    assert len(titles) >= 0.9 * len(load().plots)
+    expected = len(prompts) / len(load().plots)
+    assert all(expected - 5 * expected**0.5 < count < expected + 5 * expected**0.5 for count in titles.values())
+    assert len({hero for hero in found.heroes}) > 1500
+
+
+def test_splits_are_named_ranges_without_overlap():
+    ranges = sorted(storyland.SPLITS.values(), key=lambda seeds: seeds.start)
+    assert all(one.stop <= two.start for one, two in pairwise(ranges))
+    assert all(seeds.start >= 10_000_000 for name, seeds in storyland.SPLITS.items() if name != "train")
+    first = storyland.SPLITS["validation"].start
+    assert list(storyland.stories("validation", 2, skip=3)) == [storyland.story(first + 3), storyland.story(first + 4)]
+    with pytest.raises(CalmError, match="splits are train, validation"):
+        storyland.stories("test", 1)
+    with pytest.raises(CalmError, match="too few"):
+        storyland.stories("validation", 500_001)
 
 
 def test_an_unfinished_sentence_is_not_counted():

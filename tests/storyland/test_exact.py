@@ -38,7 +38,7 @@ def whole(story: str):
 
 
 def test_every_story_can_be_told_and_what_may_follow_adds_up():
-    for story in storyland.corpus(12, storyland.HELD_OUT):
+    for story in storyland.stories("validation", 12):
         for likely, word in whole(story):
             assert sum(likely.values()) == pytest.approx(1)
             assert likely[word] > 0
@@ -127,7 +127,7 @@ def test_stories_are_as_long_as_they_are_likely_to_be():
                 if parts:
                     reached[onward] = reached.get(onward, 0) + likely * share
                     length += likely * share
-        told = [len(sentences(_tell(random.Random(seed), [plot], announced=0))) for seed in range(1000)]
+        told = [len(sentences(_tell(random.Random(seed), [plot], prompted=0))) for seed in range(1000)]
         differences.append(fmean(told) - length)
         variances.append(pvariance(told) / len(told))
     assert abs(sum(differences)) < 4 * math.sqrt(sum(variances))

@@ -5,7 +5,7 @@ from calm import CalmError, storyland
 from calm.training import streams as stream
 from calm.training.streams import Stream
 
-SOURCES = ["storyland:7:30", "orders:100:11"]
+SOURCES = ["storyland:7:30", "prompted:100:11"]
 LENGTH, CHUNK = 512, 4
 
 
@@ -27,11 +27,11 @@ def test_an_epoch_tells_every_document_once_and_mixes_the_sources(make, tokenize
     rows = np.concatenate([told.rows(step, 7) for step in range(12)])  # 84 rows, two epochs and two rows
     assert rows.shape == (84, LENGTH) and rows.dtype == np.int64
     documents = [first_document(row, tokenizer) for row in rows]
-    wanted = sorted([*storyland.corpus(30, 7), *storyland.orders(11, 100)])
+    wanted = sorted([*storyland.corpus(30, 7), *storyland.prompted_stories(11, 100)])
     assert sorted(documents[:41]) == sorted(documents[41:82]) == wanted
     assert documents[:41] != documents[41:82]
-    orders = set(storyland.orders(11, 100))
-    assert any(text in orders for text in documents[:13]) and any(text not in orders for text in documents[:13])
+    prompted = set(storyland.prompted_stories(11, 100))
+    assert any(text in prompted for text in documents[:13]) and any(text not in prompted for text in documents[:13])
 
 
 def test_a_row_goes_on_with_the_documents_that_follow(make, tokenizer):
@@ -52,6 +52,10 @@ def test_a_batch_depends_on_its_number_alone(make):
 
 
 def test_what_cannot_be_told_by_seeds_is_refused(make):
-    for source, said in (("assorted:1:9", "cannot be told"), ("storyland:1", "SEED:COUNT"), ("orders:0:0", "no text")):
+    for source, said in (
+        ("assorted:1:9", "cannot be told"),
+        ("storyland:1", "SEED:COUNT"),
+        ("prompted:0:0", "no text"),
+    ):
         with pytest.raises(CalmError, match=said):
             make(sources=[source])
