@@ -70,7 +70,7 @@ def facts(name: str) -> Facts | None:
         return Facts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
     if is_resident(name):
         lm = loading(name).result()
-        return Facts(name, lm.parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
+        return Facts(name, lm.num_parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
     return None
 
 

@@ -105,7 +105,7 @@ def reconstruction(model: Resident, found: Reconstruction) -> dict[str, Any]:
                 # A chunk restored exactly is shown as its text: a token may hold only part of a character.
                 "tokens": [[chunk.text, chunk.text, True]]
                 if chunk.exact
-                else [[lm.decode([a]), lm.decode([b]), a == b] for a, b in pairs],
+                else [[lm.detokenize([a]), lm.detokenize([b]), a == b] for a, b in pairs],
                 "ids": chunk.token_ids,
                 "mean": rounded(chunk.mean),
                 "std": rounded(chunk.std),
@@ -127,8 +127,8 @@ def walk(
         "places": [
             {
                 "ids": list(ids),
-                "tokens": [lm.decode([i]) for i in ids],
-                "text": lm.decode(list(ids)),
+                "tokens": [lm.detokenize([i]) for i in ids],
+                "text": lm.detokenize(list(ids)),
                 "near": [[texts[i], round(float(d), 2)] for i, d in zip(*row)],
             }
             for ids, row in zip(decoded, zip(nearest, distances))
@@ -138,7 +138,10 @@ def walk(
 
 def cloud(model: Resident, vectors: np.ndarray, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Vectors [N, L] that were drawn at a step, on the map, with the chunks that they decode to."""
-    return {"points": places(model.mapped(), list(vectors)), "texts": [model.lm.decode(list(chunk)) for chunk in ids]}
+    return {
+        "points": places(model.mapped(), list(vectors)),
+        "texts": [model.lm.detokenize(list(chunk)) for chunk in ids],
+    }
 
 
 def fitted(

@@ -91,12 +91,12 @@ class Run:
 
         if self.map is None:
             return []
-        ids, _ = align(self.lm, self.lm.encode(prompt))
+        ids, _ = align(self.lm, self.lm.tokenize(prompt))
         k = self.lm.chunk_size
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != self.lm.tokenizer.eos_token_id for i in chunk)]
         where = places(self.map, list(self._means(chunks))) if chunks else []
-        return [{"text": self.lm.decode(c), **p} for c, p in zip(chunks, where)]
+        return [{"text": self.lm.detokenize(c), **p} for c, p in zip(chunks, where)]
 
     def _means(self, chunks: list[list[int]]) -> np.ndarray:
         """The posterior means of chunks [n, L]: what the autoencoder would have said."""
@@ -131,7 +131,7 @@ class Run:
             candidates = [{**c, "chosen": i == branch["choice"]} for i, c in enumerate(opened["candidates"])]
             self.value["parent"] = {"run": branch["run"], "index": left["index"]}
             begun = [*(step["ids"] for step in kept), ids]
-            if len(ids) != self.lm.chunk_size or len(begun) > self.lm.context:
+            if len(ids) != self.lm.chunk_size or len(begun) > self.lm.context_length:
                 raise ValueError
             entry = self._entry(left["index"], ids) | {"candidates": candidates, "others": opened["others"]}
             entry |= {"draws": sum(c["count"] for c in candidates) + _total(opened["others"]), "by_hand": True}
@@ -148,8 +148,8 @@ class Run:
         eos = self.lm.tokenizer.eos_token_id
         return {
             "index": index,
-            "text": self.lm.decode(ids[: ids.index(eos)] if eos in ids else ids),
-            "tokens": ["∎" if i == eos else self.lm.decode([i]) for i in ids],
+            "text": self.lm.detokenize(ids[: ids.index(eos)] if eos in ids else ids),
+            "tokens": ["∎" if i == eos else self.lm.detokenize([i]) for i in ids],
             "seconds": 0.0,
             "ids": ids,
             "end": eos in ids,

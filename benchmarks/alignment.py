@@ -38,7 +38,7 @@ def measure(lm: calm.LanguageModel, texts: int, samples: int = 8, every: int = 1
     k = lm.chunk_size
     scores: dict[str, list[float]] = {name: [] for name in ALIGNMENTS}
     for number, text in enumerate(stories("vector_map", texts)):
-        ids = lm.encode(text)
+        ids = lm.tokenize(text)
         for place in range(k + 1, len(ids) - k, every):
             leftover = place % k
             if leftover == 0:

@@ -12,7 +12,8 @@ from transformers import DynamicCache, LlamaForCausalLM
 from calm import storyland
 from calm.evaluation.cost import flops_per_token
 from calm.generation import align, generate
-from calm.hub.loading import LanguageModel, load
+from calm.hub.language_model import LanguageModel
+from calm.hub.loading import load
 from calm.modeling.calm import backbone_config
 from calm.modeling.temperature import temper
 
@@ -113,14 +114,14 @@ def generation(name: str, tokens: int = 128, rounds: int = 5, threads: int | Non
     draws: dict[str, list[int]] = {}
 
     def run_peer(number: int) -> int:
-        ids = torch.tensor([other.encode(opened[number % PROMPTS])], device=lm.device)
+        ids = torch.tensor([other.tokenize(opened[number % PROMPTS])], device=lm.device)
         other.llama.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, min_new_tokens=tokens,
                              max_new_tokens=tokens, pad_token_id=lm.tokenizer.eos_token_id)  # fmt: skip
         return tokens
 
     def run_official(temperature: float) -> Callable[[int], int]:
         def run(number: int) -> int:
-            ids, _ = align(lm, lm.encode(opened[number % PROMPTS]))
+            ids, _ = align(lm, lm.tokenize(opened[number % PROMPTS]))
             return official(lm, ids, tokens // lm.chunk_size, temperature)
 
         return run

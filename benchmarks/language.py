@@ -101,7 +101,7 @@ class Language:
 def nats(lm: calm.LanguageModel, text: str) -> float:
     """Nats of a text and its end by a token-by-token model."""
     end = lm.tokenizer.eos_token_id
-    ids = torch.tensor([end, *lm.encode(text), end], device=lm.device)
+    ids = torch.tensor([end, *lm.tokenize(text), end], device=lm.device)
     with torch.inference_mode():
         logits = lm.llama(ids[None, :-1]).logits[0].float()
     return float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum"))

@@ -33,7 +33,7 @@ def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5
     spent, drawer = [], lm.engine.drawer
     assert drawer  # of a CALM
     for seed, text in enumerate(stories("cost_benchmark", texts)):
-        ids, _ = align(lm, lm.encode(text))
+        ids, _ = align(lm, lm.tokenize(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
             spent.append(choose_chunk(drawer, hidden, sampler).draws)

@@ -45,7 +45,7 @@ def nats(lm: calm.LanguageModel, texts: list[str]) -> float:
     """Cross-entropy a token of texts, each behind an end-of-text token, under a token-by-token model."""
     total, count = 0.0, 0
     for text in texts:
-        ids = torch.tensor([[lm.tokenizer.eos_token_id, *lm.encode(text)][: lm.context]])
+        ids = torch.tensor([[lm.tokenizer.eos_token_id, *lm.tokenize(text)][: lm.context_length]])
         logits = lm.llama(ids[:, :-1]).logits[0].float()
         total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
         count += ids.shape[1] - 1

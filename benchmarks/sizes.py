@@ -53,7 +53,7 @@ def measure(name: str, tokens: int, draws: int, rounds: int) -> dict[str, float]
     least = floor(lm)
     chunk = 1000 * lm.chunk_size * ours
     return {
-        "parameters": lm.parameters,
+        "parameters": lm.num_parameters,
         "milliseconds a chunk": chunk,
         "floor": least["milliseconds a chunk"],
         "share of the floor": least["milliseconds a chunk"] / chunk,

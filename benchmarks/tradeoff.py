@@ -41,7 +41,7 @@ def rates(samples: Tensor, targets: Tensor) -> Rates:
 
 def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
     """Of each text its token ids, and the places from which the next four tokens are asked for."""
-    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in map(lm.encode, texts)]
+    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in map(lm.tokenize, texts)]
 
 
 def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:

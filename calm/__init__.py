@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from .errors import CalmError
     from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
     from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
-    from .hub.loading import LanguageModel, bundled, load
+    from .hub.language_model import LanguageModel
+    from .hub.loading import bundled, load
     from .hub.saving import save
     from .modeling.temperature import temper
     from .reconstruction import Chunk, Reconstruction, decode, reconstruct, robustness
@@ -21,7 +22,8 @@ _HOMES = {
     "evaluation.brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
     "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
-    "hub.loading": ["LanguageModel", "bundled", "load"],
+    "hub.language_model": ["LanguageModel"],
+    "hub.loading": ["bundled", "load"],
     "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
     "hub.saving": ["save"],
     "modeling.temperature": ["temper"],

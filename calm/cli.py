@@ -148,12 +148,12 @@ def export(arguments) -> None:
     models of one shape, the mean of their weights."""
     from . import load
     from .hub.cards import origin
-    from .hub.saving import average, exchange_autoencoder, save
+    from .hub.saving import average, replace_autoencoder, save
 
     lm = average([load(name, device="cpu") for name in arguments.models])
     if arguments.autoencoder:
-        exchange_autoencoder(lm, arguments.autoencoder)
-    save(lm, arguments.out, lender=arguments.lender)
+        replace_autoencoder(lm, arguments.autoencoder)
+    save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
     runs = [origin(name) for name in arguments.models]
     if found := runs[0]:
         if len(runs) > 1:
@@ -173,7 +173,7 @@ def card(arguments) -> None:
 
 def push(arguments) -> None:
     """Uploads a model folder with its card to the Hub; without --yes it only says what it would upload."""
-    from .hub.cards import push
+    from .hub.uploads import push
 
     found = push(arguments.folder, arguments.repository, dry=not arguments.yes)
     if arguments.json:
@@ -276,7 +276,12 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("models", nargs="+", help="bundled name, folder or Hub id; several: the mean of their weights")
     c.add_argument("out", help="folder to write")
     c.add_argument("--autoencoder", help="take this one, which was trained on the latent vectors of the model's own")
-    c.add_argument("--lender", default="", help="a CALM beside OUT that has the same autoencoder: read it from there")
+    c.add_argument(
+        "--shared-autoencoder",
+        default="",
+        metavar="NAME",
+        help="a CALM in a folder beside OUT with the same autoencoder, which is then not written again",
+    )
 
     c = command(card)
     c.add_argument("folder", help="a model folder")

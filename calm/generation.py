@@ -10,7 +10,7 @@ import torch
 from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
 from .engine.scheduler import Writing
 from .errors import CalmError, check_seed, check_whole
-from .hub.loading import LanguageModel
+from .hub.language_model import LanguageModel
 from .modeling.temperature import MAXIMUM, check_temperature
 
 ALIGNMENTS = ("front", "end", "condition")
@@ -115,11 +115,11 @@ def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step |
     _check_choice("alignment", options.alignment, ALIGNMENTS)
     if not isinstance(prompt, str):
         raise CalmError("The prompt must be text.")
-    ids, leftover = align(lm, lm.encode(prompt), options.alignment)
+    ids, leftover = align(lm, lm.tokenize(prompt), options.alignment)
     if options.begun:
         ids, leftover = ids + _joined(lm, options.begun), []
-    steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context - 1)
-    ids = ids[-(lm.context - steps) * lm.chunk_size :]
+    steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context_length - 1)
+    ids = ids[-(lm.context_length - steps) * lm.chunk_size :]
     sampler: ChunkSampler | TokenSampler = (
         ChunkSampler(options.temperature, options.pool_size, options.sampler, options.seed, lm.device, tuple(leftover))
         if lm.is_calm
@@ -149,8 +149,8 @@ def draw_vectors(
     check_whole("count", count, 1, 10_000)
     check_seed(seed)
     head, k = lm.calm.generative_head, lm.chunk_size
-    ids = align(lm, lm.encode(prompt))[0] + _joined(lm, chunks)
-    hidden = lm.calm(torch.tensor([ids[-lm.context * k :]], device=lm.device), use_cache=False)[0, -1]
+    ids = align(lm, lm.tokenize(prompt))[0] + _joined(lm, chunks)
+    hidden = lm.calm(torch.tensor([ids[-lm.context_length * k :]], device=lm.device), use_cache=False)[0, -1]
     vectors = head(hidden, head.noise((count,), hidden, torch.Generator(lm.device).manual_seed(seed)))
     return vectors.float().cpu().numpy(), lm.calm.ae_model.decode(vectors).tolist()
 
@@ -163,7 +163,7 @@ def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[
     if alignment == "front" or not ids:
         return [eos] * (k - len(ids) % k) + ids, []
     if alignment == "end":
-        return ids + [lm.fill_id] * (-len(ids) % k), []
+        return ids + [lm.pad_id] * (-len(ids) % k), []
     return [eos] * k + ids[:whole], ids[whole:]
 
 
@@ -192,7 +192,7 @@ class _Text:
     def add(self, ids: Sequence[int], ended: bool = False) -> str:
         """What these tokens add to the text."""
         self.pending += ids
-        whole = self.lm.text_of(tuple(self.pending))
+        whole = self.lm.chunk_text(tuple(self.pending))
         text = whole if ended else whole.rstrip("\ufffd")
         added = text[len(self.shown) :]
         self.shown += added
@@ -202,7 +202,7 @@ class _Text:
 
 
 def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
-    return [Candidate(list(chunk), lm.text_of(chunk), n, p) for chunk, n, p in choice.candidates]
+    return [Candidate(list(chunk), lm.chunk_text(chunk), n, p) for chunk, n, p in choice.candidates]
 
 
 def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Generator[Step | Waiting, None, None]:

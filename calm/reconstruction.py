@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .errors import CalmError, check_seed
-from .hub.loading import LanguageModel
+from .hub.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
         raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
     check_seed(seed)
-    ids = lm.encode(text)
+    ids = lm.tokenize(text)
     if not ids:
         raise CalmError("There is no text to reconstruct: type at least one character.")
     k = lm.chunk_size
-    padded = torch.tensor(ids + [lm.fill_id] * (-len(ids) % k), device=lm.device).view(-1, k)
+    padded = torch.tensor(ids + [lm.pad_id] * (-len(ids) % k), device=lm.device).view(-1, k)
     mean, std = autoencoder.encode(padded)
     generator = torch.Generator(lm.device).manual_seed(seed)
     disturbance = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
@@ -63,7 +63,9 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     for i, (before, after) in enumerate(zip(padded.tolist(), decoded.tolist())):
         size = min(k, len(ids) - i * k)
         before, after = before[:size], after[:size]
-        chunks.append(Chunk(before, after, lm.decode(before), lm.decode(after), means[i], stds[i], before == after))
+        chunks.append(
+            Chunk(before, after, lm.detokenize(before), lm.detokenize(after), means[i], stds[i], before == after)
+        )
     return Reconstruction(chunks, float(right.float().mean()), sum(c.exact for c in chunks) / len(chunks), len(ids))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from .errors import CalmError
 
 if TYPE_CHECKING:
-    from .hub.loading import LanguageModel
+    from .hub.language_model import LanguageModel
 
 NEIGHBOURS = 15
 METRICS = ("euclidean", "cosine", "manhattan", "correlation")
@@ -123,7 +123,7 @@ def collect(lm: LanguageModel, sources: Sequence[str], points: int, texts: int =
     counts: Counter[tuple[int, ...]] = Counter()
     for source in sources:
         for text in islice(read_documents(source), texts):
-            ids = lm.encode(text)
+            ids = lm.tokenize(text)
             for offset in range(k):  # chunks at every phase, as texts begin anywhere in a chunk
                 counts.update(tuple(ids[i : i + k]) for i in range(offset, len(ids) - k + 1, k))
     common = counts.most_common(points)
@@ -132,7 +132,7 @@ def collect(lm: LanguageModel, sources: Sequence[str], points: int, texts: int =
     chunks = torch.tensor([chunk for chunk, _ in common], device=lm.device)
     with torch.no_grad():
         mean = lm.calm.ae_model.encode(chunks)[0].float().cpu().numpy()
-    return mean, [lm.decode(list(chunk)) for chunk, _ in common], [count for _, count in common]
+    return mean, [lm.detokenize(list(chunk)) for chunk, _ in common], [count for _, count in common]
 
 
 @dataclass(frozen=True)

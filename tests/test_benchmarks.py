@@ -81,7 +81,7 @@ def test_the_language_is_asked_wherever_a_model_is(story):
     itself = language.Language()
     texts = list(stories("tests", 2))
     for text in texts:
-        ids = story.encode(text)
+        ids = story.tokenize(text)
         places, nats = itself.read(text)
         assert len(places) == len(ids) // ORDERS and 0 < nats < len(ids)
         for number, likely in enumerate(places):

@@ -87,7 +87,7 @@ def test_text_of_steps_joins_to_the_decoded_tokens(story):
     eos = story.tokenizer.eos_token_id
     ids = ids[: ids.index(eos)] if eos in ids else ids
     joined = "".join(step.text for step in steps)
-    assert story.decode(ids).startswith(joined) and len(story.decode(ids)) - len(joined) < 4
+    assert story.detokenize(ids).startswith(joined) and len(story.detokenize(ids)) - len(joined) < 4
 
 
 def test_alignments_put_the_prompt_where_they_say(tiny):
@@ -102,11 +102,11 @@ def test_alignments_put_the_prompt_where_they_say(tiny):
 
 def test_conditioned_first_chunk_begins_with_the_leftover(story):
     prompt = "Once upon a time there was"
-    leftover = align(story, story.encode(prompt), "condition")[1]
+    leftover = align(story, story.tokenize(prompt), "condition")[1]
     assert leftover
     first = next(calm.generate(story, prompt, alignment="condition"))
     assert first.token_ids[: len(leftover)] == leftover
-    assert not first.text.startswith(story.decode(leftover))
+    assert not first.text.startswith(story.detokenize(leftover))
 
 
 def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int, ...]]:
@@ -138,7 +138,7 @@ def open_place(story) -> torch.Tensor:
     """The hidden state [D] of a place in a held-out story where the model is torn between two chunks."""
     with torch.no_grad():
         for text in calm.storyland.stories("validation", 100, skip=900):
-            ids, _ = align(story, story.encode(text))
+            ids, _ = align(story, story.tokenize(text))
             for hidden in story.calm(torch.tensor([ids]))[0]:
                 counts = [n for _, n in Counter(draws(story, hidden, 200, seed=7)).most_common(2)]
                 if len(counts) == 2 and counts[0] >= 50 and counts[1] >= 0.6 * counts[0]:
@@ -249,9 +249,9 @@ def test_a_pool_holds_the_draws_of_the_pooled_sampler(tiny):
 
 def test_a_pool_is_drawn_behind_the_chunks_of_a_run(tiny):
     lm = tiny()
-    ids = lm.encode("Once upon a time there was")[:4]
-    text = lm.decode(ids)
-    assert lm.encode(text) == ids
+    ids = lm.tokenize("Once upon a time there was")[:4]
+    text = lm.detokenize(ids)
+    assert lm.tokenize(text) == ids
     behind, read, alone = (
         calm.draw_pool(lm, *given, pool_size=2000, seed=1) for given in (("", [ids]), (text,), ("",))
     )
@@ -271,10 +271,10 @@ def test_a_token_by_token_model_has_no_pool(tiny_ar):
 
 def test_a_text_goes_on_behind_chunks_that_it_has(tiny):
     lm = tiny()
-    ids = lm.encode("Once upon a time there was")[:4]
+    ids = lm.tokenize("Once upon a time there was")[:4]
     behind = list(calm.generate(lm, "", 1.0, 16, seed=3, begun=[ids]))
     assert [step.token_ids for step in behind] == [
-        step.token_ids for step in calm.generate(lm, lm.decode(ids), 1.0, 16, seed=3)
+        step.token_ids for step in calm.generate(lm, lm.detokenize(ids), 1.0, 16, seed=3)
     ]
     with pytest.raises(CalmError, match="4 token ids below"):
         calm.generate(lm, "", begun=[ids[:3]])

@@ -42,7 +42,7 @@ def test_the_map_belongs_to_the_bundled_model(bundled, mapped):
     """The stored vectors are what the bundled autoencoder says of their texts."""
     checked = 0
     for i in range(0, 400):
-        ids = mapped.encode(bundled.texts[i])
+        ids = mapped.tokenize(bundled.texts[i])
         if len(ids) != mapped.chunk_size:
             continue  # the text of a chunk may be tokenised differently on its own
         with torch.no_grad():
@@ -82,7 +82,7 @@ def test_a_small_map_can_be_built(story, tmp_path, monkeypatch):
     assert len(built.texts) == 300 and built.plane.shape == (300, 2)
     assert built.plane == pytest.approx(built.vectors[:, :2], abs=2e-3)
     assert built.space == pytest.approx(built.vectors[:, :3], abs=2e-3)
-    assert align(story, story.encode(built.texts[0]))
+    assert align(story, story.tokenize(built.texts[0]))
 
 
 def test_unusable_requests_are_refused(tiny_ar, tmp_path):

@@ -20,7 +20,7 @@ from .head import ROWS, Chunk, make_drawer
 from .samplers import Choice, ChunkSampler, TokenSampler, choose_tokens, draw_round
 
 if TYPE_CHECKING:
-    from ..hub.loading import LanguageModel
+    from ..hub.language_model import LanguageModel
 
 Submit = Callable[..., object]  # a function and its arguments
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..generation import generate
-from ..hub.loading import LanguageModel
+from ..hub.language_model import LanguageModel
 from .scheduler import Engine
 
 

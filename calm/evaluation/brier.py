@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaModel
 
 from ..errors import CalmError, check_seed
-from ..hub.loading import LanguageModel
+from ..hub.language_model import LanguageModel
 
 ORDERS = 4  # n-grams of 1 to 4 tokens
 
@@ -162,7 +162,7 @@ def _measure(
     measure = _measure_calm if lm.is_calm else _measure_tokens
     by_text: ByText = ()
     for text in texts:
-        ids = lm.encode(text)[: (lm.context - 8) * k]
+        ids = lm.tokenize(text)[: (lm.context_length - 8) * k]
         if len(ids) >= ORDERS:
             drawn, hit, equal = measure(lm, ids, stride, samples, generator)
             if expected:

@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..hub.loading import LanguageModel
+from ..hub.language_model import LanguageModel
 from ..modeling.heads.energy import HeadBlock
 
 

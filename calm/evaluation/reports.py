@@ -7,7 +7,7 @@ from typing import Any
 from .. import storyland
 from ..errors import CalmError
 from ..generation import generate
-from ..hub.loading import LanguageModel
+from ..hub.language_model import LanguageModel
 from ..reconstruction import reconstruct
 from .brier import brier_lm
 from .cost import flops_per_token, training_flops_per_token
@@ -87,7 +87,7 @@ def evaluate(
     """
     if not sources and not stories:
         raise CalmError("There is nothing to measure: name a file of text, or ask for stories.")
-    found: dict[str, Any] = {"model": lm.name, "parameters": lm.parameters, "seed": seed}
+    found: dict[str, Any] = {"model": lm.name, "parameters": lm.num_parameters, "seed": seed}
     found["operations a token"] = {"generating": flops_per_token(lm), "training": training_flops_per_token(lm)}
     for source, texts in read_texts(sources, limit).items():
         figures: dict[str, Any] = {"texts": len(texts)}

@@ -2,15 +2,12 @@
 
 import itertools
 import json
-import shutil
 import statistics
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import CalmError
-from .loading import CHECKPOINTS, lender_of, load
-from .saving import save
+from .loading import CHECKPOINTS, shared_autoencoder
 
 RECORDED = (
     "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "layers",
@@ -70,8 +67,8 @@ def write(folder: str | Path) -> Path:
         tokens = f"{k} token{'s' * (k > 1)}"
         kind = f"A Continuous Autoregressive Language Model with K = {k}: one vector a step, {tokens} a vector."
         counted = ", the autoencoder included"
-        if lender := lender_of(folder):
-            counted += f", which is that of `{lender}`"
+        if shared := shared_autoencoder(folder):
+            counted += f", which is that of `{shared}`"
         head = (
             f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
         )
@@ -97,41 +94,6 @@ def write(folder: str | Path) -> Path:
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
-
-
-def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any]:
-    """Uploads a model folder to the Hub, as the logged-in user; a dry run only lists the files and their bytes.
-
-    Raises CalmError if the folder is no model, has no card, or the Hub refuses.
-    """
-    from huggingface_hub import HfApi
-
-    folder = Path(folder)
-    for name in ("config.json", "README.md"):
-        if not (folder / name).is_file():
-            raise CalmError(f"{folder} holds no {name}; only a whole model with its card is uploaded.")
-    url = f"https://huggingface.co/{repository}"
-    with TemporaryDirectory() as scratch:
-        whole = _with_autoencoder(folder, Path(scratch))
-        files = {path.name: path.stat().st_size for path in sorted(whole.iterdir()) if path.is_file()}
-        if not dry:
-            try:
-                HfApi().create_repo(repository, exist_ok=True)
-                HfApi().upload_folder(repo_id=repository, folder_path=whole)
-            except Exception as error:  # the Hub's own, those of its HTTP library, which changes, and the network's
-                raise CalmError(f"The Hub did not take {repository}: {str(error).splitlines()[0]}") from error
-    return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
-
-
-def _with_autoencoder(folder: Path, scratch: Path) -> Path:
-    """The folder, or, where another lends the autoencoder, a copy that holds it: on the Hub a model stands alone."""
-    if not lender_of(folder):
-        return folder
-    for path in folder.iterdir():
-        if path.is_file() and "safetensors" not in path.name:
-            shutil.copy(path, scratch)
-    save(load(folder, "cpu"), scratch)
-    return scratch
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

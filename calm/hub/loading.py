@@ -1,108 +1,24 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
 import json
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from ..engine.scheduler import Engine
 from ..errors import CalmError
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import EnergyTransformer
 from ..modeling.config import AutoencoderConfig, CalmConfig
+from .language_model import LanguageModel
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
-AUTOENCODER = "ae_model."
+AUTOENCODER_PREFIX = "ae_model."
 """What the names of an autoencoder's weights begin with in a CALM."""
-
-
-@dataclass
-class LanguageModel:
-    """A model with its tokenizer, in evaluation mode on its device."""
-
-    name: str
-    model: EnergyTransformer | LlamaForCausalLM
-    tokenizer: PreTrainedTokenizerBase
-    _texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
-
-    @property
-    def is_calm(self) -> bool:
-        return isinstance(self.model, EnergyTransformer)
-
-    @property
-    def calm(self) -> EnergyTransformer:
-        """The model as a CALM; raises CalmError if it works token by token."""
-        if not isinstance(self.model, EnergyTransformer):
-            raise CalmError(f"{self.name} works token by token and has no vectors; choose a CALM model.")
-        return self.model
-
-    @property
-    def llama(self) -> LlamaForCausalLM:
-        """The model as a token-by-token Transformer; raises CalmError if it is a CALM."""
-        if not isinstance(self.model, LlamaForCausalLM):
-            raise CalmError(f"{self.name} is a CALM; choose a token-by-token model.")
-        return self.model
-
-    @property
-    def backbone(self) -> LlamaModel:
-        """What both kinds have: the Transformer without what comes before its inputs and behind its hidden states."""
-        return self.calm.transformer if self.is_calm else self.llama.model
-
-    @property
-    def chunk_size(self) -> int:
-        """K, the number of tokens a step emits; 1 for a token-by-token model."""
-        return self.calm.config.patch_size if self.is_calm else 1
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def context(self) -> int:
-        """The longest sequence, in steps (chunks, or tokens for a token-by-token model)."""
-        return self.model.config.max_position_embeddings
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters, shared ones counted once, the autoencoder included."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def fill_id(self) -> int:
-        """The token that fills up an unfinished chunk: the padding token, or end-of-text where there is none."""
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id
-
-    @cached_property
-    def engine(self) -> Engine:
-        """What writes texts with this model; all that are asked for share it. On a CPU it keeps the weights as they are
-        when it is first asked for, packed."""
-        return Engine(self)
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-    def text_of(self, chunk: tuple[int, ...]) -> str:
-        """The text of one chunk, remembered, as the same chunks are drawn again and again."""
-        if chunk not in self._texts:
-            if len(self._texts) >= 100_000:
-                self._texts.clear()
-            self._texts[chunk] = self.decode(list(chunk))
-        return self._texts[chunk]
 
 
 def bundled() -> list[str]:
@@ -150,7 +66,7 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
     return folder
 
 
-def lender_of(folder: Path) -> str | None:
+def shared_autoencoder(folder: Path) -> str | None:
     """The CALM in the folder beside whose autoencoder a CALM without its own has (``calm.saving.save``)."""
     config = _read_config(folder)
     return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
@@ -257,12 +173,12 @@ def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) ->
     CALM beside it may lend its own."""
     found = _autoencoder_folder(folder, config)
     own = _read_config(found)
-    if not any(name.startswith(AUTOENCODER) for name in weights):
+    if not any(name.startswith(AUTOENCODER_PREFIX) for name in weights):
         lent = read_weights(found)
         if "autoencoder" in own:
-            lent = {name: tensor for name, tensor in lent.items() if name.startswith(AUTOENCODER)}
+            lent = {name: tensor for name, tensor in lent.items() if name.startswith(AUTOENCODER_PREFIX)}
         else:
-            lent = {AUTOENCODER + name: tensor for name, tensor in lent.items()}
+            lent = {AUTOENCODER_PREFIX + name: tensor for name, tensor in lent.items()}
         weights = weights | lent
     return own.get("autoencoder", own), weights
 

@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ..data.documents import TokenFile, read_documents
 from ..evaluation.brier import brier_lm
-from ..hub.loading import LanguageModel, load, load_autoencoder, load_tokenizer
+from ..hub.language_model import LanguageModel
+from ..hub.loading import load, load_autoencoder, load_tokenizer
 from ..modeling.calm import EnergyTransformer
 from ..modeling.config import CalmConfig
 from ..modeling.losses import energy_score

@@ -56,7 +56,7 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     assert facts(str(folder)) is None  # not before it is loaded
     assert resident(str(folder)).map is None
     found = facts(str(folder))
-    assert found is not None and found.parameters == resident(str(folder)).lm.parameters and found.chunk_size == 4
+    assert found is not None and found.parameters == resident(str(folder)).lm.num_parameters and found.chunk_size == 4
     first, *_, last = page.choose(str(folder))
     assert "loading" in first or "cpu" in first
     assert str(folder) in last and "float32" in last
@@ -95,7 +95,7 @@ def test_facts_are_known_before_a_model_is_loaded():
         found, lm = facts(name), resident(name).lm
         assert found is not None
         assert found.chunk_size == lm.chunk_size and bool(found.latent_size) == lm.is_calm
-        assert found.parameters == lm.parameters
+        assert found.parameters == lm.num_parameters
 
 
 def test_the_page_is_drawn_before_torch_is_imported():

@@ -55,7 +55,7 @@ def test_how_likely_a_text_says_a_draw_takes_the_place_of_whether_it_did(tiny):
     lm, texts = tiny(4), ["Once upon a time there was a fox.", "A fox named Mia lived in a den near the river."]
 
     def as_it_is(text, drawn):
-        targets = torch.tensor(lm.encode(text)).unfold(0, 4, 4)
+        targets = torch.tensor(lm.tokenize(text)).unfold(0, 4, 4)
         assert drawn.shape == (3, *targets.shape)
         return (drawn == targets).cumprod(-1).double()
 

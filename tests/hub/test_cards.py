@@ -8,6 +8,7 @@ import calm
 from calm import CalmError
 from calm.cli import main
 from calm.hub import cards as card
+from calm.hub import uploads
 from calm.hub.saving import save
 
 from ..conftest import tiny_config
@@ -128,15 +129,15 @@ def test_push_is_a_dry_run_unless_told_otherwise(folder, capsys, monkeypatch):
 
 def test_a_lent_autoencoder_is_told_and_goes_to_the_hub_as_well(folder, tiny, tmp_path, monkeypatch):
     lm = tiny(4)
-    save(lm, tmp_path / "lender")
-    save(lm, folder, lender="lender")
-    assert "the autoencoder included, which is that of `lender`: a Llama backbone" in card.write(folder).read_text()
+    save(lm, tmp_path / "source")
+    save(lm, folder, shared_autoencoder="source")
+    assert "the autoencoder included, which is that of `source`: a Llama backbone" in card.write(folder).read_text()
     taken = tmp_path / "taken"
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: None)
     monkeypatch.setattr(
         "huggingface_hub.HfApi.upload_folder", lambda self, folder_path, **k: shutil.copytree(folder_path, taken)
     )
-    card.push(folder, "me/tiny", dry=False)
+    uploads.push(folder, "me/tiny", dry=False)
     assert {path.name for path in taken.iterdir()} == {path.name for path in folder.iterdir()}
     for name, weight in calm.load(taken, device="cpu").model.state_dict().items():
         assert torch.equal(weight, calm.load(folder, device="cpu").model.state_dict()[name])
@@ -148,5 +149,5 @@ def test_what_the_hub_refuses_is_one_sentence(folder, monkeypatch):
 
     card.write(folder)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
-    with pytest.raises(calm.CalmError, match=r"did not take me/tiny: no token$"):
-        card.push(folder, "me/tiny", dry=False)
+    with pytest.raises(calm.CalmError, match=r"did not accept me/tiny: no token$"):
+        uploads.push(folder, "me/tiny", dry=False)

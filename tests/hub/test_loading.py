@@ -27,7 +27,7 @@ def test_bundled_models_are_known_and_small():
 
 
 def test_the_bundled_model_is_within_its_limits(story):
-    assert story.parameters <= 13_000_000
+    assert story.num_parameters <= 13_000_000
     assert story.chunk_size == 4 and story.is_calm
     assert story.device.type == "cpu" and story.dtype == torch.float32
 
@@ -41,25 +41,25 @@ def test_a_saved_model_loads_again(tiny, tiny_ar, tmp_path):
             assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
-def test_a_model_may_have_the_autoencoder_of_one_beside_it(tiny, tmp_path):
+def test_a_model_may_share_the_autoencoder_of_a_neighbouring_folder(tiny, tmp_path):
     lm, other = tiny(4), tiny(4)
-    save(lm, tmp_path / "lender", torch.float32)
-    save(lm, tmp_path / "borrower", torch.float32, lender="lender")
-    assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "borrower"))
-    again = calm.load(tmp_path / "borrower", device="cpu")
+    save(lm, tmp_path / "source", torch.float32)
+    save(lm, tmp_path / "sharing", torch.float32, shared_autoencoder="source")
+    assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "sharing"))
+    again = calm.load(tmp_path / "sharing", device="cpu")
     for model in (lm.model, again.model):  # what was saved is as it was before
         assert model.config.autoencoder["latent_size"] == lm.calm.config.latent_size
         assert all(torch.equal(weight, lm.model.state_dict()[name]) for name, weight in model.state_dict().items())
     save(again, tmp_path / "whole", torch.float32)
-    shutil.rmtree(tmp_path / "lender")
+    shutil.rmtree(tmp_path / "source")
     assert calm.load(tmp_path / "whole", device="cpu").chunk_size == 4
-    save(again, tmp_path / "second", torch.float32, lender="whole")
-    for name, lender in (("third", "second"), ("whole", "whole")):
-        with pytest.raises(CalmError, match=f"{lender} cannot lend"):
-            save(again, tmp_path / name, torch.float32, lender=lender)
+    save(again, tmp_path / "second", torch.float32, shared_autoencoder="whole")
+    for name, source in (("third", "second"), ("whole", "whole")):
+        with pytest.raises(CalmError, match=f"{source} cannot share"):
+            save(again, tmp_path / name, torch.float32, shared_autoencoder=source)
     torch.nn.init.normal_(other.calm.ae_model.decoder.norm.weight)
     with pytest.raises(CalmError, match="is not that of whole"):
-        save(other, tmp_path / "liar", torch.float32, lender="whole")
+        save(other, tmp_path / "other", torch.float32, shared_autoencoder="whole")
 
 
 def official(lm, folder, shards: bool):

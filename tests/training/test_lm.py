@@ -130,5 +130,5 @@ def test_a_token_by_token_model_has_no_autoencoder_to_train_over(tmp_path, token
 def test_defaults_are_the_papers():
     settings = CalmSettings(out="x")
     assert (settings.targets, settings.beta2, settings.weight_decay, settings.gradient_clip) == (100, 0.95, 0.1, 1.0)
-    assert calm.loading.CalmConfig().num_samples == 8
+    assert calm.hub.loading.CalmConfig().num_samples == 8
     assert AutoencoderSettings(out="x").steps == 30_000

@@ -32,7 +32,7 @@ def write(lm, seed: int, **options):
 
 def test_a_recorded_step_computes_what_transformers_computes():
     lm = calm.load("story-k4", DEVICE, torch.float32)
-    chunks = torch.tensor(lm.encode(" ".join(PROMPTS) * 60)[:2400], dtype=torch.long).view(600, 4)
+    chunks = torch.tensor(lm.tokenize(" ".join(PROMPTS) * 60)[:2400], dtype=torch.long).view(600, 4)
     with torch.inference_mode():
         inputs = lm.calm.embed(chunks.to(DEVICE))
         expected = lm.backbone(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]

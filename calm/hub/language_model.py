@@ -1,0 +1,97 @@
+"""A loaded model: network, tokenizer and device behind one interface for both kinds, CALM and token by token."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
+
+from ..engine.scheduler import Engine
+from ..errors import CalmError
+from ..modeling.calm import EnergyTransformer
+
+CHUNK_TEXTS = 100_000  # entries of the cache of chunk texts
+
+
+@dataclass
+class LanguageModel:
+    """A network in evaluation mode on its device, with its tokenizer."""
+
+    name: str
+    model: EnergyTransformer | LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    _chunk_texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_calm(self) -> bool:
+        return isinstance(self.model, EnergyTransformer)
+
+    @property
+    def calm(self) -> EnergyTransformer:
+        """The network of a CALM. Raises CalmError for a token-by-token model."""
+        if not isinstance(self.model, EnergyTransformer):
+            raise CalmError(f"{self.name} works token by token and has no vectors; choose a CALM model.")
+        return self.model
+
+    @property
+    def llama(self) -> LlamaForCausalLM:
+        """The network of a token-by-token model. Raises CalmError for a CALM."""
+        if not isinstance(self.model, LlamaForCausalLM):
+            raise CalmError(f"{self.name} is a CALM; choose a token-by-token model.")
+        return self.model
+
+    @property
+    def backbone(self) -> LlamaModel:
+        """The Transformer of either kind, which maps inputs [B, T, D] to hidden states [B, T, D]."""
+        return self.calm.transformer if self.is_calm else self.llama.model
+
+    @property
+    def chunk_size(self) -> int:
+        """K, the number of tokens that one step emits; 1 for a token-by-token model."""
+        return self.calm.config.patch_size if self.is_calm else 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence in steps: chunks for a CALM, tokens for a token-by-token model."""
+        return self.model.config.max_position_embeddings
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters, the autoencoder included. A shared parameter counts once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills an incomplete chunk: the padding token, or end-of-text if the tokenizer has none."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else self.tokenizer.eos_token_id
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What writes texts with this model; all that are asked for share it. On a CPU it keeps the weights as they are
+        when it is first asked for, packed."""
+        return Engine(self)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens around it."""
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def detokenize(self, ids: list[int]) -> str:
+        """The text of token ids. Special tokens are left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def chunk_text(self, chunk: tuple[int, ...]) -> str:
+        """The text of one chunk of token ids. It is cached, because samples repeat the same chunks."""
+        if chunk not in self._chunk_texts:
+            if len(self._chunk_texts) >= CHUNK_TEXTS:
+                self._chunk_texts.clear()
+            self._chunk_texts[chunk] = self.detokenize(list(chunk))
+        return self._chunk_texts[chunk]

@@ -1,0 +1,47 @@
+"""Uploads a model folder with its card to the Hugging Face Hub."""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..errors import CalmError
+from .loading import load, shared_autoencoder
+from .saving import save
+
+
+def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any]:
+    """Uploads a model folder as the logged-in user. A dry run only lists the files.
+
+    Returns ``repository``, ``files`` (name -> size in bytes), ``uploaded`` and ``url``. A model with a shared
+    autoencoder is uploaded with its own copy of it. Raises CalmError if the folder is not a model, has no card, or if
+    the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    folder = Path(folder)
+    for name in ("config.json", "README.md"):
+        if not (folder / name).is_file():
+            raise CalmError(f"{folder} holds no {name}; only a complete model with its card is uploaded.")
+    url = f"https://huggingface.co/{repository}"
+    with TemporaryDirectory() as scratch:
+        complete = _with_autoencoder(folder, Path(scratch))
+        files = {path.name: path.stat().st_size for path in sorted(complete.iterdir()) if path.is_file()}
+        if not dry:
+            try:
+                HfApi().create_repo(repository, exist_ok=True)
+                HfApi().upload_folder(repo_id=repository, folder_path=complete)
+            except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
+                raise CalmError(f"The Hub did not accept {repository}: {str(error).splitlines()[0]}") from error
+    return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
+
+
+def _with_autoencoder(folder: Path, scratch: Path) -> Path:
+    """The folder itself, or a copy in ``scratch`` that includes the shared autoencoder."""
+    if not shared_autoencoder(folder):
+        return folder
+    for path in folder.iterdir():
+        if path.is_file() and "safetensors" not in path.name:
+            shutil.copy(path, scratch)
+    save(load(folder, "cpu"), scratch)
+    return scratch
