@@ -1,0 +1,21 @@
+// What Python calls by name: the mount functions of `app/components.py` and the handlers of events in the browser.
+import { muteFooterImages } from "./footer.js";
+import { store } from "./store.js";
+import { temper } from "./temperature.js";
+
+export { mountCurveView } from "./curve.js";
+export { mountRaceView } from "./race_view.js";
+export { mountReconstructionView } from "./reconstruction.js";
+export { mountRunText } from "./run_text.js";
+export { mountScoresPlot } from "./scores.js";
+export { temperatureMessage } from "./temperature.js";
+export { mountTourPanel } from "./tour_panel.js";
+export { mountTourSteps } from "./tour_steps.js";
+export { requestedTab, restoreInputs, saveInputs, saveTab } from "./url_state.js";
+export { mountFitResult, mountVectorMapPlot, ownRuns } from "./vector_map.js";
+
+/** The tab that the tour has asked for last. */
+export const tourTab = () => store.tourTab;
+
+window.CALM = { store, temper }; // for the browser tests
+muteFooterImages();

@@ -1,0 +1,52 @@
+// Share of tokens restored over noise: of the visitor's text beside held-out stories.
+import { find } from "./dom.js";
+import { createFigure } from "./figures.js";
+
+/** @param {Component<CurvePayload>} component */
+export function mountCurveView({ element, props, watch }) {
+  const figure = createFigure(element, find(element, ".calm-plot"), (colours) =>
+    props.value ? curveFigure(props.value, colours) : null,
+  );
+  watch("value", figure.draw);
+}
+
+/**
+ * @param {CurvePayload} curves
+ * @param {Palette} colours
+ * @returns {Figure}
+ */
+function curveFigure({ reference, measured }, colours) {
+  const axis = { gridcolor: colours.grid, zeroline: false };
+  return {
+    traces: [
+      curve("held-out stories", reference, { color: colours.second, width: 2, dash: "dot" }),
+      curve("this text", measured, { color: colours.accent, width: 2.5 }),
+    ],
+    layout: {
+      margin: { l: 48, r: 8, t: 8, b: 40 },
+      showlegend: true,
+      uirevision: "keep",
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      xaxis: { ...axis, title: { text: "standard deviation of the noise" } },
+      yaxis: { ...axis, title: { text: "tokens restored (%)" }, range: [0, 103] },
+    },
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {number[][]} points
+ * @param {PlotlyAttributes} line
+ */
+function curve(name, points, line) {
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    name,
+    line,
+    marker: { color: line.color, size: 5 },
+    x: points.map(([noise]) => noise),
+    y: points.map(([, share]) => 100 * share),
+    hovertemplate: "%{y:.1f} % at noise %{x:.1f}<extra>%{fullData.name}</extra>",
+  };
+}

@@ -1,0 +1,122 @@
+// Plotly figures that stay in place while their data change.
+import { config } from "./config.js";
+import { node } from "./dom.js";
+
+const FONT = "system-ui, sans-serif";
+const OPTIONS = {
+  displaylogo: false,
+  responsive: true,
+  displayModeBar: "hover",
+  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+};
+
+/** @type {Promise<PlotlyModule> | null} */
+let loading = null;
+
+/** Plotly, loaded once, when the first figure is drawn. */
+export function loadPlotly() {
+  loading ??= new Promise((resolve, reject) => {
+    const onload = () => resolve(/** @type {PlotlyModule} */ (window.Plotly));
+    const onerror = () => reject(new Error("Plotly could not be loaded."));
+    document.head.append(node("script", { src: config().plotly_url, onload, onerror }));
+  });
+  return loading;
+}
+
+/** @returns {Palette} */
+export function palette() {
+  const style = getComputedStyle(document.querySelector(".gradio-container") ?? document.body);
+  const dark = document.body.classList.contains("dark");
+  /**
+   * @param {string} name of a CSS variable of the theme
+   * @param {string} fallback
+   */
+  const variable = (name, fallback) => style.getPropertyValue(name).trim() || fallback;
+  return {
+    accent: variable("--calm-accent", dark ? "#7db4ff" : "#0f62c9"),
+    second: variable("--calm-second", dark ? "#f0a35e" : "#b5540b"),
+    others: dark ? ["#b99df5", "#6fcf97", "#f29bb2"] : ["#6b3fc4", "#1c7c4a", "#b0305c"],
+    quiet: variable("--calm-quiet", "#5b6472"),
+    ink: dark ? "#e6e9ef" : "#1f2733",
+    grid: dark ? "rgba(170,180,195,0.18)" : "rgba(100,110,125,0.18)",
+    cloud: dark ? "rgba(170,180,195,0.38)" : "rgba(100,110,125,0.32)",
+  };
+}
+
+/**
+ * @param {Palette} colours
+ * @param {PlotlyAttributes} layout
+ */
+function withDefaults(colours, layout) {
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colours.ink, size: 12, family: FONT },
+    margin: { l: 8, r: 8, t: 8, b: 8 },
+    hoverlabel: { font: { family: FONT, size: 13 } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.quiet, activecolor: colours.accent },
+    ...layout,
+  };
+}
+
+/**
+ * Keeps a figure up to date: it is drawn when it first shows, resized later, and repainted when the page changes between
+ * light and dark.
+ * @param {HTMLElement} element of the component
+ * @param {HTMLElement} target of the figure
+ * @param {(colours: Palette) => Figure | null} build null where there is nothing to draw yet
+ * @param {{ rebuildOnResize?: boolean, onFirstDraw?: (target: PlotlyElement) => void }} [options]
+ */
+export function createFigure(element, target, build, { rebuildOnResize = false, onFirstDraw } = {}) {
+  const plot = /** @type {PlotlyElement} */ (target);
+  let drawn = false;
+
+  const draw = async () => {
+    if (!plot.clientWidth) return; // a hidden tab has no width
+    const plotly = await loadPlotly();
+    const colours = palette();
+    const figure = build(colours);
+    if (!figure) return;
+    plotly.react(plot, figure.traces, withDefaults(colours, figure.layout), { ...OPTIONS, ...figure.config });
+    if (!drawn) onFirstDraw?.(plot);
+    drawn = true;
+  };
+  /** Draws anew from nothing, which a change between two and three dimensions needs. */
+  const reset = async () => {
+    if (drawn) (await loadPlotly()).purge(plot);
+    drawn = false;
+    await draw();
+  };
+
+  onThemeChange(element, draw);
+  new ResizeObserver(async () => {
+    if (!plot.clientWidth) return;
+    if (!drawn || rebuildOnResize) await draw();
+    if (drawn) (await loadPlotly()).Plots.resize(plot);
+  }).observe(plot);
+
+  return { draw, reset, plot, isDrawn: () => drawn };
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {() => void} callback
+ */
+function onThemeChange(element, callback) {
+  const observer = new MutationObserver(() => (element.isConnected ? callback() : observer.disconnect()));
+  observer.observe(document.body, { attributes: true, attributeFilter: ["class"] });
+}
+
+/**
+ * Calls back once, as soon as an element shows.
+ * @param {HTMLElement} element
+ * @param {() => void} callback
+ */
+export function whenShown(element, callback) {
+  const observer = new ResizeObserver(() => {
+    if (element.clientWidth === 0) return;
+    observer.disconnect();
+    callback();
+  });
+  observer.observe(element);
+}

@@ -1,0 +1,62 @@
+// Steps through the path on the map: a slider, and a button that plays it.
+import { find } from "./dom.js";
+import { store } from "./store.js";
+
+const MILLISECONDS_PER_STEP = 350;
+
+/** @param {HTMLElement} element of the map component */
+export function createPlayer(element) {
+  const play = /** @type {HTMLButtonElement} */ (find(element, "[data-play]"));
+  const slider = /** @type {HTMLInputElement} */ (find(element, "[data-step]"));
+  const status = find(element, "[data-status]");
+  /** @type {number | undefined} */
+  let timer;
+
+  const stop = () => {
+    clearInterval(timer);
+    timer = undefined;
+    play.textContent = "▶ Play";
+  };
+  const start = () => {
+    const run = store.shown;
+    if (!run) return;
+    const marked = store.markedStep ?? run.steps.length;
+    let step = marked >= run.steps.length - 1 ? -1 : marked;
+    play.textContent = "❚❚ Pause";
+    timer = setInterval(() => {
+      step += 1;
+      const shown = store.shown;
+      if (shown?.run_id !== run.run_id || step >= shown.steps.length || !element.isConnected) stop();
+      else store.selectStep(step);
+    }, MILLISECONDS_PER_STEP);
+  };
+  play.addEventListener("click", () => (timer === undefined ? start() : stop()));
+  slider.addEventListener("input", () => store.selectStep(Number(slider.value) - 1));
+
+  /**
+   * @param {RunPayload} run
+   * @param {boolean} hasMap
+   */
+  const draw = (run, hasMap) => {
+    const index = store.currentStep;
+    slider.max = String(Math.max(1, run.steps.length));
+    slider.value = String((index ?? 0) + 1);
+    slider.disabled = play.disabled = index === null;
+    status.textContent = hasMap
+      ? stepStatus(run, index)
+      : `There is no map of ${run.model}. The map keeps the last path of another model.`;
+  };
+
+  return { draw };
+}
+
+/**
+ * @param {RunPayload} run
+ * @param {number | null} index
+ */
+function stepStatus(run, index) {
+  if (index === null) return "";
+  const { distance } = run.steps[index];
+  const error = distance === undefined ? "" : `, prediction error ${distance.toFixed(2)}`;
+  return `step ${index + 1} of ${run.steps.length}${error}`;
+}

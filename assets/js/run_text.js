@@ -1,0 +1,87 @@
+// The Generate tab's view of a run: text, actions, samples, branches and the candidates of a step.
+import { createBranchTree } from "./branches.js";
+import { createCandidatePanel } from "./candidates.js";
+import { createChunkText } from "./chunk_text.js";
+import { find } from "./dom.js";
+import { runActions } from "./run_actions.js";
+import { createSampleList } from "./samples.js";
+import { store } from "./store.js";
+
+/** @param {Component<RunPayload, RunServer>} component */
+export function mountRunText({ element, props, watch, server, trigger }) {
+  /** @param {RunPayload} run */
+  const showRun = (run) => {
+    store.show(run);
+    trigger("show_run", { status: run.status });
+  };
+  const text = createChunkText(find(element, ".calm-text"));
+  const samples = createSampleList(find(element, ".calm-samples"), showRun);
+  const branches = createBranchTree(find(element, ".calm-tree"), showRun);
+  const candidates = createCandidatePanel(find(element, ".calm-detail"), {
+    drawPool: (run, stepIndex) => drawPool(server, run, stepIndex),
+    branch: (run, stepIndex, pool, choice) => trigger("branch", branchRequest(run, stepIndex, pool, choice)),
+  });
+  const actions = find(element, ".calm-actions");
+  actions.append(...runActions());
+
+  const drawStep = () => {
+    if (!store.shown) return;
+    text.mark(store.currentStep);
+    candidates.draw(store.shown, store.currentStep);
+  };
+  const draw = () => {
+    const run = store.shown;
+    if (!run) return;
+    actions.hidden = false;
+    text.draw(run);
+    samples.draw(run);
+    branches.draw(run);
+    drawStep();
+  };
+  store.subscribe("run", element, draw);
+  store.subscribe("step", element, drawStep);
+  store.subscribe("pool", element, drawStep);
+  watch("value", () => store.receive(props.value));
+  store.receive(props.value);
+  draw();
+
+  const restored = store.restoreRuns();
+  if (restored) showRun(restored);
+}
+
+/**
+ * @param {RunServer} server
+ * @param {RunPayload} run
+ * @param {number} stepIndex
+ * @returns {Promise<string | null>} an error message, or null once the pool is in the store
+ */
+async function drawPool(server, run, stepIndex) {
+  const answer = await server.draw_pool({
+    model: run.model,
+    prompt: run.prompt,
+    prefix_chunks: run.steps.slice(0, stepIndex).map((step) => step.token_ids),
+    chosen: run.steps[stepIndex].token_ids,
+  });
+  if ("error" in answer) return answer.error;
+  store.addFreshPool(run.run_id, stepIndex, answer);
+  return null;
+}
+
+/**
+ * @param {RunPayload} run
+ * @param {number} stepIndex
+ * @param {Pool} pool
+ * @param {number} choice
+ * @returns {BranchRequest}
+ */
+function branchRequest(run, stepIndex, pool, choice) {
+  return {
+    model: run.model,
+    prompt: run.prompt,
+    run_id: run.run_id,
+    steps: run.steps.slice(0, stepIndex + 1),
+    vectors: run.vectors ?? [],
+    pool: { candidates: pool.candidates, other_counts: pool.other_counts }, // a step is a pool, too
+    choice,
+  };
+}

@@ -1,0 +1,276 @@
+// What the page holds, shows and selects. Views read the store and subscribe to its topics; only its methods change it.
+import { savedValue } from "./storage.js";
+
+/**
+ * "run": another run is shown, or the shown run has grown. "step": another step is marked. "pool", "cloud": samples
+ * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed. "tour_tab":
+ * the tour asks for a tab.
+ * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab"} Topic
+ */
+
+const MAX_RUNS = 40;
+const MAX_SAVED_RUNS = 6;
+const savedRuns = savedValue("sessionStorage", "calm.runs");
+const savedTour = savedValue("localStorage", "calm.tour");
+
+/**
+ * @param {string} runId
+ * @param {number} stepIndex
+ */
+const stepKey = (runId, stepIndex) => `${runId}:${stepIndex}`;
+
+class Store {
+  /** @type {Map<string, RunPayload>} the runs of this visit, the latest last */
+  runs = new Map();
+  /** @type {Map<string, string[]>} for a run, the ids of all samples of its prompt that were generated together */
+  groups = new Map();
+  /** @type {RunPayload | null} */
+  shown = null;
+  /** @type {StepReference | null} the step that the visitor has pinned */
+  selected = null;
+  /** @type {StepReference | null} the step under the pointer */
+  previewed = null;
+  /** @type {FittedMap | null} */
+  fit = null;
+  /** @type {TourProgress} */
+  tour = { step_index: 0, done: [], open: false };
+  /** The tab that the tour asks for. */
+  tourTab = "";
+
+  /** @type {Map<string, Pool>} */
+  #pools = new Map();
+  /** @type {Map<string, Cloud>} */
+  #clouds = new Map();
+  /** @type {Map<Topic, Set<{ element: HTMLElement, listener: () => void }>>} */
+  #subscriptions = new Map();
+
+  /**
+   * Calls back on each change of a topic, as long as the element is on the page.
+   * @param {Topic} topic
+   * @param {HTMLElement} element
+   * @param {() => void} listener
+   */
+  subscribe(topic, element, listener) {
+    const subscriptions = this.#subscriptions.get(topic) ?? new Set();
+    this.#subscriptions.set(topic, subscriptions.add({ element, listener }));
+  }
+
+  /** @param {Topic} topic */
+  #notify(topic) {
+    const subscriptions = this.#subscriptions.get(topic) ?? new Set();
+    for (const subscription of [...subscriptions]) {
+      if (subscription.element.isConnected) subscription.listener();
+      else subscriptions.delete(subscription);
+    }
+  }
+
+  // Runs
+
+  /**
+   * Takes a run and its samples from Python and shows the run. Python sends each state to two components; the second
+   * copy changes nothing.
+   * @param {RunPayload | null} run
+   */
+  receive(run) {
+    if (!run?.steps || (this.shown && isSameState(this.shown, run))) return;
+    const group = [run, ...(run.samples ?? [])];
+    for (const member of group) this.remember(member);
+    if (group.length > 1)
+      for (const member of group)
+        this.groups.set(
+          member.run_id,
+          group.map((run) => run.run_id),
+        );
+    if (run.finished && run.run_id !== "example") this.#saveRuns(run.run_id);
+    this.shown = run;
+    this.#notify("run");
+  }
+
+  /** @param {RunPayload} run */
+  remember(run) {
+    this.runs.delete(run.run_id);
+    this.runs.set(run.run_id, run);
+    const [oldest] = this.runs.keys();
+    if (this.runs.size > MAX_RUNS) this.#forget(oldest);
+  }
+
+  /** @param {string} runId */
+  #forget(runId) {
+    this.runs.delete(runId);
+    this.groups.delete(runId);
+    for (const samples of [this.#pools, this.#clouds]) {
+      for (const key of samples.keys()) if (key.startsWith(`${runId}:`)) samples.delete(key);
+    }
+  }
+
+  /** @param {RunPayload} run one of `runs` */
+  show(run) {
+    this.shown = run;
+    this.#notify("run");
+  }
+
+  /**
+   * The samples of the same prompt that are still held, the run among them.
+   * @param {RunPayload} run
+   * @returns {RunPayload[]}
+   */
+  samplesOf(run) {
+    return (this.groups.get(run.run_id) ?? []).flatMap((id) => this.runs.get(id) ?? []);
+  }
+
+  /** @param {string} shownId */
+  #saveRuns(shownId) {
+    const runs = [...this.runs.values()].slice(-MAX_SAVED_RUNS);
+    const groups = [...this.groups];
+    while (runs.length && !savedRuns.write({ shown: shownId, runs, groups })) runs.shift(); // the storage is full
+  }
+
+  /**
+   * Takes the runs that were saved before a reload and returns the one that was shown then.
+   * @returns {RunPayload | null}
+   */
+  restoreRuns() {
+    const saved = savedRuns.read();
+    if (!saved) return null;
+    for (const run of saved.runs) this.remember(run);
+    for (const [id, group] of saved.groups) if (this.runs.has(id)) this.groups.set(id, group);
+    return this.runs.get(saved.shown) ?? null;
+  }
+
+  // Steps
+
+  /** Index of the step of the shown run that all views mark: the previewed one, else the pinned one, else null. */
+  get markedStep() {
+    const runId = this.shown?.run_id;
+    const marked = [this.previewed, this.selected].find((step) => step?.run_id === runId);
+    return marked?.step_index ?? null;
+  }
+
+  /** The marked step, or else the last one: what a detail view shows; null where the run has no step. */
+  get currentStep() {
+    const last = (this.shown?.steps.length ?? 0) - 1;
+    return last < 0 ? null : Math.min(this.markedStep ?? last, last);
+  }
+
+  /**
+   * Pins a step of the shown run.
+   * @param {number} stepIndex
+   */
+  selectStep(stepIndex) {
+    if (!this.shown) return;
+    const before = this.markedStep;
+    this.selected = { run_id: this.shown.run_id, step_index: stepIndex };
+    this.previewed = null;
+    if (before !== stepIndex) this.#notify("step");
+  }
+
+  /**
+   * Marks a step of the shown run while the pointer is over it; null ends that.
+   * @param {number | null} stepIndex
+   */
+  previewStep(stepIndex) {
+    if (!this.shown) return;
+    const before = this.markedStep;
+    this.previewed = stepIndex === null ? null : { run_id: this.shown.run_id, step_index: stepIndex };
+    if (this.markedStep !== before) this.#notify("step");
+  }
+
+  /**
+   * The pool that was drawn on request at a step.
+   * @param {string} runId
+   * @param {number} stepIndex
+   */
+  freshPool(runId, stepIndex) {
+    return this.#pools.get(stepKey(runId, stepIndex)) ?? null;
+  }
+
+  /**
+   * @param {string} runId
+   * @param {number} stepIndex
+   * @param {Pool} pool
+   */
+  addFreshPool(runId, stepIndex, pool) {
+    this.#pools.set(stepKey(runId, stepIndex), pool);
+    this.#notify("pool");
+  }
+
+  /**
+   * The vectors that were drawn on request at a step.
+   * @param {string} runId
+   * @param {number} stepIndex
+   */
+  cloud(runId, stepIndex) {
+    return this.#clouds.get(stepKey(runId, stepIndex)) ?? null;
+  }
+
+  /**
+   * @param {string} runId
+   * @param {number} stepIndex
+   * @param {Cloud} cloud
+   */
+  addCloud(runId, stepIndex, cloud) {
+    this.#clouds.set(stepKey(runId, stepIndex), cloud);
+    this.#notify("cloud");
+  }
+
+  /** @param {FittedMap} fit */
+  setFit(fit) {
+    this.fit = fit;
+    this.#notify("fit");
+  }
+
+  // The tour
+
+  /** @param {Partial<TourProgress>} change */
+  updateTour(change) {
+    Object.assign(this.tour, change);
+    savedTour.write(this.tour);
+    this.#notify("tour");
+  }
+
+  /**
+   * @param {number} stepIndex
+   * @param {string} tab
+   */
+  openTourStep(stepIndex, tab) {
+    this.updateTour({ step_index: stepIndex, open: true });
+    this.#openTourTab(tab);
+  }
+
+  /** @param {number} stepIndex where the visitor continues later */
+  leaveTour(stepIndex) {
+    this.updateTour({ step_index: stepIndex, open: false });
+    this.#openTourTab("learn");
+  }
+
+  /** @param {string} tab */
+  #openTourTab(tab) {
+    this.tourTab = tab;
+    this.#notify("tour_tab");
+  }
+
+  /** @param {number} stepCount */
+  restoreTour(stepCount) {
+    Object.assign(this.tour, savedTour.read());
+    this.tour.step_index = Math.min(Math.max(0, this.tour.step_index), stepCount - 1);
+  }
+}
+
+/**
+ * Whether two copies of a run, samples included, hold the same steps and status.
+ * @param {RunPayload} one
+ * @param {RunPayload} other
+ * @returns {boolean}
+ */
+function isSameState(one, other) {
+  const [samples, otherSamples] = [one.samples ?? [], other.samples ?? []];
+  return (
+    one.run_id === other.run_id &&
+    one.finished === other.finished &&
+    one.steps.length === other.steps.length &&
+    samples.length === otherSamples.length &&
+    samples.every((sample, i) => isSameState(sample, otherSamples[i]))
+  );
+}
+
+export const store = new Store();

@@ -1,0 +1,69 @@
+// The current step of the guided tour: a panel that stays in view while the step acts on the page.
+import { button, find, node } from "./dom.js";
+import { store } from "./store.js";
+import { clearHighlight, highlight, tourActions } from "./tour_actions.js";
+
+/** @param {Component<TourStep[]>} component */
+export function mountTourPanel({ props, trigger }) {
+  const steps = props.value ?? [];
+  store.restoreTour(steps.length);
+  const lastIndex = steps.length - 1;
+  const current = () => steps[store.tour.step_index];
+
+  const place = node("p", { class: "calm-note" });
+  const title = node("h2", { tabindex: "-1" });
+  const text = node("p", {});
+  const outcome = node("p", { class: "calm-outcome", role: "status" });
+  const act = button("", perform, { class: "calm-small calm-strong" });
+  const back = button("Back", () => goTo(store.tour.step_index - 1));
+  const next = button("Next", () => (store.tour.step_index === lastIndex ? leave() : goTo(store.tour.step_index + 1)));
+  const buttons = node("div", { class: "calm-actions" }, act, back, next, button("Leave the tour", leave));
+  /** @param {KeyboardEvent} event */
+  const onkeydown = (event) => event.key === "Escape" && leave();
+  const attributes = { class: "calm-tour", "aria-label": "guided tour", hidden: true, onkeydown };
+  const panel = node("section", attributes, place, title, text, outcome, buttons);
+  find(document.body, ".gradio-container .contain").append(panel);
+
+  async function perform() {
+    const { name, outcome: description } = current();
+    act.disabled = true;
+    try {
+      const target = await tourActions[name]();
+      const done = new Set([...store.tour.done, name]);
+      store.updateTour({ done: [...done] });
+      outcome.textContent = description;
+      highlight(target);
+    } catch (error) {
+      outcome.textContent = error instanceof Error ? error.message : String(error);
+    }
+    act.disabled = false;
+  }
+  /** @param {number} index */
+  function goTo(index) {
+    store.openTourStep(index, steps[index].tab);
+  }
+  function leave() {
+    const isFinished = store.tour.step_index === lastIndex && store.tour.done.includes(current().name);
+    clearHighlight();
+    store.leaveTour(isFinished ? 0 : store.tour.step_index);
+  }
+
+  const draw = () => {
+    const { step_index, open } = store.tour;
+    const step = current();
+    panel.hidden = !open;
+    place.textContent = `Step ${step_index + 1} of ${steps.length} · paper, ${step.section}`;
+    title.textContent = step.title;
+    text.textContent = step.text;
+    act.textContent = step.action;
+    back.disabled = step_index === 0;
+    next.textContent = step_index === lastIndex ? "Finish" : "Next";
+  };
+  store.subscribe("tour", panel, draw);
+  store.subscribe("tour_tab", panel, () => {
+    outcome.textContent = "";
+    trigger("open_tab", { tab: store.tourTab });
+    if (store.tour.open) title.focus({ preventScroll: true });
+  });
+  draw();
+}

@@ -1,0 +1,291 @@
+/**
+ * Every value that Python sends to JavaScript, or JavaScript to Python. `app/payloads/types.py` declares the same types
+ * in Python; a test compares the two files.
+ *
+ * Shapes: L latent dimensions, P points of a walk.
+ */
+
+/** The answer of a server function that failed. */
+interface ErrorPayload {
+  /** One sentence. */
+  error: string;
+}
+
+/** Numbers and addresses that both languages use, in the head of the page (`#calm-config`). */
+interface Config {
+  /** Ids of the tabs, in order. */
+  tabs: string[];
+  plotly_url: string;
+  /** The map file of each model that has a map. */
+  map_urls: Record<string, string>;
+  temperature_min: number;
+  temperature_max: number;
+  temperature_default: number;
+  max_new_tokens: number;
+  /** Size of a pool or a cloud that is drawn on request. */
+  fresh_samples: number;
+  /** Principal components that a walk through latent space offers. */
+  walk_directions: number;
+}
+
+// Runs: the Generate tab and the map
+
+/** Where a vector lies on the map of its model. */
+interface MapPosition {
+  /** [2], UMAP in the plane. */
+  plane: number[];
+  /** [3], UMAP in space. */
+  space: number[];
+  /** [3], coordinates along the first three principal components. */
+  principal: number[];
+}
+
+/** The arguments of `calm.generate` besides model and prompt. */
+interface GenerationSettings {
+  temperature: number;
+  max_new_tokens: number;
+  pool_size: number;
+  sampler: string;
+  seed: number;
+  alignment: string;
+}
+
+/** One distinct chunk among the samples of a step. */
+interface CandidatePayload {
+  /** An end-of-text token is shown as ∎. */
+  text: string;
+  /** How many samples decoded to it. */
+  count: number;
+  token_ids: number[];
+  chosen: boolean;
+  /** Only of a token-by-token model, which knows it exactly and draws no pool. */
+  probability?: number;
+}
+
+/** The candidates of a step. */
+interface Pool {
+  /** The most frequent ones, with the chosen one among them. */
+  candidates: CandidatePayload[];
+  /** The rest, as pairs [count, number of candidates with this count]. */
+  other_counts: number[][];
+}
+
+/** One step of a run. */
+interface StepPayload extends Pool {
+  index: number;
+  /** What the step adds to the text. */
+  text: string;
+  tokens: string[];
+  token_ids: number[];
+  seconds: number;
+  /** Whether the chunk holds the end of the text. */
+  ended: boolean;
+  /** Samples drawn and decoded. */
+  draws: number;
+  /** Whether the visitor chose the candidate. */
+  chosen_by_hand?: boolean;
+  /** Prediction error: Euclidean distance from the predicted vector to the encoded one. Only of a CALM. */
+  distance?: number;
+  /** Of the predicted vector. Only with a map, as the next two. */
+  predicted?: MapPosition;
+  /** Of the vector to which the autoencoder encodes the chosen chunk. */
+  encoded?: MapPosition;
+  /** How often the chunk occurs in the texts that the map was made of. */
+  frequency?: number;
+}
+
+interface PromptChunk {
+  text: string;
+  encoded: MapPosition;
+}
+
+interface StepReference {
+  run_id: string;
+  step_index: number;
+}
+
+/** One generated text with everything that the page shows of it. */
+interface RunPayload {
+  run_id: string;
+  model: string;
+  prompt: string;
+  options: GenerationSettings;
+  steps: StepPayload[];
+  /** Whether the text has ended by itself. */
+  ended: boolean;
+  /** The step of another run at which this one took another candidate. */
+  parent: StepReference | null;
+  /** Empty without a map. */
+  prompt_chunks: PromptChunk[];
+  /** Whether the run is complete, so that the page may keep it. */
+  finished: boolean;
+  /** HTML of the status line once the run is finished. */
+  status: string;
+  /** [steps, L], the predicted vectors. Only once the run is finished. */
+  vectors?: number[][];
+  /** The runs of the same prompt with the next seeds. */
+  samples?: RunPayload[];
+}
+
+/** JavaScript asks to continue a run from another candidate of one of its steps. */
+interface BranchRequest {
+  model: string;
+  prompt: string;
+  run_id: string;
+  /** Up to and with the step whose candidate is replaced. */
+  steps: StepPayload[];
+  vectors: number[][];
+  pool: Pool;
+  /** Index of the new candidate in the pool. */
+  choice: number;
+}
+
+/** A step of a run: what is there before its chunk. */
+interface StepRequest {
+  model: string;
+  prompt: string;
+  /** Token ids of the chunks between the prompt and this step. */
+  prefix_chunks: number[][];
+  /** Token ids of the chunk that the run chose at this step. */
+  chosen?: number[];
+}
+
+/** Fresh samples of the next vector at a step. */
+interface Cloud {
+  positions: MapPosition[];
+  texts: string[];
+}
+
+/** The vectors of one run of this visit, for a map of the visitor's own. */
+interface OwnRun {
+  run_id: string;
+  vectors: number[][];
+}
+
+/** A map fitted to training chunks together with the vectors of a visitor's runs. */
+interface FittedMap {
+  dimensions: 2 | 3;
+  /** Of the training chunks. */
+  texts: string[];
+  /** Of the training chunks. */
+  positions: number[][];
+  /** Positions of the vectors of each run. */
+  runs: Record<string, number[][]>;
+}
+
+// Reconstruction
+
+interface TokenPair {
+  text: string;
+  decoded_text: string;
+  exact: boolean;
+}
+
+interface ChunkPayload {
+  text: string;
+  decoded_text: string;
+  tokens: TokenPair[];
+  token_ids: number[];
+  /** [L], of the posterior. */
+  mean: number[];
+  /** [L], of the posterior. */
+  std: number[];
+  exact: boolean;
+}
+
+interface ReconstructionPayload {
+  model: string;
+  chunks: ChunkPayload[];
+}
+
+/** Share of tokens restored over noise, as pairs [standard deviation, share]. */
+interface CurvePayload {
+  /** Of held-out stories. */
+  reference: number[][];
+  /** Of the visitor's text. */
+  measured: number[][];
+}
+
+/** JavaScript asks to move the vector of a chunk, along a principal component or towards another vector. */
+interface WalkRequest {
+  model: string;
+  mean: number[];
+  /** Number of the principal component. */
+  direction: number | null;
+  target: number[] | null;
+}
+
+interface Neighbour {
+  text: string;
+  distance: number;
+}
+
+interface WalkPoint {
+  token_ids: number[];
+  tokens: string[];
+  text: string;
+  /** The nearest training chunks. */
+  neighbours: Neighbour[];
+}
+
+interface Walk {
+  /** [P], standard deviations along the component, or the fraction of the way to the target. */
+  offsets: number[];
+  points: WalkPoint[];
+}
+
+// Race, Evaluate, Learn
+
+interface RacerPayload {
+  model: string;
+  is_calm: boolean;
+  backbone_layers: number;
+  backbone_width: number;
+  chunk_size: number;
+  /** What each step added. */
+  texts: string[];
+  /** The model's own time after each step. */
+  seconds: number[];
+  /** The model's own time until its first visible text; null before. */
+  first_text_seconds: number | null;
+  draws_per_step: number;
+  flops_per_token: number;
+  finished: boolean;
+}
+
+interface RacePayload {
+  race_id: number;
+  prompt: string;
+  racers: RacerPayload[];
+}
+
+/** BrierLM of a model with its 95 % interval, and floating-point operations per token. */
+interface ModelCost {
+  model: string;
+  generation_flops: number;
+  training_flops: number;
+  score: number;
+  low: number;
+  high: number;
+}
+
+interface ScoresPayload {
+  models: ModelCost[];
+  /** BrierLM of the true distribution of the texts. */
+  upper_bound: number;
+}
+
+/** One step of the guided tour. */
+interface TourStep {
+  /** Of its action in `tour_actions.js`. */
+  name: string;
+  title: string;
+  tab: string;
+  /** Of the paper. */
+  section: string;
+  text: string;
+  /** Label of the button that performs the action. */
+  action: string;
+  /** What the visitor sees after the action. */
+  outcome: string;
+}

@@ -1,0 +1,59 @@
+// The inputs and the open tab live in the address: they survive a reload, and the address can be shared.
+import { config } from "./config.js";
+
+const opened = new URL(location.href).searchParams; // before the first tab that is drawn reports itself as open
+let restored = false; // until then the inputs hold their defaults, which would hide what the address asks for
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function setParameter(name, value) {
+  const url = new URL(location.href);
+  url.searchParams.set(name, String(value ?? ""));
+  try {
+    history.replaceState(history.state, "", url);
+  } catch {
+    // Embedded pages may forbid it, and some browsers limit how often it is called. The inputs work all the same.
+  }
+}
+
+/**
+ * Writes inputs to the address.
+ * @param {string[]} names
+ * @param {unknown[]} values
+ */
+export function saveInputs(names, values) {
+  if (!restored) return;
+  names.forEach((name, i) => {
+    setParameter(name, values[i]);
+  });
+}
+
+/**
+ * The values of the inputs from the address; where it has none, or no number for a number box, the present value.
+ * @param {string[]} names
+ * @param {unknown[]} values
+ * @returns {unknown[]}
+ */
+export function restoreInputs(names, values) {
+  restored = true;
+  return names.map((name, i) => {
+    const text = opened.get(name);
+    if (text === null) return values[i];
+    if (typeof values[i] !== "number") return text;
+    return text.trim() && Number.isFinite(Number(text)) ? Number(text) : values[i];
+  });
+}
+
+/** The tab that the address asked for when the page was opened, else the first. */
+export function requestedTab() {
+  const { tabs } = config();
+  const tab = opened.get("tab") ?? "";
+  return tabs.includes(tab) ? tab : tabs[0];
+}
+
+/** @param {string} tab */
+export function saveTab(tab) {
+  if (restored) setParameter("tab", tab);
+}
