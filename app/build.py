@@ -22,10 +22,10 @@ RACE_TOKENS = 200
 def main() -> None:
     model = resident()
     lm = model.lm
-    options = calm.Options(**SETTINGS)
+    options = calm.GenerationOptions(**SETTINGS)
     how = f"T = {options.temperature:g}, seed {options.seed}"
     run = Run(model, PROMPT, options)
-    for step in calm.follow(lm, PROMPT, options):
+    for step in calm.stream(lm, PROMPT, options):
         run.add(step)
     mark = f"An example, made when the page was built: {how}. Generate makes your own."
     value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock, Thread, current_thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import calm
@@ -19,6 +19,7 @@ from .components import ASSETS
 
 if TYPE_CHECKING:
     from calm import LanguageModel
+    from calm.engine import ComputeThread
 
 CHECKPOINTS = ASSETS.parent / "checkpoints"
 DEFAULT, BASELINE = "story-k4", "story-ar"
@@ -29,7 +30,7 @@ Event = TypeVar("Event")
 
 # OpenMP's threads wait for one another in a hurry only as long as there are no more of them than cores; else a step
 # takes three times as long. So one thread computes on all cores, and every other one on a single core.
-_thread = ThreadPoolExecutor(1, "model")
+_creation = Lock()
 _fetching = ThreadPoolExecutor(thread_name_prefix="fetch")
 
 
@@ -102,15 +103,14 @@ def _load(name: str) -> LanguageModel:
         raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
     import torch
 
-    from calm.engine.warmup import warm_unless_compiling
+    from calm.engine.warmup import warm_up_or_fall_back
 
     others = Thread(target=torch.set_num_threads, args=(1,))
     others.start()
     others.join()
-    if not warm_unless_compiling(lm):
+    if not warm_up_or_fall_back(lm, _compute_thread()):
         _use_cores(compiling=True)
         Thread(target=_compile, args=(name, lm), daemon=True).start()
-    lm.engine.submit = lambda: None if _has_all_cores() else _thread.submit
     return lm
 
 
@@ -134,18 +134,20 @@ _compiling = Lock()
 
 def _compile(name: str, lm: LanguageModel) -> None:
     """Has the kernels of a model compiled, which writes without them meanwhile; for good, if that fails."""
-    from calm.engine.warmup import compile_apart
+    from calm.engine.warmup import compile_in_subprocess
 
     with _compiling:
-        if compile_apart(name):
-            compute(_end_interim, lm)
+        if compile_in_subprocess(name):
+            compute(_replace_fallback, lm)
 
 
-def _end_interim(lm: LanguageModel) -> None:
-    from calm.engine.warmup import end_interim
+def _replace_fallback(lm: LanguageModel) -> None:
+    from calm.engine import engine_for
+    from calm.engine.warmup import replace_fallback
 
-    end_interim(lm)
-    _use_cores(compiling=any(loading(name).result().engine.interim for name in offered() if is_resident(name)))
+    replace_fallback(lm)
+    loaded = [loading(name).result() for name in offered() if is_resident(name)]
+    _use_cores(compiling=any(engine_for(lm).is_fallback for lm in loaded))
 
 
 _loads: dict[str, Future[LanguageModel]] = {}
@@ -188,15 +190,21 @@ def resident(name: str = DEFAULT) -> Resident:
     return Resident(name, loading(name).result(), _map(name))
 
 
-def _has_all_cores() -> bool:
-    return current_thread().name.startswith("model")
+def _compute_thread() -> ComputeThread:
+    with _creation:
+        return _new_compute_thread()
+
+
+@cache
+def _new_compute_thread() -> ComputeThread:
+    from calm.engine import ComputeThread
+
+    return ComputeThread()
 
 
 def compute(function: Callable[..., Event], *arguments: Any) -> Event:
     """What a function returns, computed by the thread that has all cores."""
-    if _has_all_cores():
-        return function(*arguments)
-    return _thread.submit(function, *arguments).result()
+    return _compute_thread().run(function, *arguments)
 
 
 def computed(events: Generator[Event, None, None]) -> Iterator[Event]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def summary(runs: Sequence[Run], running: bool = False) -> str:
     """One line of figures: steps, tokens, tokens a second, and what a token-by-token model would have needed."""
-    waiting = [run.waiting.ahead for run in runs if run.waiting]
+    waiting = [run.waiting.position for run in runs if run.waiting]
     steps = [step for run in runs for step in run.value["steps"]]
     if waiting and not steps:
         ahead = min(waiting)
@@ -48,7 +48,9 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
 
 def interim(models: Sequence[LanguageModel]) -> list[str]:
     """What is told beside a speed as long as a model writes without its kernels."""
-    return ["slower than it will be: kernels are being compiled"] * any(lm.engine.interim for lm in models)
+    from calm.engine import engine_for
+
+    return ["slower than it will be: kernels are being compiled"] * any(engine_for(lm).is_fallback for lm in models)
 
 
 def note(content: str) -> str:

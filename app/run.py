@@ -17,7 +17,7 @@ from calm.vector_map import VectorMap
 from .registry import Resident
 
 if TYPE_CHECKING:
-    from calm import Candidate, LanguageModel, Options, Step, Waiting
+    from calm import Candidate, GenerationOptions, LanguageModel, Queued, Step
 
 SHOWN_CANDIDATES = 8
 _VISIT = uuid.uuid4().hex[:6]  # so that runs that a page remembers from before a restart keep their own names
@@ -68,16 +68,16 @@ def _total(others: Sequence[Sequence[int]]) -> int:
 class Run:
     """One run as the page sees it, growing step by step."""
 
-    def __init__(self, model: Resident, prompt: str, options: Options):
+    def __init__(self, model: Resident, prompt: str, options: GenerationOptions):
         self.lm, self.map = model.lm, model.map
-        self.waiting: Waiting | None = None
+        self.waiting: Queued | None = None
         self.vectors: list[list[float]] = []  # apart from the value, which is compared as a whole whenever it is sent
         self.value: dict[str, Any] = {
             "run": f"{_VISIT}-{next(_run_numbers)}",
             "model": model.name,
             "prompt": prompt,
             "temperature": options.temperature,
-            "options": {k: v for k, v in asdict(options).items() if k != "begun"},
+            "options": {k: v for k, v in asdict(options).items() if k != "prefix_chunks"},
             "steps": [],
             "ended": False,
             "parent": None,
@@ -155,9 +155,9 @@ class Run:
             "end": eos in ids,
         }
 
-    def add(self, event: Step | Waiting) -> None:
+    def add(self, event: Step | Queued) -> None:
         """Takes the next step, or the news that the run has to wait for one."""
-        if isinstance(event, calm.Waiting):
+        if isinstance(event, calm.Queued):
             self.waiting = event
         else:
             self.waiting = None

@@ -14,6 +14,7 @@ import json
 import torch
 
 import calm
+from calm.engine import engine_for
 from calm.evaluation.brier import brier_n
 from calm.generation import ALIGNMENTS, align
 from calm.storyland import stories
@@ -25,10 +26,10 @@ def draws(lm: calm.LanguageModel, ids: list[int], alignment: str, samples: int, 
     leftover tokens, the others' ends follow behind the prompt, as in ``calm.generate``."""
     context, leftover = align(lm, ids, alignment)
     hidden = lm.calm(torch.tensor([context[-64 * lm.chunk_size :]], device=lm.device))[0, -1]
-    drawer = lm.engine.drawer
-    assert drawer  # of a CALM
+    head_step = engine_for(lm).head
+    assert head_step  # of a CALM
     noise = lm.calm.generative_head.noise((200,), hidden, torch.Generator(lm.device).manual_seed(generator_seed))
-    chunks, _ = drawer.draw(drawer.project(hidden[None]), [0] * len(noise), noise)
+    chunks, _ = head_step.draw(head_step.project(hidden[None]), [0] * len(noise), noise)
     chunks.sort(key=lambda chunk: list(chunk[: len(leftover)]) != leftover)  # stable: those that fit come first
     return torch.tensor([chunk[len(leftover) :] for chunk in chunks[:samples]])
 

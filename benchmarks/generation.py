@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 from calm import storyland
+from calm.engine import engine_for
 from calm.evaluation.cost import flops_per_token
 from calm.generation import align, generate
 from calm.hub.language_model import LanguageModel
@@ -67,10 +68,7 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     big = torch.ones(64 * 2**20, device=lm.device)
     bandwidth = big.numel() * 4 / _seconds(lm.device, lambda: big.sum())
     highest = peak(lm.device, lm.dtype)
-    backbone = lm.engine.backbone
-    read = backbone.arrays[1].nbytes if backbone.arrays else 0  # by the kernels, where they serve: all first maps
-    first = len(backbone.layers) * backbone.layers[0].qkv.weight.numel()
-    size = weights * (read / first if read else lm.dtype.itemsize)
+    size = weights * engine_for(lm).backbone.bytes_per_weight
     return {
         "megabytes a chunk": size / 1e6,
         "gigabytes a second": bandwidth / 1e9,

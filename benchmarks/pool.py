@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 import calm
-from calm.engine.samplers import ChunkSampler, choose_chunk
+from calm.engine import engine_for
+from calm.engine.samplers import ChunkSampler, sample_chunk
 from calm.generation import align
 from calm.storyland import stories
 
@@ -30,13 +31,13 @@ DISTRIBUTIONS = {
 @torch.inference_mode()
 def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5) -> list[int]:
     """Draws spent at every fifth place of held-out stories."""
-    spent, drawer = [], lm.engine.drawer
-    assert drawer  # of a CALM
+    spent, head_step = [], engine_for(lm).head
+    assert head_step  # of a CALM
     for seed, text in enumerate(stories("cost_benchmark", texts)):
         ids, _ = align(lm, lm.tokenize(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
-            spent.append(choose_chunk(drawer, hidden, sampler).draws)
+            spent.append(sample_chunk(head_step, hidden, sampler).draws)
     return spent
 
 
@@ -52,7 +53,7 @@ def variation(p: np.ndarray, temperature: float, choices: int = 20_000) -> float
         while wanted := sampler.wanted():
             chunks = [(int(i),) for i in rng.choice(len(p), wanted, p=p)]
             sampler.feed(chunks, np.zeros((wanted, 1), np.float32))
-        counts[sampler.choice().chunk[0]] += 1
+        counts[sampler.choice().token_ids[0]] += 1
     chance = np.abs(rng.multinomial(choices, target) / choices - target).sum() / 2
     return float(np.abs(counts / choices - target).sum() / 2 - chance)
 

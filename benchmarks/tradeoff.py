@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 import calm
-from calm.engine.samplers import ChunkSampler, choose_chunk
+from calm.engine import engine_for
+from calm.engine.samplers import ChunkSampler, sample_chunk
 from calm.evaluation.brier import ORDERS, accuracy_and_collisions, geometric_mean
 from calm.storyland import stories
 
@@ -63,7 +64,7 @@ def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], te
     for ids, places in found:
         for place in places:
             begun = [[i] for i in ids[:place]]
-            steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, begun=begun))
+            steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, prefix_chunks=begun))
             chunks.append([step.token_ids[0] for step in steps] + [-1] * (ORDERS - len(steps)))
     return torch.tensor(chunks)
 
@@ -71,15 +72,17 @@ def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], te
 @torch.inference_mode()
 def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, Rates]]:
     """For each way the rates at each of its settings, of a CALM whose chunks have four tokens or more."""
-    model, k, drawer = lm.calm, lm.chunk_size, lm.engine.drawer
+    model, k, head_step = lm.calm, lm.chunk_size, engine_for(lm).head
     head, generator = model.generative_head, torch.Generator(lm.device).manual_seed(0)
-    assert drawer and k >= ORDERS
+    assert head_step and k >= ORDERS
     found = contexts(lm, texts, k)
     wanted, hidden = targets(found), hidden_states(lm, found)
 
     def chosen(temperature: float, pool: int, name: str) -> Rates:
         samplers = [ChunkSampler(temperature, pool, name, seed, lm.device) for seed in range(CALM_SAMPLES)]
-        drawn = [[choose_chunk(drawer, state, sampler).chunk[:ORDERS] for state in hidden] for sampler in samplers]
+        drawn = [
+            [sample_chunk(head_step, state, sampler).token_ids[:ORDERS] for state in hidden] for sampler in samplers
+        ]
         return rates(torch.tensor(drawn), wanted)
 
     def dampened(scale: float) -> Rates:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import CalmError
     from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
-    from .generation import Candidate, Options, Step, Waiting, draw_pool, draw_vectors, follow, generate
+    from .generation import Candidate, GenerationOptions, Queued, Step, draw_pool, draw_vectors, generate, stream
     from .hub.language_model import LanguageModel
     from .hub.loading import bundled, load
     from .hub.saving import save
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "evaluation.brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
     "errors": ["CalmError"],
-    "generation": ["Candidate", "Options", "Step", "Waiting", "draw_pool", "draw_vectors", "follow", "generate"],
+    "generation": [
+        "Candidate",
+        "GenerationOptions",
+        "Queued",
+        "Step",
+        "draw_pool",
+        "draw_vectors",
+        "generate",
+        "stream",
+    ],
     "hub.language_model": ["LanguageModel"],
     "hub.loading": ["bundled", "load"],
     "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
@@ -36,18 +45,17 @@ __all__ = [
     "CalmError",
     "Candidate",
     "Chunk",
+    "GenerationOptions",
     "LanguageModel",
-    "Options",
+    "Queued",
     "Reconstruction",
     "Step",
-    "Waiting",
     "brier_difference",
     "brier_lm",
     "bundled",
     "decode",
     "draw_pool",
     "draw_vectors",
-    "follow",
     "follow_brier_lm",
     "generate",
     "load",
@@ -55,6 +63,7 @@ __all__ = [
     "robustness",
     "save",
     "storyland",
+    "stream",
     "temper",
 ]
 

@@ -45,7 +45,7 @@ def _text(arguments) -> str:
 def generate(arguments) -> None:
     """Continues a prompt."""
     from . import generate, load
-    from .engine.warmup import noticing
+    from .engine.warmup import on_compile
 
     def tell() -> None:
         print("Compiling for this machine, once, which takes up to a minute …", file=sys.stderr)
@@ -60,7 +60,7 @@ def generate(arguments) -> None:
         sampler=arguments.sampler,
         seed=arguments.seed,
     )
-    with noticing(lm, tell):
+    with on_compile(lm, tell):
         if arguments.json:
             found = list(steps)
             _print_json({"text": arguments.prompt + "".join(step.text for step in found), "steps": found})

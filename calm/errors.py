@@ -1,17 +1,33 @@
 """The one error that callers can cause, and checks that several calls share."""
 
+from operator import index
+
 
 class CalmError(ValueError):
     """Says in one sentence what was wrong with a request and what is allowed."""
 
 
-def check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raises CalmError unless ``value`` is a whole number from ``low`` to ``high``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:
+    """The value as an int. Raises CalmError unless it is a whole number from ``low`` to ``high``."""
+    try:
+        number = None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < low or (high is not None and number > high):
         limits = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
-        raise CalmError(f"{name} must be a whole number {limits}, not {value!r}.")
+        raise CalmError(f"{name} must be a whole number {limits}, not {shown(value)}.")
+    return number
 
 
-def check_seed(seed: object) -> None:
-    """Raises CalmError unless ``seed`` is one that every generator of random numbers takes."""
-    check_whole("seed", seed, 0, 2**63 - 1)
+def check_seed(seed: object) -> int:
+    """The seed as an int. Raises CalmError unless every random number generator accepts it."""
+    return check_whole("seed", seed, 0, 2**63 - 1)
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: at most 60 characters."""
+    try:
+        text = repr(value)
+    except Exception:  # for example an integer of more digits than Python converts
+        text = f"this {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,19 +1,27 @@
-"""Text from a prompt, one vector (or one token) a step."""
+"""Text from a prompt, one latent vector (or one token) a step.
+
+K tokens a chunk, L latent.
+"""
 
 import math
+import operator
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from .engine import engine_for
 from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
-from .engine.scheduler import Writing
-from .errors import CalmError, check_seed, check_whole
+from .engine.scheduler import Queued, Request
+from .errors import CalmError, check_seed, check_whole, shown
 from .hub.language_model import LanguageModel
-from .modeling.temperature import MAXIMUM, check_temperature
+from .modeling.temperature import check_temperature
 
 ALIGNMENTS = ("front", "end", "condition")
+MIN_TEMPERATURE = 0.001
+"""Below it, the rounding of float32 logits would change a token's odds by more than a percent."""
+MAX_POOL = 10_000
 
 
 @dataclass(frozen=True)
@@ -23,24 +31,24 @@ class Candidate:
     token_ids: list[int]
     text: str
     count: int
-    """How often it was drawn (0 for a token-by-token model, which draws nothing: it knows its probabilities)."""
+    """How often it was drawn; 0 for a token-by-token model, which has probabilities and draws nothing."""
     probability: float
     """Its tempered probability."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of generation: the chunk that was chosen and what it was chosen from."""
+    """One step of generation: the chosen chunk and what it was chosen from."""
 
     index: int
     token_ids: list[int]
-    """K token ids; an end-of-text among them ends the text there."""
+    """K token ids; an end-of-text token among them ends the text."""
     text: str
-    """What this chunk adds to the text. Bytes of an unfinished character wait for the chunk that completes it."""
+    """What this chunk adds to the text. The bytes of an incomplete character are held back until it is complete."""
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
     candidates: list[Candidate]
-    """Distinct chunks drawn, likeliest first."""
+    """The distinct chunks drawn, most probable first."""
     draws: int
     """How many vectors were drawn and decoded for this step."""
     seconds: float
@@ -48,16 +56,12 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A text that is not begun yet, because as many as fit are being written."""
+class GenerationOptions:
+    """The options of ``generate``, checked and converted to plain Python numbers.
 
-    ahead: int
-    """How many wait before it."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``generate`` takes besides model and prompt."""
+    Raises CalmError for a value outside the ranges that ``generate`` documents. What depends on the model is checked
+    by ``stream``: the exact sampler's limit T = 1, and the prefix.
+    """
 
     temperature: float = 0.5
     max_new_tokens: int = 128
@@ -65,8 +69,27 @@ class Options:
     sampler: str = "auto"
     seed: int = 0
     alignment: str = "front"
-    begun: Sequence[Sequence[int]] = ()
-    """Chunks of K token ids that the text already has behind its prompt."""
+    prefix_chunks: Sequence[Sequence[int]] = ()
+
+    def __post_init__(self) -> None:
+        temperature = check_temperature(self.temperature)
+        if temperature < MIN_TEMPERATURE:
+            raise CalmError(f"The temperature must be at least {MIN_TEMPERATURE:g}, not {temperature:g}.")
+        _check_choice("sampler", self.sampler, SAMPLERS)
+        _check_choice("alignment", self.alignment, ALIGNMENTS)
+        try:
+            prefix_chunks = tuple(map(tuple, self.prefix_chunks))
+        except TypeError:
+            raise CalmError("prefix_chunks must be a list of chunks, each a list of token ids.") from None
+        checked = {
+            "temperature": temperature,
+            "max_new_tokens": check_whole("max_new_tokens", self.max_new_tokens, 1),
+            "pool_size": check_whole("pool_size", self.pool_size, 1, MAX_POOL),
+            "seed": check_seed(self.seed),
+            "prefix_chunks": prefix_chunks,
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 def generate(
@@ -78,46 +101,41 @@ def generate(
     sampler: str = "auto",
     seed: int = 0,
     alignment: str = "front",
-    begun: Sequence[Sequence[int]] = (),
+    prefix_chunks: Sequence[Sequence[int]] = (),
 ) -> Generator[Step, None, None]:
     """Continues a prompt, one ``Step`` at a time, until end-of-text, ``max_new_tokens`` or the end of the context.
 
-    ``temperature`` is any real number in (0, 2]. Samplers: ``exact`` has no bias and covers (0, 1]; ``pooled`` draws
-    ``pool_size`` vectors and weights the distinct chunks (``calm.temper``); ``auto`` applies the exact rule to draws in
-    growing batches and falls back to the pooled rule over all of them when ``pool_size`` draws did not decide.
-    ``auto`` is the exact sampler where it accepts within the pool and biased like the pooled one where it does not: by
-    a total variation of at most 0.015 on 50 chunks with weights 1 / rank, or with half of the mass on one of them, for
-    T from 0.3 to 1.3 and a pool of 200; most at T = 0.3, and near 0.8 where the tail is heavy (``benchmarks/pool``).
-    Every random number comes from a generator of this call's own, so one seed gives one text on one device.
+    ``temperature`` is a number from 0.001 to 2 (paper, section 5, made continuous). Three samplers turn draws into a
+    chunk. ``exact`` has no bias and covers temperatures up to 1. ``pooled`` draws ``pool_size`` vectors and weights
+    the distinct chunks (``calm.temper``). ``auto`` applies the exact rule to draws in growing batches, and the pooled
+    rule to all of them if ``pool_size`` draws did not decide. Its bias is that of the pooled rule in these cases: a
+    total variation of at most 0.015 on 50 chunks with weights 1 / rank, or with half of the mass on one of them, for T
+    from 0.3 to 1.3 and a pool of 200; it is largest at T = 0.3, and near 0.8 for heavy tails (``benchmarks/pool``).
+    All random numbers come from generators seeded for this call, so that a seed gives the same text on one device.
 
-    A prompt whose length is no multiple of K can be aligned in three ways: ``front`` (the default: end-of-text tokens
-    in front of it, as in training; the best of the three by the Brier-n of what follows, 72.8 against 69.0 for
-    ``condition`` and -26.6 for ``end`` on the second stage of ``story-k4``, see ``benchmarks/alignment``),
-    ``end`` (padding tokens behind it, as the official code does) and ``condition`` (the first chunk is drawn from those
-    draws that begin with the leftover tokens). Of a prompt longer than the context its end is kept.
-    ``max_new_tokens`` is rounded up to whole chunks. ``begun`` holds chunks of token ids behind the prompt, steps made
-    before, from which the text goes on.
+    ``alignment`` says what happens if the prompt's length is no multiple of K. ``front`` puts end-of-text tokens in
+    front of it, as in training. It has the best Brier-n of what follows: 72.8, against 69.0 for ``condition`` and
+    -26.6 for ``end``, on the second stage of ``story-k4`` (``benchmarks/alignment``). ``end`` puts padding tokens
+    behind it, as the official code does. ``condition`` draws the first chunk among those that start with the leftover
+    tokens. A prompt longer than the context loses its beginning.
 
-    Raises CalmError for arguments outside these ranges, and, while iterating, if the exact sampler does not accept
-    within 20,000 draws of one step.
+    ``max_new_tokens`` is rounded up to whole chunks. ``prefix_chunks`` are chunks of K token ids behind the prompt,
+    for example from earlier steps; the text continues from them.
+
+    Raises CalmError at once for arguments outside these ranges, and while iterating if the exact sampler does not
+    accept within 20,000 draws of one step.
     """
-    events = follow(lm, prompt, Options(temperature, max_new_tokens, pool_size, sampler, seed, alignment, begun))
-    return (event for event in events if isinstance(event, Step))
+    options = GenerationOptions(temperature, max_new_tokens, pool_size, sampler, seed, alignment, prefix_chunks)
+    return (event for event in stream(lm, prompt, options) if isinstance(event, Step))
 
 
-def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step | Waiting, None, None]:
-    """Like ``generate``, and tells when its place in the queue changes, as long as the text has to wait."""
-    check_temperature(options.temperature, 1.0 if options.sampler == "exact" and lm.is_calm else MAXIMUM)
-    check_whole("max_new_tokens", options.max_new_tokens, 1)
-    check_whole("pool_size", options.pool_size, 1, 10_000)
-    check_seed(options.seed)
-    _check_choice("sampler", options.sampler, SAMPLERS)
-    _check_choice("alignment", options.alignment, ALIGNMENTS)
-    if not isinstance(prompt, str):
-        raise CalmError("The prompt must be text.")
-    ids, leftover = align(lm, lm.tokenize(prompt), options.alignment)
-    if options.begun:
-        ids, leftover = ids + _joined(lm, options.begun), []
+def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Generator[Step | Queued, None, None]:
+    """Like ``generate``, and while the request is queued, its position in the queue whenever that changes."""
+    if lm.is_calm and options.sampler == "exact":
+        check_temperature(options.temperature, 1.0)
+    ids, leftover = align(lm, lm.tokenize(_check_prompt(prompt)), options.alignment)
+    if options.prefix_chunks:
+        ids, leftover = ids + _join_chunks(lm, options.prefix_chunks), []
     steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context_length - 1)
     ids = ids[-(lm.context_length - steps) * lm.chunk_size :]
     sampler: ChunkSampler | TokenSampler = (
@@ -125,38 +143,37 @@ def follow(lm: LanguageModel, prompt: str, options: Options) -> Generator[Step |
         if lm.is_calm
         else TokenSampler(options.temperature, options.seed, lm.device)
     )
-    return _steps(lm, Writing(ids, steps, sampler), leftover)
+    return _stream_steps(lm, Request(ids, steps, sampler), leftover)
 
 
 def draw_pool(
-    lm: LanguageModel, prompt: str, chunks: Sequence[Sequence[int]] = (), pool_size: int = 200, seed: int = 0
+    lm: LanguageModel, prompt: str, prefix_chunks: Sequence[Sequence[int]] = (), pool_size: int = 200, seed: int = 0
 ) -> list[Candidate]:
-    """``pool_size`` draws of what may follow a prompt and ``chunks`` of K token ids behind it, commonest first.
+    """Draws ``pool_size`` candidates for the chunk that follows a prompt and ``prefix_chunks``, most frequent first.
 
     The probability of a candidate is its share of the draws. Raises CalmError for a token-by-token model, for numbers
-    outside the ranges of ``generate``, and for chunks of another length or with ids that the model does not know.
+    outside the ranges of ``generate``, and for chunks of another length or with unknown token ids.
     """
-    k = lm.calm.config.patch_size  # a token-by-token model has none
-    return next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, begun=chunks)).candidates
+    k = lm.calm.config.patch_size  # raises CalmError for a token-by-token model
+    return next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, prefix_chunks=prefix_chunks)).candidates
 
 
 @torch.inference_mode()
 def draw_vectors(
-    lm: LanguageModel, prompt: str, chunks: Sequence[Sequence[int]] = (), count: int = 200, seed: int = 0
+    lm: LanguageModel, prompt: str, prefix_chunks: Sequence[Sequence[int]] = (), count: int = 200, seed: int = 0
 ) -> tuple[np.ndarray, list[list[int]]]:
-    """The cloud of what may follow a prompt and ``chunks`` behind it: vectors [count, L] of the energy head, and the K
+    """Draws latent vectors for the chunk that follows a prompt and ``prefix_chunks``: float32 [count, L], and the K
     token ids that each decodes to. Raises CalmError as ``draw_pool`` does."""
-    check_whole("count", count, 1, 10_000)
-    check_seed(seed)
+    count, seed = check_whole("count", count, 1, MAX_POOL), check_seed(seed)
     head, k = lm.calm.generative_head, lm.chunk_size
-    ids = align(lm, lm.tokenize(prompt))[0] + _joined(lm, chunks)
+    ids = align(lm, lm.tokenize(_check_prompt(prompt)))[0] + _join_chunks(lm, prefix_chunks)
     hidden = lm.calm(torch.tensor([ids[-lm.context_length * k :]], device=lm.device), use_cache=False)[0, -1]
     vectors = head(hidden, head.noise((count,), hidden, torch.Generator(lm.device).manual_seed(seed)))
     return vectors.float().cpu().numpy(), lm.calm.ae_model.decode(vectors).tolist()
 
 
 def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
-    """Token ids -> (context of whole chunks, leftover tokens with which the first generated chunk must begin)."""
+    """Token ids -> (ids of whole chunks, leftover tokens with which the first generated chunk must start)."""
     k = lm.chunk_size
     eos = lm.tokenizer.eos_token_id
     whole = len(ids) // k * k
@@ -167,22 +184,38 @@ def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[
     return [eos] * k + ids[:whole], ids[whole:]
 
 
-def _joined(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
-    """The ids of whole chunks, one after another. Raises CalmError for what the model cannot read."""
+def _check_prompt(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise CalmError("The prompt must be text.")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise CalmError("The prompt must be text, and it holds half a surrogate pair.") from None
+    return prompt
+
+
+def _join_chunks(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
+    """The ids of all chunks, joined. Raises CalmError for a chunk that the model cannot read."""
     k, vocabulary = lm.chunk_size, lm.model.config.vocab_size
+    joined: list[int] = []
     for chunk in chunks:
-        if len(chunk) != k or not all(isinstance(i, int) and 0 <= i < vocabulary for i in chunk):
+        try:
+            ids = [operator.index(i) for i in chunk]
+        except TypeError:
+            ids = []
+        if len(ids) != k or not all(0 <= i < vocabulary for i in ids):
             raise CalmError(f"A chunk must be {k} token ids below {vocabulary:,}.")
-    return [i for chunk in chunks for i in chunk]
+        joined += ids
+    return joined
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    if not isinstance(value, str) or value not in allowed:
+        raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
 
 
-class _Text:
-    """The text of a growing sequence of tokens. Bytes of an unfinished character wait for the rest of it."""
+class _TextStream:
+    """Detokenizes a growing sequence of tokens; the bytes of an incomplete character wait for the rest of it."""
 
     def __init__(self, lm: LanguageModel):
         self.lm = lm
@@ -202,18 +235,18 @@ class _Text:
 
 
 def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
-    return [Candidate(list(chunk), lm.chunk_text(chunk), n, p) for chunk, n, p in choice.candidates]
+    return [Candidate(list(ids), lm.chunk_text(ids), count, p) for ids, count, p in choice.candidates]
 
 
-def _steps(lm: LanguageModel, writing: Writing, leftover: list[int]) -> Generator[Step | Waiting, None, None]:
-    text, eos, index = _Text(lm), lm.tokenizer.eos_token_id, 0
+def _stream_steps(lm: LanguageModel, request: Request, leftover: list[int]) -> Generator[Step | Queued, None, None]:
+    text, eos, index = _TextStream(lm), lm.tokenizer.eos_token_id, 0
     text.add(leftover)
-    for found in lm.engine.write(writing):
-        if isinstance(found, int):
-            yield Waiting(found)
+    for event in engine_for(lm).stream(request):
+        if isinstance(event, Queued):
+            yield event
             continue
-        choice, seconds = found
-        ids = list(choice.chunk)
+        choice, seconds = event
+        ids = list(choice.token_ids)
         added = ids if index else ids[len(leftover) :]
         ended = eos in ids
         shown = text.add(added[: added.index(eos)] if ended else added, ended)

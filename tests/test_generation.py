@@ -8,7 +8,8 @@ import torch
 
 import calm
 from calm import CalmError
-from calm.engine.samplers import Choice, ChunkSampler, choose_chunk
+from calm.engine import engine_for
+from calm.engine.samplers import Choice, ChunkSampler, sample_chunk
 from calm.generation import align
 
 from .modeling.test_temperature import chi_square, tempered
@@ -111,14 +112,14 @@ def test_conditioned_first_chunk_begins_with_the_leftover(story):
 
 def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int, ...]]:
     """``count`` chunks drawn at a place, without any rule."""
-    drawer = story.engine.drawer
+    head_step = engine_for(story).head
     noise = story.calm.generative_head.noise((count,), hidden, torch.Generator().manual_seed(seed))
-    return drawer.draw(drawer.project(hidden[None]), [0] * count, noise)[0]
+    return head_step.draw(head_step.project(hidden[None]), [0] * count, noise)[0]
 
 
 def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:
     """One choice at a place; the sampler's generators go on with each."""
-    return choose_chunk(story.engine.drawer, hidden, sampler)
+    return sample_chunk(engine_for(story).head, hidden, sampler)
 
 
 def new_sampler(temperature: float, pool_size: int, sampler: str, seed: int) -> ChunkSampler:
@@ -163,7 +164,7 @@ def test_samplers_follow_the_tempered_distribution_of_a_real_context(
     target = tempered([drawn_there[c] / 40_000 for c in chunks], temperature)
     rule = new_sampler(temperature, 4000, sampler, seed=5)
     with torch.no_grad():
-        counts = Counter(choose(story, open_place, rule).chunk for _ in range(1000))
+        counts = Counter(choose(story, open_place, rule).token_ids for _ in range(1000))
     unseen = 1000 - sum(counts[c] for c in chunks)  # chunks so rare that 40,000 draws did not show them
     assert abs(chi_square([*(counts[c] for c in chunks), unseen], [*target, 0.0])) < 5
 
@@ -181,7 +182,7 @@ def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
             assert len(fed) == chosen.draws
             rule = ExactRule(0.5, random.Random(seed).random)
             accepted = next((chunk for chunk in fed if rule.feed(chunk)), None)
-            assert accepted is None or accepted == chosen.chunk
+            assert accepted is None or accepted == chosen.token_ids
             decided += accepted is not None
     assert decided > 20
 
@@ -230,7 +231,7 @@ def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sen
 def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
     import calm.engine.samplers
 
-    monkeypatch.setattr(calm.sampling, "EXACT_LIMIT", 100)
+    monkeypatch.setattr(calm.engine.samplers, "EXACT_LIMIT", 100)
     lm = tiny(4)
     torch.manual_seed(0)
     lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk
@@ -272,9 +273,9 @@ def test_a_token_by_token_model_has_no_pool(tiny_ar):
 def test_a_text_goes_on_behind_chunks_that_it_has(tiny):
     lm = tiny()
     ids = lm.tokenize("Once upon a time there was")[:4]
-    behind = list(calm.generate(lm, "", 1.0, 16, seed=3, begun=[ids]))
+    behind = list(calm.generate(lm, "", 1.0, 16, seed=3, prefix_chunks=[ids]))
     assert [step.token_ids for step in behind] == [
         step.token_ids for step in calm.generate(lm, lm.detokenize(ids), 1.0, 16, seed=3)
     ]
     with pytest.raises(CalmError, match="4 token ids below"):
-        calm.generate(lm, "", begun=[ids[:3]])
+        calm.generate(lm, "", prefix_chunks=[ids[:3]])

@@ -34,7 +34,7 @@ def stream(
     Raises CalmError for bad input before the first.
     """
     prompt = check_prompt(prompt)
-    options = calm.Options(
+    options = calm.GenerationOptions(
         temperature=temperature,
         max_new_tokens=check_length(length),
         pool_size=whole(pool_size, "Pool size"),
@@ -44,7 +44,7 @@ def stream(
     each = [replace(options, seed=options.seed + i) for i in range(whole(count, "Samples"))]
     found = [Run(model, prompt, one) for one in each]
     begun = found[0].leave(branch) if branch else []
-    events = [calm.follow(model.lm, prompt, replace(one, begun=begun)) for one in each]
+    events = [calm.stream(model.lm, prompt, replace(one, prefix_chunks=begun)) for one in each]
     if branch:
         yield found
     for turn in _together(events) if not found[0].value["ended"] else ():

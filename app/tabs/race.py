@@ -31,9 +31,9 @@ def example() -> dict[str, Any]:
 class Racer:
     """One model's text, and the seconds that it alone has spent on it."""
 
-    def __init__(self, lm: LanguageModel, prompt: str, options: calm.Options):
+    def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions):
         self.lm = lm
-        self.events = calm.follow(lm, prompt, options)
+        self.events = calm.stream(lm, prompt, options)
         self.seconds, self.draws, self.done = 0.0, 0, False
         self.first: float | None = None
         self.pieces: list[str] = []
@@ -105,7 +105,9 @@ def race(
     The models take turns on the device, never both at once; whoever has used less time so far is next, so that both
     texts grow as they would beside each other, each on a device of its own.
     """
-    options = calm.Options(temperature=temperature, max_new_tokens=check_length(length), seed=whole(seed, "Seed"))
+    options = calm.GenerationOptions(
+        temperature=temperature, max_new_tokens=check_length(length), seed=whole(seed, "Seed")
+    )
     return _turns(Race(prompt, [Racer(lm, check_prompt(prompt), options) for lm in models]))
 
 

@@ -1,33 +1,34 @@
 """One step of a Llama backbone for several sequences at once, over a preallocated key/value cache.
 
-The same computation as transformers' ``LlamaModel``, on its own weights, without what a step does not need.
+It computes what transformers' ``LlamaModel`` computes, on the same weights, without the overhead of its modules.
+R rows (one for each new position), T positions, D hidden size, H query heads, W head width.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain
+from collections.abc import Sequence
+from itertools import accumulate
 from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaModel
 from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from .ops.cuda_graphs import Recording
-from .ops.torch_ops import Linear, Map, Norm, attention, fuse, operators_for, product, rotate
+from .ops import torch_ops
+from .ops.cuda_graphs import GraphedFunction
+from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend, select_operators
+from .ops.types import Linear, Norm, TensorFunction, fuse_linears
 
-PREFILLED, BY_UNIT = 32, 256  # positions of a prompt up to which the kernels take less time than the modules
+# Up to so many new positions the CPU kernels are faster than PyTorch's modules, without and with a matrix unit.
+KERNEL_PROMPT, MATRIX_UNIT_PROMPT = 32, 256
+SMALLEST_CACHE = 256  # positions
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-class Layer(NamedTuple):
-    """The weights of one layer, within reach: finding them through modules costs as much as an addition of few rows."""
+class LayerWeights(NamedTuple):
+    """The weights of one decoder layer. Looking them up in modules costs as much time as adding a few rows."""
 
     attention_norm: Norm
     qkv: Linear
@@ -36,202 +37,219 @@ class Layer(NamedTuple):
     gate_up: Linear
     down: Linear
 
+    @classmethod
+    def of(cls, layer: LlamaDecoderLayer) -> "LayerWeights":
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            Norm.of(layer.input_layernorm),
+            fuse_linears(attention.q_proj, attention.k_proj, attention.v_proj),
+            Linear.of(attention.o_proj),
+            Norm.of(layer.post_attention_layernorm),
+            fuse_linears(mlp.gate_proj, mlp.up_proj),
+            Linear.of(mlp.down_proj),
+        )
 
-def _layer(layer: LlamaDecoderLayer) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    return Layer(
-        Norm.of(layer.input_layernorm),
-        fuse(attention.q_proj, attention.k_proj, attention.v_proj),
-        Linear.of(attention.o_proj),
-        Norm.of(layer.post_attention_layernorm),
-        fuse(mlp.gate_proj, mlp.up_proj),
-        Linear.of(mlp.down_proj),
-    )
-
-
-def kernels_for(parameter: Tensor, activation: str) -> ModuleType | None:
-    """The compiled kernels, where they serve: float32 on a CPU, SiLU, numba at hand and a place to keep its work."""
-    if parameter.device.type != "cpu" or parameter.dtype != torch.float32 or activation != "silu":
-        return None
-    try:
-        from .ops import cpu as kernels
-    except (ImportError, RuntimeError):
-        return None
-    return kernels
+    def packed(self, packer: WeightPacker) -> tuple[np.ndarray, ...]:
+        """The arrays that the CPU kernels read, in their order."""
+        attention_norm, mlp_norm = (norm.weight.detach().numpy() for norm in (self.attention_norm, self.mlp_norm))
+        attention = attention_norm, *packer.linear(*self.qkv), *packer.linear(*self.out)
+        return *attention, mlp_norm, *packer.halves(*self.gate_up), *packer.linear(*self.down)
 
 
-class Reader:
-    """How the kernels read the weights of a model in float32: matrices packed, by their upper halves where they were
-    bfloat16 on the disk, which come from memory in half of the time and suit a matrix unit."""
-
-    def __init__(self, model: nn.Module, kernels: ModuleType):
-        matrices = (parameter.detach() for parameter in model.parameters() if parameter.ndim > 1)
-        halves = not any((matrix.view(torch.int32) & 0xFFFF).any() for matrix in matrices)
-        self.unit, self.empty = halves and kernels.MATRIX_UNIT, kernels.empty
-        self.pack = kernels.pack_panels if self.unit else kernels.pack_halves if halves else kernels.pack
-
-    def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-        """The packed weight, and the bias, zeros where there is none."""
-        matrix = weight.detach().numpy()
-        return self.pack(matrix), np.zeros(len(matrix), np.float32) if bias is None else bias.detach().numpy()
-
-    def stacked(self, layers: Iterable[tuple[np.ndarray, ...]], count: int) -> tuple[np.ndarray, ...]:
-        """The arrays of so many layers that are alike, each kind in one [count, ...]."""
-        found: tuple[np.ndarray, ...] = ()
-        for i, arrays in enumerate(layers):  # one after another, as large models have no room for all twice
-            found = found or tuple(self.empty((count, *array.shape), array.dtype) for array in arrays)
-            for whole, array in zip(found, arrays):
-                whole[i] = array
-        return found
-
-    def halved(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, ...]:
-        """Of two maps that are stacked, weight and bias of the first, then of the second."""
-        biases = (None, None) if bias is None else bias.chunk(2)
-        return tuple(chain.from_iterable(map(self.linear, weight.chunk(2), biases)))
+def identity(x: Tensor) -> Tensor:
+    """x."""
+    return x
 
 
-def _layer_arrays(layer: Layer, reader: Reader) -> tuple[np.ndarray, ...]:
-    norm, mlp_norm = (norm.weight.detach().numpy() for norm in (layer.attention_norm, layer.mlp_norm))
-    first = norm, *reader.linear(*layer.qkv), *reader.linear(*layer.out)
-    return *first, mlp_norm, *reader.halved(*layer.gate_up), *reader.linear(*layer.down)
+def make_backbone_step(
+    model: LlamaModel,
+    slots: int,
+    embed: TensorFunction = identity,
+    project: TensorFunction = identity,
+    backend: Backend | None = None,
+) -> "BackboneStep":
+    """The backbone step of a backend; by default of the fastest one for the model."""
+    backend = backend or select_backend(model.norm.weight, model.config.hidden_act)
+    if backend is not Backend.CPU_KERNELS:
+        return BackboneStep(model, slots, embed, project)
+    kernels = cpu_kernels()
+    assert kernels
+    return CpuBackboneStep(model, slots, embed, project, kernels)
 
 
-class CachedBackbone:
-    """``slots`` sequences of at most ``length`` positions share one cache; each keeps to its own slot.
+class BackboneStep:
+    """Backbone steps by PyTorch's or Triton's operators, captured as CUDA graphs on a GPU.
 
-    ``embed`` makes the inputs [R, D] of what a step reads, and ``project`` makes of the hidden states [R, D] what the
-    step is wanted for, [R, ...]: on a GPU, where starting each takes longer than its work, all three are one.
+    Up to ``slots`` sequences of at most ``length`` positions share one key/value cache, a slot each. ``embed`` turns
+    the tokens [R, ...] of the new positions into backbone inputs [R, D]; ``project`` turns hidden states [R, D] into
+    the states [R, ...] that a sampler reads. On a GPU one graph holds all three, because a launch takes longer than
+    its work.
 
-    A sequence's numbers do not depend on how many others run: the rows of the kernels and of Triton's operators are
-    independent, and where there are neither, a step computes all slots, whichever are asked for.
+    A sequence's numbers do not depend on the other sequences: either the operators compute each row independently of
+    the others, or every step computes all slots.
     """
 
-    def __init__(self, model: LlamaModel, slots: int, embed: Map = _same, project: Map = _same, interim: bool = False):
+    prompt_limit = 1
+    """The most new positions of one sequence that a batched step computes. A longer prompt is prefilled alone."""
+
+    def __init__(self, model: LlamaModel, slots: int, embed: TensorFunction, project: TensorFunction):
         config = model.config
         self.embed, self.project = embed, project
         self.slots, self.length, self.capacity = slots, config.max_position_embeddings, 0
-        self.positions = [0] * slots  # of the next step of each sequence
+        self.positions = [0] * slots
+        """The next position of each slot."""
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.head_dim or config.hidden_size // config.num_attention_heads
         self.activation = ACT2FN[config.hidden_act]
-        self.layers = [_layer(layer) for layer in model.layers]
+        self.layers = [LayerWeights.of(layer) for layer in model.layers]
         self.norm = Norm.of(model.norm)
-        self.operators = operators_for(self.norm.weight, config.hidden_act)
+        self.operators = select_operators(self.norm.weight, config.hidden_act)
         self.cache = self.norm.weight.new_empty(len(self.layers), slots, 2 * self.kv_heads, 0, self.width)
-        self.recorded: dict[int, Recording[Tensor]] = {}  # steps over the present cache, by slots that are computed
-        self.cos, self.sin = self._rotations(model)
-        self.kernels = None if interim else kernels_for(self.norm.weight, config.hidden_act)
-        self.arrays: tuple[np.ndarray, ...] = ()
-        """As the kernels read the layers: norm, weight of the first map, ..., each [layers, ...]."""
-        if self.kernels:
-            reader = Reader(model, self.kernels)
-            self.prefilled = BY_UNIT if reader.unit else PREFILLED
-            self.arrays = reader.stacked((_layer_arrays(layer, reader) for layer in self.layers), len(self.layers))
+        """Keys, then values: [layers, slots, 2 kv_heads, capacity, W]."""
+        self.graphs: dict[int, GraphedFunction[Tensor]] = {}
+        """Steps over the present cache, by the number of slots that they compute."""
+        self.cos, self.sin = self._rotary_tables(model)
 
-    def _rotations(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
-        """cos and sin [length, heads + 2 kv_heads, width] for queries, keys and values; values are not turned."""
+    @property
+    def bytes_per_weight(self) -> float:
+        """Bytes that a step reads from memory for one weight."""
+        return self.norm.weight.itemsize
+
+    def use_threads(self, count: int) -> None:
+        """Sets how many threads the compiled kernels share their work among; PyTorch has its own setting."""
+
+    def _rotary_tables(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
+        """cos and sin [length, H + 2 kv_heads, W] for queries, keys and values; values stay unrotated."""
         weight = self.norm.weight
         positions = torch.arange(self.length, device=weight.device)[None]
         cos, sin = (x[0, :, None] for x in model.rotary_emb(weight, positions))
-        turned, unturned = self.heads + self.kv_heads, self.kv_heads
-        cos = torch.cat((cos.repeat(1, turned, 1), torch.ones_like(cos).repeat(1, unturned, 1)), 1)
-        sin = torch.cat((sin.repeat(1, turned, 1), torch.zeros_like(sin).repeat(1, unturned, 1)), 1)
-        sin[..., : self.width // 2] *= -1  # the sign of rotate-half, once and for all
+        rotated, unrotated = self.heads + self.kv_heads, self.kv_heads
+        cos = torch.cat((cos.repeat(1, rotated, 1), torch.ones_like(cos).repeat(1, unrotated, 1)), 1)
+        sin = torch.cat((sin.repeat(1, rotated, 1), torch.zeros_like(sin).repeat(1, unrotated, 1)), 1)
+        sin[..., : self.width // 2] *= -1  # the minus sign of rotate-half
         return cos, sin
 
     def _reserve(self, positions: int) -> None:
-        """Room in the cache, doubled when it is spent, so that short texts do not pay for the longest."""
+        """Grows the cache to at least so many positions. It doubles, so that short texts do not pay for long ones."""
         if positions <= self.capacity:
             return
-        more = min(self.length, max(256, positions, 2 * self.capacity)) - self.capacity
-        self.capacity += more
-        # Zeros, because a masked position still counts with weight 0, and 0 times what memory may hold is not 0.
-        self.cache = F.pad(self.cache, (0, 0, 0, more))
-        self.recorded.clear()
+        capacity = min(self.length, max(SMALLEST_CACHE, positions, 2 * self.capacity))
+        # Zeros, because a masked position still counts with weight 0, and 0 times an uninitialised NaN is NaN.
+        self.cache = F.pad(self.cache, (0, 0, 0, capacity - self.capacity))
+        self.capacity = capacity
+        self.graphs.clear()
 
-    def begin(self, slot: int) -> None:
-        """Forgets the sequence of a slot."""
+    def reset(self, slot: int) -> None:
+        """Starts a new sequence in a slot."""
         self.positions[slot] = 0
 
-    def read(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """The next ``counts`` positions of each of R slots, more than one only where a sequence begins: what they read
-        [sum of counts, ...], on the CPU -> the projected hidden state of the last of each. No sequence may be at its
-        end."""
-        if max(counts) > (self.prefilled if self.kernels else 1):
-            return self._read_long(slots, counts, read)
-        states = self._rows(slots, counts, read) if self.kernels else self._step(slots, read)
+    def step(self, slots: Sequence[int], counts: Sequence[int], tokens: Tensor) -> Sequence[Tensor]:
+        """Computes the next ``counts`` positions of each of some slots; more than one only at a sequence's start.
+
+        tokens [sum of counts, ...] on the CPU -> the projected hidden state of the last position of each slot. No
+        sequence may be at the end of its context. If this raises, the call can be repeated with fewer slots.
+        """
+        if max(counts) > self.prompt_limit:
+            return self._step_with_prefill(slots, counts, tokens)
+        states = self._batched_step(slots, counts, tokens)
         for slot, count in zip(slots, counts):
             self.positions[slot] += count
         return states
 
-    def _read_long(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """The longest alone, the others as ever."""
-        i, parts = counts.index(max(counts)), list(read.split(list(counts)))
+    def _step_with_prefill(self, slots: Sequence[int], counts: Sequence[int], tokens: Tensor) -> Sequence[Tensor]:
+        """Prefills the longest prompt alone, then steps the other slots."""
+        i, parts = counts.index(max(counts)), list(tokens.split(list(counts)))
         state = self._prefill(slots[i], parts.pop(i))
         self.positions[slots[i]] = counts[i]
         if not parts:
             return [state]
-        rest = [[*those[:i], *those[i + 1 :]] for those in (slots, counts)]
-        states = self.read(rest[0], rest[1], torch.cat(parts))
+        other_slots, other_counts = ([*numbers[:i], *numbers[i + 1 :]] for numbers in (slots, counts))
+        states = self.step(other_slots, other_counts, torch.cat(parts))
         return [*states[:i], state, *states[i:]]
 
-    def _rows(self, slots: Sequence[int], counts: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """In one pass of the kernels."""
-        here = [slot for slot, count in zip(slots, counts) for _ in range(count)]
-        at = [self.positions[slot] + i for slot, count in zip(slots, counts) for i in range(count)]
-        self._reserve(1 + max(at))
-        hidden = self._compiled(np.array(here), np.array(at), self.embed(read))
+    @torch_ops.sdpa_backends
+    def _prefill(self, slot: int, tokens: Tensor) -> Tensor:
+        """Starts a sequence with T positions: tokens [T, ...] -> the projected hidden state of the last one."""
+        x = self.embed(tokens.to(self.norm.weight.device))
+        count, heads, kv = len(x), self.heads, self.kv_heads
+        self._reserve(count)
+        cos, sin, linear = self.cos[:count], self.sin[:count], torch_ops.linear
+        for layer, cache in zip(self.layers, self.cache):
+            y = linear(x, layer.qkv, layer.attention_norm).unflatten(-1, (-1, self.width))
+            y = torch_ops.rotate(y, cos, sin).transpose(0, 1)
+            cache[slot, :, :count] = y[heads:]
+            query, key, value = y[None].split((heads, kv, kv), dim=1)  # [1, heads, T, W]
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=heads != kv)
+            x = linear(attended[0].transpose(0, 1).flatten(-2), layer.out, add=x)
+            inner = linear(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
+            x = linear(inner, layer.down, add=x)
+        return self.project(self.norm(x[-1:]))[0]
+
+    def _batched_step(self, slots: Sequence[int], counts: Sequence[int], tokens: Tensor) -> Sequence[Tensor]:
+        """One position of each slot, in one graph of the first slot or of all.
+
+        The graph also writes keys and values of idle slots, but only at their next position, which their own next step
+        overwrites.
+        """
+        positions = torch.tensor([min(position, self.length - 1) for position in self.positions])
+        self._reserve(1 + int(positions.max()))
+        count = self.slots if max(slots) or not self.operators.ROW_INDEPENDENT else 1
+        all_tokens = tokens.new_zeros(self.slots, *tokens.shape[1:])
+        all_tokens[list(slots)] = tokens
+        inputs = all_tokens[:count], positions[:count]
+        if count not in self.graphs:
+            on_device = (tensor.to(self.norm.weight.device) for tensor in inputs)
+            self.graphs[count] = GraphedFunction(self._forward, *on_device)
+        states = self.graphs[count](*inputs).clone()
+        return [states[slot] for slot in slots]
+
+    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens [R, ...] of the first R slots at positions [R] -> projected hidden states."""
+        linear, x = self.operators.linear, self.embed(tokens)
+        for layer, cache in zip(self.layers, self.cache):
+            qkv = linear(x, layer.qkv, layer.attention_norm)
+            x = linear(self.operators.attend(qkv, cache, positions, self.cos, self.sin), layer.out, add=x)
+            inner = linear(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
+            x = linear(inner, layer.down, add=x)
+        return self.project(self.norm(x))
+
+
+class CpuBackboneStep(BackboneStep):
+    """Backbone steps by compiled CPU kernels. Prompts beyond ``prompt_limit`` positions go through PyTorch."""
+
+    def __init__(
+        self, model: LlamaModel, slots: int, embed: TensorFunction, project: TensorFunction, kernels: ModuleType
+    ):
+        super().__init__(model, slots, embed, project)
+        self.kernels = kernels
+        packer = WeightPacker(model, kernels)
+        self.prompt_limit = MATRIX_UNIT_PROMPT if packer.uses_matrix_unit else KERNEL_PROMPT
+        self.packed = packer.stack((layer.packed(packer) for layer in self.layers), len(self.layers))
+        """As the kernels read the layers: norm, weight of the first map, ..., each [layers, ...]."""
+
+    @property
+    def bytes_per_weight(self) -> float:
+        return self.packed[1].nbytes / (len(self.layers) * self.layers[0].qkv.weight.numel())
+
+    def use_threads(self, count: int) -> None:
+        self.kernels.use_threads(count)
+
+    def _batched_step(self, slots: Sequence[int], counts: Sequence[int], tokens: Tensor) -> Sequence[Tensor]:
+        """All new positions of all slots, in one kernel call."""
+        row_slots = [slot for slot, count in zip(slots, counts) for _ in range(count)]
+        row_positions = [self.positions[slot] + i for slot, count in zip(slots, counts) for i in range(count)]
+        self._reserve(1 + max(row_positions))
+        hidden = self._hidden_states(np.array(row_slots), np.array(row_positions), self.embed(tokens))
         if len(hidden) > len(slots):
             hidden = hidden[[end - 1 for end in accumulate(counts)]]
         return list(self.project(hidden))
 
-    @attention
-    def _prefill(self, slot: int, read: Tensor) -> Tensor:
-        """Begins a sequence: what T positions read [T, ...] -> the projected hidden state of the last."""
-        inputs = self.embed(read.to(self.norm.weight.device))
-        count, h, kv = len(inputs), self.heads, self.kv_heads
-        self._reserve(count)
-        cos, sin = self.cos[:count], self.sin[:count]
-        x = inputs
-        for layer, cache in zip(self.layers, self.cache):
-            y = product(x, layer.qkv, layer.attention_norm).unflatten(-1, (-1, self.width))
-            y = rotate(y, cos, sin).transpose(0, 1)
-            cache[slot, :, :count] = y[h:]
-            query, key, value = y[None].split((h, kv, kv), dim=1)  # [1, heads, T, width]
-            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=h != kv)
-            x = product(attended[0].transpose(0, 1).flatten(-2), layer.out, add=x)
-            inner = product(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
-            x = product(inner, layer.down, add=x)
-        return self.project(self.norm(x[-1:]))[0]
+    def _hidden_states(self, slots: np.ndarray, positions: np.ndarray, inputs: Tensor) -> Tensor:
+        """inputs [R, D] at positions [R] of slots [R] -> hidden states [R, D].
 
-    def _step(self, slots: Sequence[int], read: Tensor) -> Sequence[Tensor]:
-        """Computes some or all slots; what it writes for others lies behind their end, where their next step writes."""
-        positions = torch.tensor([min(position, self.length - 1) for position in self.positions])
-        self._reserve(1 + int(positions.max()))
-        count = self.slots if max(slots) or not self.operators.INDEPENDENT else 1
-        whole = read.new_zeros(self.slots, *read.shape[1:])
-        whole[list(slots)] = read
-        given = whole[:count], positions[:count]
-        if count not in self.recorded:
-            self.recorded[count] = Recording(self._all, *(each.to(self.norm.weight.device) for each in given))
-        states = self.recorded[count](*given).clone()
-        return [states[slot] for slot in slots]
-
-    def _all(self, read: Tensor, positions: Tensor) -> Tensor:
-        """What the first slots read at positions [R] -> the projected hidden states."""
-        product, x = self.operators.product, self.embed(read)
-        for layer, cache in zip(self.layers, self.cache):
-            qkv = product(x, layer.qkv, layer.attention_norm)
-            x = product(self.operators.attend(qkv, cache, positions, self.cos, self.sin), layer.out, add=x)
-            inner = product(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
-            x = product(inner, layer.down, add=x)
-        return self.project(self.norm(x))
-
-    def _compiled(self, slots: np.ndarray, positions: np.ndarray, inputs: Tensor) -> Tensor:
-        """R positions, of one slot or of many: inputs [R, D] -> hidden states [R, D]. What a position attends to is in
-        the cache, or among them."""
-        assert self.kernels
+        A row attends to the cache and to the rows of its own slot in this call.
+        """
         norm, threads = self.norm.weight.detach().numpy(), self.kernels.get_num_threads()
-        places, turns = (self.cache.numpy(), slots, positions), (self.cos.numpy(), self.sin.numpy())
+        cache, rotary = (self.cache.numpy(), slots, positions), (self.cos.numpy(), self.sin.numpy())
         x = inputs.contiguous().numpy()
-        return torch.from_numpy(self.kernels.llama(x, *places, *turns, self.norm.eps, threads, norm, self.arrays))
+        return torch.from_numpy(self.kernels.llama(x, *cache, *rotary, self.norm.eps, threads, norm, self.packed))

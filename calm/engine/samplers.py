@@ -1,6 +1,7 @@
-"""Chooses the next chunk of a text from draws of the energy head, or the next token from its probabilities.
+"""Samplers choose the next chunk of a text among draws of the energy head, or its next token by probabilities.
 
-A sampler asks for draws in growing batches until its rule decides; a round draws for several texts at once.
+A chunk sampler asks for draws in growing batches until its rule decides. One batch draws for several requests.
+R rows (one for each request), n draws, L latent, V vocabulary.
 """
 
 import math
@@ -16,81 +17,87 @@ from torch import Tensor
 from ..errors import CalmError
 from ..modeling.heads.energy import EnergyHead
 from ..modeling.temperature import ExactRule, temper
-from .head import Chunk, Drawer
+from .head import HeadStep, TokenIds
 
 SAMPLERS = ("auto", "exact", "pooled")
-EXACT_LIMIT = 20_000  # draws of one step after which the exact sampler gives up
+EXACT_LIMIT = 20_000  # draws in one step after which the exact sampler gives up
 LARGEST_BATCH = 512
-NOISE = 64  # vectors of noise that are drawn at once
+NOISE_BATCH = 64  # noise vectors generated at once: a few take as long
+TOP_TOKENS = 8  # candidates of a token-by-token step
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen at one place, and what it was chosen from."""
+    """The chunk of one step, and what it was chosen from."""
 
-    chunk: Chunk
+    token_ids: TokenIds
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
-    candidates: list[tuple[Chunk, int, float]]
-    """Distinct chunks drawn, how often, and their tempered probabilities; likeliest first."""
+    candidates: list[tuple[TokenIds, int, float]]
+    """The distinct chunks of the pool with their counts and tempered probabilities, most probable first."""
     draws: int
 
 
-class ChunkSampler:
-    """Decides at a temperature among chunks that are drawn for it, place after place of one text.
+Outcome = Choice | Exception | None
+"""What a batch of draws brings a request: a choice, an error, or None if it needs more draws."""
 
-    At the first place only draws that begin with ``prefix`` are kept.
+
+class ChunkSampler:
+    """Chooses chunks of one text at a temperature, step after step (paper, section 5).
+
+    The first chunk must start with ``prefix``; other draws are discarded.
     """
 
     def __init__(
-        self, temperature: float, pool_size: int, sampler: str, seed: int, device: torch.device, prefix: Chunk = ()
+        self, temperature: float, pool_size: int, sampler: str, seed: int, device: torch.device, prefix: TokenIds = ()
     ):
         self.temperature, self.pool_size = temperature, pool_size
-        # Above 1 no rejection rule exists: the target would have to be accepted with a probability above 1.
+        # Above T = 1 no rejection rule exists: it would have to accept with a probability above 1.
         self.sampler = "pooled" if temperature > 1 else sampler
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
-        self.spare, self.used = torch.empty(0), 0  # noise vectors, and how many of them were used
-        self._begin(prefix)
+        self.unused_noise = torch.empty(0)
+        self._start_step(prefix)
 
-    def _begin(self, prefix: Chunk = ()) -> None:
+    def _start_step(self, prefix: TokenIds = ()) -> None:
         self.prefix = prefix
-        self.rule: ExactRule[Chunk] | None = (
+        self.rule: ExactRule[TokenIds] | None = (
             None if self.sampler == "pooled" else ExactRule(self.temperature, self.random.random)
         )
-        self.pool: list[Chunk] = []
+        self.pool: list[TokenIds] = []
         self.vectors: list[np.ndarray] = []
         self.chosen: int | None = None
         self.drawn = 0
 
-    def wanted(self, at_once: int = 1) -> int:
-        """How many draws to feed next, where ``at_once`` cost no more than one; 0 when the place is decided or the
-        limit reached."""
+    def wanted(self, free_draws: int = 1) -> int:
+        """How many draws to feed next, if ``free_draws`` take no longer than one; 0 once the step is decided or the
+        limit is reached."""
         if self.chosen is not None:
             return 0
         if self.sampler == "pooled":
-            return self.limit - self.drawn  # all of them are needed
-        # At first as many as the exact rule needs at least, enough where the model is sure; then twice as many.
+            return self.limit - self.drawn
+        # First as many as the exact rule needs at least, which decide where the model is sure; then twice as many.
         least = math.ceil(1 / self.temperature)
         if least > 1:
-            least = max(least, at_once)
+            least = max(least, free_draws)
         return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
     def noise(self, count: int, head: EnergyHead, like: Tensor) -> Tensor:
-        """The next noise vectors [count, noise_size]. They are drawn many at a time: few take as long."""
-        if self.used + count > len(self.spare):
-            left, more = self.spare[self.used :], head.noise((max(count, NOISE),), like, self.generator)
-            self.spare, self.used = torch.cat((left, more)) if len(left) else more, 0
-        self.used += count
-        return self.spare[self.used - count : self.used]
+        """The noise vectors [count, noise_size] of the next draws. A repeated call returns the same ones until
+        ``feed`` takes the draws."""
+        if count > len(self.unused_noise):
+            more = head.noise((max(count, NOISE_BATCH),), like, self.generator)
+            self.unused_noise = torch.cat((self.unused_noise, more)) if len(self.unused_noise) else more
+        return self.unused_noise[:count]
 
-    def feed(self, chunks: Sequence[Chunk], vectors: np.ndarray) -> None:
+    def feed(self, chunks: Sequence[TokenIds], vectors: np.ndarray) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
+        self.unused_noise = self.unused_noise[len(chunks) :]
         self.drawn += len(chunks)
         start = len(self.prefix)
         if self.drawn == self.limit and not self.pool and all(chunk[:start] != self.prefix for chunk in chunks):
-            # Nothing that was drawn begins as the prompt ends: keep the prompt, let the model finish.
+            # No draw starts with the prefix: keep the prefix, and the rest of the first draw.
             chunks = [self.prefix + chunks[0][start:]]
         for chunk, vector in zip(chunks, vectors):
             if chunk[:start] != self.prefix:
@@ -101,9 +108,9 @@ class ChunkSampler:
                 self.chosen = len(self.pool) - 1
 
     def choice(self) -> Choice:
-        """The decision, once nothing more is wanted; the next draws are of the next place.
+        """The decision, once ``wanted`` is 0; later draws belong to the next step.
 
-        Raises CalmError if the exact rule did not accept.
+        Raises CalmError if the exact rule did not accept any draw.
         """
         if self.chosen is None and self.sampler == "exact":
             raise CalmError(
@@ -118,48 +125,70 @@ class ChunkSampler:
         candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
         candidates.sort(key=lambda candidate: (-candidate[2], -candidate[1]))
         choice = Choice(self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn)
-        self._begin()
+        self._start_step()
         return choice
 
 
-def draw_round(drawer: Drawer, states: Tensor, samplers: Sequence[ChunkSampler]) -> None:
-    """Draws and decodes at once what each of R places wants next, and feeds it to its sampler.
+def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSampler]) -> list[Outcome]:
+    """Draws and decodes in one batch what each sampler wants next: head states [R, blocks, D] -> R outcomes.
 
-    ``states`` [R, blocks, D] is what ``Drawer.project`` made of the hidden states of the places.
+    An exception of one sampler's rule is that sampler's outcome. If the batch itself raises, no sampler has changed,
+    and the call can be repeated with fewer of them.
     """
-    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(drawer.at_once))]
-    noise = torch.cat([samplers[row].noise(count, drawer.head, states) for row, count in wants])
-    places = [row for row, count in wants for _ in range(count)]
-    chunks, vectors = drawer.draw(states, places, noise)
+    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(head.free_draws))]
+    noise = torch.cat([samplers[row].noise(count, head.head, states) for row, count in wants])
+    rows = [row for row, count in wants for _ in range(count)]
+    chunks, vectors = head.draw(states, rows, noise)
+    outcomes: list[Outcome] = [None] * len(samplers)
     start = 0
     for row, count in wants:
-        samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
+        try:
+            samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
+            if not samplers[row].wanted():
+                outcomes[row] = samplers[row].choice()
+        except Exception as error:
+            outcomes[row] = error
         start += count
+    return outcomes
 
 
-def choose_chunk(drawer: Drawer, hidden: Tensor, sampler: ChunkSampler) -> Choice:
-    """The choice at one place, hidden [D]. Raises CalmError if the exact rule did not accept."""
-    states = drawer.project(hidden[None])
-    while sampler.wanted():
-        draw_round(drawer, states, [sampler])
-    return sampler.choice()
+def sample_chunk(head: HeadStep, hidden: Tensor, sampler: ChunkSampler) -> Choice:
+    """The choice at one position, hidden [D]. Raises CalmError if the exact rule did not accept any draw."""
+    states = head.project(hidden[None])
+    while True:
+        (outcome,) = sample_chunks(head, states, [sampler])
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return outcome
 
 
 class TokenSampler:
-    """The token-by-token counterpart: softmax at a temperature."""
+    """Chooses tokens of one text from the softmax at a temperature."""
 
     def __init__(self, temperature: float, seed: int, device: torch.device):
         self.temperature = temperature
         self.generator = torch.Generator(device).manual_seed(seed)
 
 
-def choose_tokens(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Choice]:
-    """logits [R, V] of R places -> a token for each, with the eight likeliest as candidates."""
+def sample_tokens(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Outcome]:
+    """logits [R, V] -> R outcomes: a token each, with the most probable ones as candidates.
+
+    A row that cannot be sampled has its exception as outcome.
+    """
     temperature = torch.tensor([[sampler.temperature] for sampler in samplers], device=logits.device)
     p = (logits.float() / temperature).softmax(-1)
-    top, best = p.topk(min(8, p.shape[-1]))
-    drawn = torch.cat([torch.multinomial(row, 1, generator=sampler.generator) for row, sampler in zip(p, samplers)])
+    top, best = p.topk(min(TOP_TOKENS, p.shape[-1]))
+    drawn: list[Tensor] = []
+    errors: dict[int, Exception] = {}
+    for row, sampler in enumerate(samplers):
+        try:
+            drawn.append(torch.multinomial(p[row], 1, generator=sampler.generator))
+        except RuntimeError as error:
+            errors[row] = error
+            drawn.append(best[row, :1])
+    tokens = torch.cat(drawn).tolist()
     return [
-        Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1)
-        for token, chances, ids in zip(drawn.tolist(), top.tolist(), best.tolist())
+        errors.get(row) or Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1)
+        for row, (token, chances, ids) in enumerate(zip(tokens, top.tolist(), best.tolist()))
     ]

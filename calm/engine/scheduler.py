@@ -1,7 +1,7 @@
-"""Writes several texts at once with one model: continuous batching, joined and left at chunk boundaries.
+"""Generates several texts at once with one model, by continuous batching: requests join and leave at any step.
 
-Whoever waits for the next step of a text moves all texts on; the engine has no thread of its own, unless
-``Engine.submit`` gives it one.
+The caller that waits for a step runs one step for every active request. An engine has no thread of its own; with an
+executor, steps run on the executor's thread.
 """
 
 import threading
@@ -9,216 +9,271 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..errors import CalmError
-from .backbone import CachedBackbone
-from .head import ROWS, Chunk, make_drawer
-from .samplers import Choice, ChunkSampler, TokenSampler, choose_tokens, draw_round
+from ..hub.language_model import LanguageModel
+from .backbone import make_backbone_step
+from .executor import ComputeThread
+from .head import SLOTS, HeadStep, TokenIds, TokenStep, make_head_step
+from .ops.selection import FALLBACK, Backend
+from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
 
-if TYPE_CHECKING:
-    from ..hub.language_model import LanguageModel
+UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
+BURST_SECONDS = 0.05  # steps run for so long before callers wake up: waking them takes as long as a fast step
 
-Submit = Callable[..., object]  # a function and its arguments
+Result = TypeVar("Result")
 
-SLOTS = ROWS
-AHEAD = 32  # steps that a text may be ahead of its reader
-BURST = 0.05  # seconds of rounds before their readers are woken, which takes as long as a quick step
+
+class Generated(NamedTuple):
+    """One step of a request."""
+
+    choice: Choice
+    seconds: float
+    """Wall seconds of the step."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A request that waits for a slot."""
+
+    position: int
+    """How many queued requests are ahead of it."""
 
 
 @dataclass(eq=False)
-class Writing:
-    """One text that is being written."""
+class Request:
+    """One text to generate."""
 
-    ids: Sequence[int]
-    """Token ids of whole chunks, at least one, from which the text goes on."""
+    token_ids: Sequence[int]
+    """The prompt: token ids of whole chunks, at least one."""
     steps: int
-    """How many steps it may still make; chunks of ``ids`` and steps together fit the context."""
+    """How many steps are left; the chunks of the prompt and the steps together fit the context."""
     sampler: ChunkSampler | TokenSampler
-    outbox: deque[tuple[Choice | Exception, float]] = field(default_factory=deque)
-    """Choices that the reader has not taken yet, each with the wall seconds of its step."""
-    news: threading.Event = field(default_factory=threading.Event)
-    """Set when the reader should look again."""
-    done: bool = False
-    unread: Sequence[Chunk] = ()
-    """What its backbone reads next: the chunks of its prompt, later the one that it chose last."""
+    results: deque[Generated | Exception] = field(default_factory=deque)
+    """Results that the caller has not taken."""
+    updated: threading.Event = field(default_factory=threading.Event)
+    """Set when the caller should look at the results again."""
+    finished: bool = False
+    unread: Sequence[TokenIds] = ()
+    """The chunks that the backbone reads next: those of the prompt, later the last chosen one."""
     slot: int = -1
     state: Tensor | None = None
-    """What the next chunk or token is drawn from: [blocks, D], as ``Drawer.project`` makes it of the hidden state, or
-    the logits [V] of a token-by-token model. None after a choice, until that was read in turn."""
-    begun: float = 0.0
-    """When its present step began, by the clock of ``time.perf_counter``."""
+    """What the next chunk or token is drawn from: the head state [blocks, D], or the logits [V] of a token-by-token
+    model. None between a choice and the backbone step that reads it."""
+    started: float = 0.0
+    """Start of the present step, by ``time.perf_counter``."""
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Ends the text, with an error as its last result if there is one."""
+        if error is not None:
+            self.results.append(error)
+        self.finished = True
+        self.updated.set()
 
 
 class Engine:
-    """Writes at most ``slots`` texts at a time; more wait in the order in which they came.
+    """Runs up to ``slots`` requests at a time; more wait in a queue, first come, first served.
 
-    A text depends on its own seed and prompt alone: whatever runs beside it, the same numbers are drawn for it.
+    A text depends on its prompt, options and seed alone, not on the requests beside it. An exception in a step ends
+    the request that caused it and no other.
+
+    An engine keeps the model's weights, but not the ``LanguageModel``, so that an engine can be stored by model and is
+    freed with it. On a CPU it packs the weights when it is created: later changes of the model do not reach it.
     """
 
-    def __init__(self, lm: "LanguageModel", slots: int = SLOTS, interim: bool = False):
-        self.lm, self.slots, self.eos = lm, slots, lm.tokenizer.eos_token_id
-        self.interim = interim
-        """Whether it does without the kernels of a CPU, as long as they are being compiled (``calm.compiling``)."""
-        self.drawer = make_drawer(lm.calm, interim) if lm.is_calm else None
-        self.backbone = CachedBackbone(lm.backbone, slots, self._embed, self._project, interim)
-        self.running: list[Writing] = []
-        self.queue: deque[Writing] = deque()
-        self.lock, self.asking = threading.Lock(), threading.Lock()
-        self.asked = False
-        """Whether a thread that is better off makes rounds, or will."""
-        self.submit: Callable[[], Submit | None] = lambda: None
-        """How the thread that asks may have work done by one that is better off; None where there is none."""
+    def __init__(
+        self,
+        lm: LanguageModel,
+        slots: int = SLOTS,
+        executor: ComputeThread | None = None,
+        backend: Backend | None = None,
+    ):
+        self.chunk_size, self.end_id = lm.chunk_size, lm.tokenizer.eos_token_id
+        self.slots, self.executor = slots, executor
+        self.is_fallback = backend is FALLBACK
+        """Whether PyTorch runs the steps, for example while the CPU kernels are being compiled."""
+        self.head: HeadStep | None = make_head_step(lm.calm, backend) if lm.is_calm else None
+        """Draws and decodes; None for a token-by-token model."""
+        step = self.head or TokenStep(lm.llama)
+        self._sample: Callable[[Tensor, Any], list[Outcome]] = (
+            partial(sample_chunks, self.head) if self.head else sample_tokens
+        )
+        self.backbone = make_backbone_step(lm.backbone, slots, step.embed, step.project, backend)
+        self.running: list[Request] = []
+        self.queue: deque[Request] = deque()
+        self._step_lock, self._schedule_lock = threading.Lock(), threading.Lock()
+        self._scheduled = False
+        """Whether the executor runs steps or has them in its queue."""
 
-    def write(self, writing: Writing) -> Iterator[tuple[Choice, float] | int]:
-        """The choices of a text and the wall seconds of each step; before them, whenever it changes, how many wait
-        before this text. Closing the iterator frees the text's slot. Raises CalmError where a choice cannot be made.
+    def stream(self, request: Request) -> Iterator[Generated | Queued]:
+        """The steps of a request; before the first, its position in the queue whenever that changes.
+
+        Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and whatever else
+        fails in a step of this request.
         """
-        self.queue.append(writing)
-        told = -1
+        self.queue.append(request)
+        shown = -1
         try:
             while True:
-                if not (writing.outbox or writing.done):
-                    self._await(writing)
-                if writing.outbox:
-                    found, seconds = writing.outbox.popleft()
-                    if isinstance(found, Exception):
-                        raise found
-                    yield found, seconds
-                elif writing.done:
+                if not (request.results or request.finished):
+                    self._wait(request)
+                if request.results:
+                    result = request.results.popleft()
+                    if isinstance(result, Exception):
+                        raise result
+                    yield result
+                elif request.finished:
                     return
-                elif (ahead := self._ahead(writing)) not in (None, told):
-                    told = ahead
-                    yield ahead
+                elif (position := self._queue_position(request)) not in (None, shown):
+                    shown = position
+                    yield Queued(position)
         finally:
-            writing.done = True  # noticed by the next step; no lock, as a collected iterator may end anywhere
+            request.finished = True  # the next step sees it; no lock, because a collected iterator may end anywhere
 
-    def _await(self, writing: Writing) -> None:
-        """Returns when there may be something new of a text: after a round, unless somebody else has made it, or when
-        the thread that is better off has made some. The lock is taken only by who has come to compute: nobody who holds
-        it ever waits for another thread."""
-        submit = self.submit()
-        if not submit:
-            with self.lock:
-                if not (writing.outbox or writing.done):
-                    self._advance()
-            return
-        writing.news.clear()
-        if writing.outbox or writing.done:
-            return
-        with self.asking:
-            idle, self.asked = not self.asked, True
-        if idle:
-            submit(self._rounds, submit)
-        writing.news.wait()
+    def _wait(self, request: Request) -> None:
+        """Returns when there may be a new result: after one step on this thread, or some on the executor's.
 
-    def _rounds(self, submit: Submit) -> None:
-        """Rounds for a moment, by the thread that is better off, and more later, as long as a text wants them."""
-        until = time.perf_counter() + BURST
+        Only a thread that computes takes the step lock, so that its holder never waits for another thread.
+        """
+        if self.executor is None or self.executor.is_current():
+            with self._step_lock:
+                if not (request.results or request.finished):
+                    self._step()
+            return
+        request.updated.clear()
+        if request.results or request.finished:
+            return
+        self._schedule()
+        request.updated.wait()
+
+    def _schedule(self) -> None:
+        """Makes sure that the executor runs steps."""
+        with self._schedule_lock:
+            if self._scheduled:
+                return
+            assert self.executor
+            self.executor.submit(self._run_burst)
+            self._scheduled = True
+
+    def _run_burst(self) -> None:
+        """Runs steps for ``BURST_SECONDS`` on the executor, and schedules more as long as a request needs them."""
+        until = time.perf_counter() + BURST_SECONDS
         try:
-            with self.lock:
-                self._advance()
-                while self._wanted() and time.perf_counter() < until:
-                    self._advance()
-        except Exception as error:  # of the libraries below: whoever waits must hear of it
-            for writing in self.running:
-                writing.outbox.append((error, 0.0))
-                writing.done = True
+            with self._step_lock:
+                self._step()
+                while self._has_work() and time.perf_counter() < until:
+                    self._step()
+        except Exception as error:  # a fault of the scheduler itself: no caller may wait for ever
+            self._finish_all(error)
         finally:
-            with self.asking:  # who comes from now on either is seen here or sees that nobody makes rounds
-                going = self.asked = self._wanted()
-            for writing in [*self.running, *self.queue]:
-                writing.news.set()
-        if going:
-            submit(self._rounds, submit)  # behind what else waits for the thread
+            with self._schedule_lock:
+                # A caller that comes later either appears here or sees that nothing is scheduled.
+                self._scheduled = False
+                more = self._has_work()
+            for request in [*self.running, *self.queue]:
+                request.updated.set()
+        if more:
+            try:
+                self._schedule()  # behind other work that waits for the executor
+            except RuntimeError as error:  # the executor was shut down
+                self._finish_all(error)
 
-    def _wanted(self) -> bool:
-        return bool(self._behind() or self.queue)
+    def _finish_all(self, error: Exception) -> None:
+        for request in [*self.running, *self.queue]:
+            if not request.finished:
+                request.finish(error)
 
-    def _behind(self) -> list[Writing]:
-        """The running texts that are not far ahead of their readers."""
-        return [w for w in self.running if not w.done and len(w.outbox) < AHEAD]
+    def _has_work(self) -> bool:
+        return bool(self._below_limit() or self.queue)
 
-    def _ahead(self, writing: Writing) -> int | None:
-        """How many texts wait before this one; None once it runs."""
-        waiting = [w for w in list(self.queue) if not w.done or w is writing]
-        return waiting.index(writing) if writing in waiting else None
+    def _below_limit(self) -> list[Request]:
+        """The running requests whose callers have few results to take."""
+        return [request for request in self.running if not request.finished and len(request.results) < UNREAD_LIMIT]
 
-    def _active(self) -> list[Writing]:
-        """The texts of a round: not those that are ahead of their readers, as long as nobody waits for a slot."""
-        return [w for w in self.running if not w.done] if self.queue else self._behind()
+    def _active(self) -> list[Request]:
+        """The requests of a step. Those at the limit pause, unless another one waits for their slot."""
+        if self.queue:
+            return [request for request in self.running if not request.finished]
+        return self._below_limit()
+
+    def _queue_position(self, request: Request) -> int | None:
+        """How many requests are ahead of this one in the queue; None once it runs."""
+        waiting = [other for other in list(self.queue) if not other.finished or other is request]
+        return waiting.index(request) if request in waiting else None
 
     @torch.inference_mode()
-    def _advance(self) -> None:
-        """One round: each text gets its next draws, and those that have made their choice by them read on.
+    def _step(self) -> None:
+        """Draws once for each active request; the backbone then reads the chunks of those that could choose.
 
-        A text that needs many rounds at an open place so does not hold up the others.
+        A request that needs many draws at an open place so does not delay the others.
         """
-        if self.backbone.kernels:
-            self.backbone.kernels.use_threads(torch.get_num_threads())
-        for writing, found in self._choose([w for w in self._active() if w.state is not None]):
-            writing.outbox.append((found, time.perf_counter() - writing.begun))
-            writing.state = None
-            writing.steps -= 1
-            if isinstance(found, CalmError) or not writing.steps or self.eos in found.chunk:
-                writing.done = True
-                writing.news.set()
-            else:
-                writing.unread = [found.chunk]
-        self._read_on()  # now, so that a GPU does it while the readers take what was chosen
-
-    def _read_on(self) -> None:
-        """One backbone step of the texts that have something to read, if they are half of the active ones: a step of
-        few takes nearly as long as one of many, and the rest will soon have chosen."""
-        now = time.perf_counter()
-        self._admit()
-        active = self._active()
-        writings = [w for w in active if w.state is None]
-        if not writings or 2 * len(writings) < len(active):
-            return
-        chunks = torch.tensor([chunk for w in writings for chunk in w.unread])
-        states = self.backbone.read([w.slot for w in writings], [len(w.unread) for w in writings], chunks)
-        for writing, state in zip(writings, states):
-            writing.begun, writing.state = now, state
-
-    def _admit(self) -> None:
-        """Fills the free slots from the queue, in order."""
-        self.running = [w for w in self.running if not w.done]
-        free = sorted(set(range(self.slots)) - {w.slot for w in self.running})
-        while free and self.queue:
-            writing = self.queue.popleft()
-            if writing.done:
+        self.backbone.use_threads(torch.get_num_threads())
+        for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
+            if outcome is None:
                 continue
-            writing.slot, ids = free.pop(0), iter(writing.ids)
-            writing.unread = list(zip(*[ids] * self.lm.chunk_size))
-            self.backbone.begin(writing.slot)
-            self.running.append(writing)
+            if isinstance(outcome, Exception):
+                request.finish(outcome)
+                continue
+            request.results.append(Generated(outcome, time.perf_counter() - request.started))
+            request.state = None
+            request.steps -= 1
+            if not request.steps or self.end_id in outcome.token_ids:
+                request.finish()
+            else:
+                request.unread = [outcome.token_ids]
+        self._read()  # in this step already, so that a GPU works while callers take their results
 
-    def _embed(self, chunks: Tensor) -> Tensor:
-        """chunks [T, K] -> backbone inputs [T, D]."""
-        return self.drawer.embed(chunks) if self.drawer else self.lm.llama.model.embed_tokens(chunks[:, 0])
-
-    def _project(self, hidden: Tensor) -> Tensor:
-        """hidden [R, D] -> the states [R, ...] of as many writings."""
-        return self.drawer.project(hidden) if self.drawer else self.lm.llama.lm_head(hidden)
-
-    def _choose(self, writings: list[Writing]) -> Iterable[tuple[Writing, Choice | CalmError]]:
-        """One round of draws; those that are decided by it, each with its choice or why there is none."""
-        if not writings:
+    def _try(
+        self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]
+    ) -> Iterable[tuple[Request, Result]]:
+        """What ``work`` returns for each request. If it fails for several, it is repeated for each alone; a request
+        for which it fails alone gets the exception."""
+        if not requests:
             return []
-        states = torch.stack([w.state for w in writings if w.state is not None])
-        samplers: list[Any] = [w.sampler for w in writings]  # of the model's kind, as its callers made them
-        if not self.drawer:
-            return zip(writings, choose_tokens(states, samplers))
-        draw_round(self.drawer, states, samplers)
-        return [(w, _choice(sampler)) for w, sampler in zip(writings, samplers) if not sampler.wanted()]
+        try:
+            return zip(requests, work(requests))
+        except Exception as error:
+            if len(requests) == 1:
+                requests[0].finish(error)
+                return []
+        return [pair for request in requests for pair in self._try([request], work)]
 
+    def _draw(self, requests: list[Request]) -> list[Outcome]:
+        states = torch.stack([request.state for request in requests if request.state is not None])
+        return self._sample(states, [request.sampler for request in requests])
 
-def _choice(sampler: ChunkSampler) -> Choice | CalmError:
-    try:
-        return sampler.choice()
-    except CalmError as error:
-        return error
+    def _read(self) -> None:
+        """One backbone step for the requests with unread chunks, if they are at least half of the active ones.
+
+        A step of few requests takes nearly as long as one of many, and the others will soon have chosen.
+        """
+        now = time.perf_counter()
+        self._fill_slots()
+        active = self._active()
+        requests = [request for request in active if request.state is None]
+        if 2 * len(requests) < len(active):
+            return
+        for request, state in self._try(requests, self._backbone_step):
+            request.started, request.state = now, state
+
+    def _backbone_step(self, requests: list[Request]) -> Sequence[Tensor]:
+        chunks = torch.tensor([chunk for request in requests for chunk in request.unread])
+        slots, counts = [request.slot for request in requests], [len(request.unread) for request in requests]
+        return self.backbone.step(slots, counts, chunks)
+
+    def _fill_slots(self) -> None:
+        """Moves requests from the queue to free slots, in order."""
+        self.running = [request for request in self.running if not request.finished]
+        free = sorted(set(range(self.slots)) - {request.slot for request in self.running})
+        while free and self.queue:
+            request = self.queue.popleft()
+            if request.finished:
+                continue
+            request.slot, ids = free.pop(0), iter(request.token_ids)
+            request.unread = list(zip(*[ids] * self.chunk_size))
+            self.backbone.reset(request.slot)
+            self.running.append(request)

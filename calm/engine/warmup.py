@@ -1,6 +1,7 @@
-"""Kernels that numba has not compiled on this machine before: to notice it, and to have another process do it.
+"""The first steps of a model: they reserve memory and compile kernels.
 
-Compiling takes up to a minute, once; numba keeps the result beside the sources.
+numba compiles the CPU kernels once for a machine, which takes up to a minute, and stores the result. Meanwhile a
+fallback engine can run the steps by PyTorch.
 """
 
 import subprocess
@@ -10,15 +11,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..generation import generate
 from ..hub.language_model import LanguageModel
-from .scheduler import Engine
+from . import create_engine, engine_for
+from .executor import ComputeThread
+from .ops.selection import FALLBACK
+from .samplers import ChunkSampler, TokenSampler
+from .scheduler import Request
+
+WARM_UP_STEPS = 4
 
 
 @contextmanager
-def noticing(lm: LanguageModel, tell: Callable[[], None]) -> Iterator[None]:
-    """Calls ``tell`` when this thread is about to compile a first kernel of a model on a CPU, elsewhere never; what it
-    raises goes through."""
+def on_compile(lm: LanguageModel, callback: Callable[[], None]) -> Iterator[None]:
+    """Calls ``callback`` once, when this thread starts to compile a kernel for a model on a CPU.
+
+    What the callback raises reaches the caller of the kernel.
+    """
     if lm.device.type != "cpu":
         yield
         return
@@ -29,12 +37,12 @@ def noticing(lm: LanguageModel, tell: Callable[[], None]) -> Iterator[None]:
         return
 
     class Listener(event.Listener):
-        here, told = threading.get_ident(), False
+        thread, called = threading.get_ident(), False
 
         def on_start(self, event: object) -> None:
-            if not self.told and threading.get_ident() == self.here:
-                self.told = True
-                tell()
+            if not self.called and threading.get_ident() == self.thread:
+                self.called = True
+                callback()
 
         def on_end(self, event: object) -> None:
             pass
@@ -43,41 +51,45 @@ def noticing(lm: LanguageModel, tell: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-class _NotCompiled(Exception):
-    pass
+class _NotCompiled(BaseException):
+    """Ends a warm-up that would compile. No handler for ordinary exceptions may take it for a request's error."""
 
 
-def _refuse() -> None:
+def _raise_not_compiled() -> None:
     raise _NotCompiled
 
 
-def warm(lm: LanguageModel) -> None:
-    """Writes a few chunks, as the first steps are slow: memory is reserved, kernels are compiled or read."""
-    for _ in generate(lm, "Once upon a time", max_new_tokens=4 * lm.chunk_size):
+def warm_up(lm: LanguageModel) -> None:
+    """Generates a few chunks with a model's engine."""
+    sampler = ChunkSampler(0.5, 200, "auto", 0, lm.device) if lm.is_calm else TokenSampler(0.5, 0, lm.device)
+    prompt = [lm.tokenizer.eos_token_id] * (2 * lm.chunk_size)
+    for _ in engine_for(lm).stream(Request(prompt, WARM_UP_STEPS, sampler)):
         pass
 
 
-def warm_unless_compiling(lm: LanguageModel) -> bool:
-    """``warm``; whether it went without compiling. If it does not, the model gets an engine for the interim, which
-    writes by PyTorch's operators and is warm as well."""
+def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = None) -> bool:
+    """Gives a model an engine and warms it up; whether it is the fastest one.
+
+    If that would compile kernels, the model gets a fallback engine instead. With an executor, call this on its thread.
+    """
+    create_engine(lm, executor)
     try:
-        with noticing(lm, _refuse):
-            warm(lm)
+        with on_compile(lm, _raise_not_compiled):
+            warm_up(lm)
     except _NotCompiled:
-        lm.engine = Engine(lm, interim=True)
-        warm(lm)
-    return not lm.engine.interim
+        create_engine(lm, executor, FALLBACK)
+        warm_up(lm)
+    return not engine_for(lm).is_fallback
 
 
-def compile_apart(name: str) -> bool:
-    """Has another process write with the model of a name, so that its kernels are compiled and kept; whether it did."""
+def compile_in_subprocess(name: str) -> bool:
+    """Generates with a bundled model or a folder in another process, which compiles and stores the kernels; whether
+    that succeeded."""
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
     return not subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True).returncode
 
 
-def end_interim(lm: LanguageModel) -> None:
-    """Gives a model an engine with its kernels; the one for the interim writes what it has begun to the end."""
-    engine = Engine(lm)
-    engine.submit = lm.engine.submit
-    lm.engine = engine
-    warm(lm)
+def replace_fallback(lm: LanguageModel) -> None:
+    """Gives a model the fastest engine, on the same executor; the fallback engine finishes its requests."""
+    create_engine(lm, engine_for(lm).executor)
+    warm_up(lm)

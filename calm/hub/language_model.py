@@ -1,19 +1,17 @@
 """A loaded model: network, tokenizer and device behind one interface for both kinds, CALM and token by token."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
-from ..engine.scheduler import Engine
 from ..errors import CalmError
 from ..modeling.calm import EnergyTransformer
 
 CHUNK_TEXTS = 100_000  # entries of the cache of chunk texts
 
 
-@dataclass
+@dataclass(eq=False)
 class LanguageModel:
     """A network in evaluation mode on its device, with its tokenizer."""
 
@@ -73,12 +71,6 @@ class LanguageModel:
         """The token that fills an incomplete chunk: the padding token, or end-of-text if the tokenizer has none."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else self.tokenizer.eos_token_id
-
-    @cached_property
-    def engine(self) -> Engine:
-        """What writes texts with this model; all that are asked for share it. On a CPU it keeps the weights as they are
-        when it is first asked for, packed."""
-        return Engine(self)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens around it."""

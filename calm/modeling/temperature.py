@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from ..errors import CalmError
+from ..errors import CalmError, shown
 
 T = TypeVar("T", bound=Hashable)
 MAXIMUM = 2.0
@@ -16,12 +16,12 @@ MAXIMUM = 2.0
 def check_temperature(temperature: float, highest: float = MAXIMUM) -> float:
     """The temperature as a float. Raises CalmError unless it is a number above 0 and at most ``highest``."""
     try:
-        value = float(temperature)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(temperature, bool) else float(temperature)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not 0 < value <= highest:
         reason = "; the exact sampler cannot raise it above 1, the pooled one can" if highest == 1 else ""
-        raise CalmError(f"The temperature must be above 0 and at most {highest:g}, not {temperature!r}{reason}.")
+        raise CalmError(f"The temperature must be above 0 and at most {highest:g}, not {shown(temperature)}{reason}.")
     return value
 
 

@@ -68,7 +68,7 @@ def test_a_branch_goes_on_from_another_candidate(model):
     assert [step["index"] for step in steps] == list(range(len(steps)))
     begun = [step["ids"] for step in steps[: index + 1]]
     ended = steps[index]["end"]
-    told = [] if ended else calm.generate(model.lm, "Once upon a time", 0.5, 24, 100, begun=begun)
+    told = [] if ended else calm.generate(model.lm, "Once upon a time", 0.5, 24, 100, prefix_chunks=begun)
     assert [step["ids"] for step in steps[index + 1 :]] == [step.token_ids for step in told]
 
 

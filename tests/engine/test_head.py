@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from calm.engine.head import BLOCK, ROWS, CompiledDrawer, Drawer, RecordedDrawer, make_drawer
+from calm.engine.head import DRAW_BLOCK, SLOTS, CpuHeadStep, CudaGraphHeadStep, HeadStep, make_head_step
 from calm.engine.ops import cpu as kernels
 from calm.engine.ops.cpu import layers, matrix_unit, model, packing, vocabulary
 
@@ -24,23 +24,23 @@ UNIT = kernels.MATRIX_UNIT or IMITATED
 
 
 @pytest.fixture(params=["float32", "bfloat16", *["bfloat16, by a matrix unit"] * UNIT])
-def drawers(tiny, request, monkeypatch) -> tuple[Drawer, Drawer]:
+def drawers(tiny, request, monkeypatch) -> tuple[HeadStep, HeadStep]:
     """The modules of a small model, and the kernels on the same weights, which were in this format on the disk."""
     stored, unit = request.param.split(",")[0], "unit" in request.param
     monkeypatch.setattr(kernels, "MATRIX_UNIT", unit)
     model = tiny(4).calm.to(getattr(torch, stored)).float()
-    compiled = make_drawer(model)
-    assert isinstance(compiled, CompiledDrawer)
+    compiled = make_head_step(model)
+    assert isinstance(compiled, CpuHeadStep)
     weights = compiled.blocks[2]  # [blocks, ...]
     assert (weights.dtype == "uint32", weights.ndim == 5) == (stored == "bfloat16", unit)
-    return Drawer(model), compiled
+    return HeadStep(model), compiled
 
 
 def rows(count: int, width: int) -> torch.Tensor:
     return torch.sin(torch.arange(float(count * width)) * 0.7).view(count, width)
 
 
-@pytest.mark.parametrize("count", [*range(1, ROWS + 2), 23, 64, 201])
+@pytest.mark.parametrize("count", [*range(1, SLOTS + 2), 23, 64, 201])
 @torch.inference_mode()
 def test_kernels_compute_what_the_modules_compute(drawers, count):
     modules, compiled = drawers
@@ -60,18 +60,18 @@ def test_kernels_compute_what_the_modules_compute(drawers, count):
     assert torch.allclose(chosen, logits.amax(-1), rtol=0, atol=1e-6)  # either of two that rounding alone tells apart
 
 
-@pytest.mark.parametrize("count", [1, 6, BLOCK, 2 * BLOCK + 3])
+@pytest.mark.parametrize("count", [1, 6, DRAW_BLOCK, 2 * DRAW_BLOCK + 3])
 @torch.inference_mode()
 def test_blocks_of_draws_are_those_of_the_modules(drawers, count):
     """What a GPU records, here unrecorded."""
     modules, _ = drawers
-    blocks, config = RecordedDrawer(modules.model), modules.model.config
+    blocks, config = CudaGraphHeadStep(modules.model), modules.model.config
     chunks, hidden = torch.arange(4 * count).view(count, 4) % 500, rows(count, config.hidden_size)
     states, noise = modules.project(hidden), rows(count, config.noise_size) / 2
     assert torch.allclose(blocks.embed(chunks), modules.embed(chunks), atol=1e-5)
     assert torch.allclose(blocks.project(hidden), states, atol=1e-5)
-    places = [min(i % 5, i % ROWS) for i in range(count)][::-1]
-    ids, drawn = blocks.draw(states[:ROWS], places, noise)
+    places = [min(i % 5, i % SLOTS) for i in range(count)][::-1]
+    ids, drawn = blocks.draw(states[:SLOTS], places, noise)
     vectors = torch.from_numpy(drawn)
     assert torch.allclose(vectors, modules.vectors(states, places, noise), atol=1e-5)
     assert ids == [tuple(row) for row in modules.decode(vectors).tolist()]
@@ -90,7 +90,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(drawers):
         assert torch.equal(compiled.project(hidden[some]), states[some])
         assert torch.equal(compiled.vectors(states, range(first, first + count), noise[some]), vectors[some])
         assert torch.equal(compiled.decode(vectors[some]), ids[some])
-    chunks = torch.arange(4 * ROWS).view(ROWS, 4)
+    chunks = torch.arange(4 * SLOTS).view(SLOTS, 4)
     assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
 
 

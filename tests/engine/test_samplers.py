@@ -23,7 +23,7 @@ def choices(p: list[float], temperature: float, count: int, sampler: str = "auto
         while wanted := rule.wanted():
             rule.feed([(int(i),) for i in rng.choice(len(p), wanted, p=p)], np.zeros((wanted, 1)))
         choice = rule.choice()
-        counts[choice.chunk[0]] += 1
+        counts[choice.token_ids[0]] += 1
         draws += choice.draws
     return [counts[i] for i in range(len(p))], draws / count
 
@@ -65,7 +65,7 @@ def test_nothing_is_wanted_beyond_the_limit_and_the_pool_decides():
         fed += wanted
     choice = rule.choice()
     assert fed == choice.draws == 20
-    assert choice.vector[0] == choice.chunk[0]  # the vector is the chosen chunk's own
+    assert choice.vector[0] == choice.token_ids[0]  # the vector is the chosen chunk's own
     assert rule.wanted() == 10, "the next place begins anew"
 
 

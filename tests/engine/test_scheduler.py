@@ -7,9 +7,10 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 import calm
-from calm.engine.backbone import CachedBackbone
-from calm.engine.scheduler import SLOTS, Engine
-from calm.generation import Options, Step, Waiting, follow
+from calm.engine import Backend, ComputeThread, create_engine, engine_for
+from calm.engine.backbone import CpuBackboneStep, make_backbone_step
+from calm.engine.scheduler import SLOTS
+from calm.generation import GenerationOptions, Queued, Step, stream
 
 from ..conftest import fixed_weights
 
@@ -46,16 +47,14 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes, compil
     model = backbone(**changes)
     rows = [torch.sin(torch.arange(n * 32.0)).view(n, 32) * (1 + n % 3) for n in (300, 3, 70)]
     expected = [model(inputs_embeds=row[None], use_cache=False).last_hidden_state[0] for row in rows]
-    cached = CachedBackbone(model, slots=4)
-    assert cached.kernels
-    if not compiled:
-        cached.kernels = None
+    cached = make_backbone_step(model, slots=4, backend=None if compiled else Backend.PYTORCH)
+    assert isinstance(cached, CpuBackboneStep) == compiled
     seen = [0, 0, 0]
 
     def read(counts: dict[int, int]) -> None:
         """Some slots read on, and the last state of each is that of transformers."""
         parts = [rows[slot][seen[slot] : seen[slot] + count] for slot, count in counts.items()]
-        states = cached.read(list(counts), list(counts.values()), torch.cat(parts))
+        states = cached.step(list(counts), list(counts.values()), torch.cat(parts))
         for state, (slot, count) in zip(states, counts.items()):
             seen[slot] += count
             assert torch.allclose(state, expected[slot][seen[slot] - 1], atol=1e-5)
@@ -65,7 +64,7 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes, compil
     for _ in range(10):
         read({slot: 1 for slot in range(3) if seen[slot] < len(rows[slot])})
     assert seen == [300, 3, 15]
-    cached.begin(2)
+    cached.reset(2)
     seen[2] = 0
     read({2: 40})
 
@@ -73,7 +72,7 @@ def test_the_cached_backbone_computes_what_transformers_computes(changes, compil
 def test_fused_weights_are_the_models_own():
     model = backbone(num_key_value_heads=2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    cached = CachedBackbone(model, slots=2)
+    cached = make_backbone_step(model, slots=2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     model.layers[0].self_attn.k_proj.weight.data.zero_()
     assert not cached.layers[0].qkv.weight[32:48].any()  # one memory: what changes the model changes its steps
@@ -125,15 +124,14 @@ def test_visitors_in_threads_get_their_own_texts(story):
 @pytest.fixture
 def reads(story, monkeypatch) -> list[tuple[int, int]]:
     """Of each backbone step of an engine that has begun with the test: how many texts read, and how many are active."""
-    engine, found = Engine(story), []
-    read = engine.backbone.read
+    engine, found = create_engine(story), []
+    step = engine.backbone.step
 
     def watched(slots, counts, inputs):
         found.append((len(slots), len(engine._active())))
-        return read(slots, counts, inputs)
+        return step(slots, counts, inputs)
 
-    monkeypatch.setattr(story, "engine", engine)
-    monkeypatch.setattr(engine.backbone, "read", watched)
+    monkeypatch.setattr(engine.backbone, "step", watched)
     return found
 
 
@@ -155,7 +153,7 @@ def test_more_texts_than_slots_wait_in_order_and_all_are_written(tiny):
     runs = [calm.generate(lm, "x", max_new_tokens=40, pool_size=4, seed=i) for i in range(SLOTS + 3)]
     for run in runs[:SLOTS]:
         next(run)
-    assert lm.engine.queue == type(lm.engine.queue)()
+    assert engine_for(lm).queue == type(engine_for(lm).queue)()
     firsts = [next(run) for run in runs[SLOTS:]]  # one thread alone: those that wait write the others to their end
     assert [step.index for step in firsts] == [0, 0, 0]
     for i, run in enumerate(runs):
@@ -167,10 +165,10 @@ def test_waiting_texts_know_their_place(tiny):
     running = [calm.generate(lm, "x", max_new_tokens=160, pool_size=4, seed=i) for i in range(SLOTS)]
     for run in running:
         next(run)
-    events = [follow(lm, "x", Options(max_new_tokens=8, pool_size=4)) for _ in range(3)]
-    assert [next(run) for run in events] == [Waiting(0), Waiting(1), Waiting(2)]
+    events = [stream(lm, "x", GenerationOptions(max_new_tokens=8, pool_size=4)) for _ in range(3)]
+    assert [next(run) for run in events] == [Queued(0), Queued(1), Queued(2)]
     events[0].close()
-    assert next(events[2]) == Waiting(1)
+    assert next(events[2]) == Queued(1)
     for run in running:
         run.close()
     assert [type(event) for event in events[2]] == [Step, Step]
@@ -184,23 +182,22 @@ def test_a_closed_text_frees_its_slot_and_disturbs_nobody(story):
     closed.close()
     assert [first.token_ids, *told(kept)] == alone
     list(write(story, 0))
-    assert len(story.engine.running) <= 1
+    assert len(engine_for(story).running) <= 1
 
 
 def test_nobody_runs_far_ahead_of_a_slow_reader(tiny, monkeypatch):
-    monkeypatch.setattr("calm.engine.scheduler.AHEAD", 8)
+    monkeypatch.setattr("calm.engine.scheduler.UNREAD_LIMIT", 8)
     lm = tiny(4)
     slow, quick = (calm.generate(lm, "x", max_new_tokens=120, pool_size=4, seed=i) for i in (0, 1))
     next(slow)
     list(quick)
-    assert max(len(w.outbox) for w in lm.engine.running) == 8
+    assert max(len(w.results) for w in engine_for(lm).running) == 8
     assert len(list(slow)) == 29
 
 
 def test_what_fails_below_reaches_whoever_waits(story, monkeypatch):
-    engine, begun, found = Engine(story), [], []
-    monkeypatch.setattr(story, "engine", engine)
-    read = engine.backbone.read
+    begun: list[int] = []
+    found: list = []
 
     def failing(*_) -> None:
         while len(begun) < 3:
@@ -214,21 +211,22 @@ def test_what_fails_below_reaches_whoever_waits(story, monkeypatch):
         except RuntimeError as error:
             found.append(str(error))
 
-    with ThreadPoolExecutor(1) as better_off, ThreadPoolExecutor(3) as visitors:
-        engine.submit = lambda: better_off.submit
-        monkeypatch.setattr(engine.backbone, "read", failing)
+    with ComputeThread() as executor, ThreadPoolExecutor(3) as visitors:
+        engine = create_engine(story, executor)
+        step = engine.backbone.step
+        monkeypatch.setattr(engine.backbone, "step", failing)
         assert all(run.result(60) is None for run in [visitors.submit(visit, i) for i in range(3)])
         assert found == ["out of memory"] * 3
-        monkeypatch.setattr(engine.backbone, "read", read)
+        monkeypatch.setattr(engine.backbone, "step", step)
         visitors.submit(visit, 0).result(60)
-        engine.submit = lambda: None
+        create_engine(story)
     assert found[3] == told(write(story, 0))
 
 
 def test_an_error_reaches_its_own_reader_only(tiny, monkeypatch):
     import calm.engine.samplers
 
-    monkeypatch.setattr(calm.sampling, "EXACT_LIMIT", 50)
+    monkeypatch.setattr(calm.engine.samplers, "EXACT_LIMIT", 50)
     lm = tiny(4)
     torch.manual_seed(0)
     lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk

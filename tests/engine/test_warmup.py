@@ -9,8 +9,9 @@ from numba import njit
 
 import calm
 from calm.cli import main
-from calm.engine import warmup as compiling
-from calm.engine.scheduler import Engine
+from calm.engine import Backend, ComputeThread, create_engine, engine_for, warmup
+from calm.engine.backbone import CpuBackboneStep
+from calm.engine.head import HeadStep
 
 
 def compile_something() -> int:
@@ -23,45 +24,49 @@ def lm():
 
 
 def test_a_model_writes_in_the_interim_without_its_kernels(lm, monkeypatch):
-    interim = []
+    fallback = []
 
-    def warm(lm):
-        interim.append(lm.engine.interim)
-        if not lm.engine.interim:
+    def warm_up(lm):
+        fallback.append(engine_for(lm).is_fallback)
+        if not engine_for(lm).is_fallback:
             compile_something()
 
-    monkeypatch.setattr(compiling, "warm", warm)
-    assert not compiling.warm_unless_compiling(lm)
-    assert interim == [False, True]
-    assert lm.engine.interim and not lm.engine.backbone.kernels and not hasattr(lm.engine.drawer, "kernels")
+    monkeypatch.setattr(warmup, "warm_up", warm_up)
+    assert not warmup.warm_up_or_fall_back(lm)
+    assert fallback == [False, True]
+    engine = engine_for(lm)
+    assert engine.is_fallback and not isinstance(engine.backbone, CpuBackboneStep) and type(engine.head) is HeadStep
 
 
 def test_nothing_changes_where_the_kernels_are_kept(lm):
-    compiling.warm(lm)  # compiles them where they are not
-    engine = lm.engine
-    assert compiling.warm_unless_compiling(lm)
-    assert lm.engine is engine and not engine.interim
+    warmup.warm_up(lm)  # compiles them where they are not
+    assert warmup.warm_up_or_fall_back(lm)
+    engine = engine_for(lm)
+    assert isinstance(engine.backbone, CpuBackboneStep) and not engine.is_fallback
 
 
 def test_the_text_is_the_same_before_and_after(lm, story):
-    lm.engine = before = Engine(lm, interim=True)
+    executor = ComputeThread()
+    before = create_engine(lm, executor, Backend.PYTORCH)
+    assert before.is_fallback
     begun = calm.generate(lm, "Once upon a time", seed=1, max_new_tokens=64)
     first = next(begun)
-    compiling.end_interim(lm)
-    assert lm.engine is not before and not lm.engine.interim and lm.engine.submit is before.submit
+    warmup.replace_fallback(lm)
+    engine = engine_for(lm)
+    assert engine is not before and not engine.is_fallback and engine.executor is executor
     expected = [step.text for step in calm.generate(story, "Once upon a time", seed=1, max_new_tokens=64)]
     assert [first.text, *(step.text for step in begun)] == expected  # the old one goes on with what it has begun
     assert [s.text for s in calm.generate(lm, "Once upon a time", seed=1, max_new_tokens=64)] == expected
 
 
 def test_another_process_compiles():
-    assert compiling.compile_apart("story-k4")
+    assert warmup.compile_in_subprocess("story-k4")
 
 
 def test_it_is_told_once_and_only_on_a_cpu():
     told = []
     for device in ("cpu", "cuda"):
-        with compiling.noticing(SimpleNamespace(device=torch.device(device)), partial(told.append, device)):
+        with warmup.on_compile(SimpleNamespace(device=torch.device(device)), partial(told.append, device)):
             compile_something()
             compile_something()
     compile_something()

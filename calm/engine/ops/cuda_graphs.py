@@ -1,7 +1,7 @@
-"""Work of fixed shapes on a GPU, recorded once as a CUDA graph and played again.
+"""CUDA graphs: work of fixed shapes, captured once and replayed.
 
-A step of few rows is some hundred kernels of a few microseconds each; launched one by one from Python they wait for one
-another, played as a graph they follow at once.
+A step of few rows is a hundred or more kernels of a few microseconds each. Launched one by one from Python, each waits
+for the next launch; replayed as a graph, they run back to back.
 """
 
 from collections.abc import Callable
@@ -10,39 +10,39 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-Found = TypeVar("Found")
+Output = TypeVar("Output")
 
 
-class Recording(Generic[Found]):
-    """``work`` on tensors like ``inputs``, which must not be changed by it.
+class GraphedFunction(Generic[Output]):
+    """A function of tensors that is captured as a CUDA graph for inputs shaped like ``inputs``.
 
-    A call may give fewer rows, from any device; the others keep the numbers that they had before. What it returns may
-    be overwritten by the next one. On a CPU, where there is nothing to record, the same is worked out each time.
+    The function must not modify its inputs. A call may pass fewer rows, on any device: the remaining rows keep the
+    values of earlier calls. The next call may overwrite the returned tensors. On a CPU the function runs eagerly.
     """
 
-    WARM_UP = 3  # calls before the recording, in which libraries choose their kernels
+    WARM_UP_CALLS = 3  # libraries choose their kernels in these, before the capture
 
     @torch.inference_mode()
-    def __init__(self, work: Callable[..., Found], *inputs: Tensor):
-        self.work, self.inputs = work, [given.clone() for given in inputs]
+    def __init__(self, function: Callable[..., Output], *inputs: Tensor):
+        self.function, self.inputs = function, [tensor.clone() for tensor in inputs]
         self.graph = torch.cuda.CUDAGraph() if inputs[0].is_cuda else None
         if not self.graph:
             return
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(self.WARM_UP):
-                work(*self.inputs)
-        torch.cuda.current_stream().wait_stream(aside)
-        # Other threads may go on using the GPU meanwhile.
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
+            for _ in range(self.WARM_UP_CALLS):
+                function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side_stream)
+        # Other threads may use the GPU during the capture.
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.outputs = work(*self.inputs)
+            self.outputs = function(*self.inputs)
 
     @torch.inference_mode()
-    def __call__(self, *inputs: Tensor) -> Found:
+    def __call__(self, *inputs: Tensor) -> Output:
         for own, given in zip(self.inputs, inputs):
             own[: len(given)].copy_(given)
         if not self.graph:
-            return self.work(*self.inputs)
+            return self.function(*self.inputs)
         self.graph.replay()
         return self.outputs

@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .torch_ops import Linear, Map, Norm
+from .types import Linear, Norm, TensorFunction
 
-INDEPENDENT = True
+ROW_INDEPENDENT = True
 OUTPUTS, INPUTS, WARPS = 32, 128, 2  # of a tile; the warps that compute it
 STAGES = 6  # in which tiles are loaded ahead, where shared memory has room for them
 FEW = 64  # rows up to which tiles are those of a few rows: as many as 8 chunks of 8 tokens have
@@ -166,16 +166,16 @@ def _tile(x: Tensor) -> dict[str, int]:
     return {"ROWS": rows, "INPUTS": inputs, "num_warps": warps, "num_stages": stages}
 
 
-def product(
+def linear(
     x: Tensor,
-    linear: Linear,
+    weights: Linear,
     norm: Norm | None = None,
-    activation: Map | None = None,
+    activation: TensorFunction | None = None,
     gated: bool = False,
     add: Tensor | None = None,
 ) -> Tensor:
     """As ``operators.product``, whose activation is SiLU if there is any."""
-    (rows, inputs), (weight, bias) = x.shape, linear
+    (rows, inputs), (weight, bias) = x.shape, weights
     outputs = len(weight) // 2 if gated else len(weight)
     kind, gain, shift, eps = _norm(norm, x)
     out, tile = x.new_empty(rows, outputs), _tile(x)
@@ -199,7 +199,7 @@ def attend(qkv: Tensor, cache: Tensor, positions: Tensor, cos: Tensor, sin: Tens
     return out
 
 
-def likeliest(x: Tensor, norm: Norm, weight: Tensor) -> Tensor:
+def argmax(x: Tensor, norm: Norm, weight: Tensor) -> Tensor:
     """As ``operators.likeliest``."""
     (rows, inputs), words = x.shape, len(weight)
     kind, gain, shift, eps = _norm(norm, x)

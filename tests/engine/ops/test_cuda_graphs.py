@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import calm
-from calm.engine.backbone import CachedBackbone
-from calm.engine.head import BLOCK, ROWS, Drawer, RecordedDrawer
-from calm.engine.scheduler import SLOTS
+from calm.engine import Backend, create_engine
+from calm.engine.backbone import BackboneStep, make_backbone_step
+from calm.engine.head import DRAW_BLOCK, SLOTS, CudaGraphHeadStep, HeadStep
 from calm.evaluation.reports import storyland_figures
 
 from ..test_scheduler import PROMPTS, in_turns, told
@@ -18,10 +18,8 @@ TOKENS, STORIES = (160, 16) if DEVICE == "cuda" else (64, 6)  # unrecorded, a st
 @pytest.fixture(scope="module", params=["story-k4", "story-k8", "story-ar"])
 def lm(request) -> calm.LanguageModel:
     lm = calm.load(request.param, DEVICE)
-    if DEVICE == "cpu":  # as on a GPU: without the kernels of a CPU
-        lm.engine.backbone.kernels = None
-        lm.engine.drawer = RecordedDrawer(lm.calm) if lm.is_calm else None
-    assert lm.engine.backbone.kernels is None and isinstance(lm.engine.drawer, RecordedDrawer) == lm.is_calm
+    engine = create_engine(lm, backend=Backend.CUDA_GRAPHS)
+    assert type(engine.backbone) is BackboneStep and isinstance(engine.head, CudaGraphHeadStep) == lm.is_calm
     return lm
 
 
@@ -36,27 +34,26 @@ def test_a_recorded_step_computes_what_transformers_computes():
     with torch.inference_mode():
         inputs = lm.calm.embed(chunks.to(DEVICE))
         expected = lm.backbone(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
-        cached = CachedBackbone(lm.backbone, 4, lm.calm.embed)
-        cached.kernels = None
+        backbone = make_backbone_step(lm.backbone, 4, lm.calm.embed, backend=Backend.CUDA_GRAPHS)
         starts = [3, 250, 590, 511]  # some grow beyond the room that is reserved, which records anew
         for slot, start in enumerate(starts):
-            (found,) = cached.read([slot], [start], chunks[:start])
+            (found,) = backbone.step([slot], [start], chunks[:start])
             assert torch.allclose(found, expected[start - 1], atol=1e-3)
         for step in range(10):
             here = [0] if step % 3 == 2 else [slot for slot in range(4) if starts[slot] < len(inputs)]
-            found = cached.read(here, [1] * len(here), torch.stack([chunks[starts[slot]] for slot in here]))
+            found = backbone.step(here, [1] * len(here), torch.stack([chunks[starts[slot]] for slot in here]))
             for slot, state in zip(here, found):
                 assert torch.allclose(state, expected[starts[slot]], atol=1e-3)
                 starts[slot] += 1
 
 
-@pytest.mark.parametrize("count", [1, 5, BLOCK, 3 * BLOCK + 7])
+@pytest.mark.parametrize("count", [1, 5, DRAW_BLOCK, 3 * DRAW_BLOCK + 7])
 @torch.inference_mode()
 def test_recorded_draws_are_those_of_the_modules(count):
     model = calm.load("story-k4", DEVICE, torch.float32).calm
-    modules, recorded = Drawer(model), RecordedDrawer(model)
+    modules, recorded = HeadStep(model), CudaGraphHeadStep(model)
     generator = torch.Generator(DEVICE).manual_seed(count)
-    hidden = torch.randn(min(count, ROWS), model.config.hidden_size, device=DEVICE, generator=generator)
+    hidden = torch.randn(min(count, SLOTS), model.config.hidden_size, device=DEVICE, generator=generator)
     states = modules.project(hidden)
     assert torch.allclose(recorded.project(hidden), states, atol=1e-3)
     places = [i % len(hidden) for i in range(count)]

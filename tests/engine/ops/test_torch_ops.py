@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from calm.engine.ops import torch_ops as operators
-from calm.engine.ops.torch_ops import Linear, Norm, operators_for
+from calm.engine.ops.selection import select_operators
+from calm.engine.ops.types import Linear, Norm
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FORMATS = [torch.float32, torch.bfloat16] if DEVICE == "cuda" else [torch.float32]
@@ -39,17 +40,17 @@ def norms(make, width: int) -> list[Norm | None]:
 
 @pytest.mark.parametrize("rows, inputs, outputs", [(1, 96, 41), (5, 300, 64), (70, 160, 130)])
 def test_a_product_is_normalised_added_to_activated_and_gated(make, rows, inputs, outputs):
-    chosen = operators_for(make(1))
+    chosen = select_operators(make(1), "silu")
     x = make(rows, 2 * inputs)[:, :inputs]  # rows need not lie side by side
     for norm in norms(make, inputs):
         read = expected_norm(x, norm)
         weight, bias, add = make(2 * outputs, inputs) / inputs**0.5, make(2 * outputs), make(rows, outputs)
         y, up = (read @ weight.double().T + bias.double()).chunk(2, -1)
         half = Linear(weight[:outputs], bias[:outputs])
-        assert near(chosen.product(x, half, norm), y)
-        assert near(chosen.product(x, Linear(half.weight), norm, add=add), y - bias[:outputs].double() + add.double())
-        assert near(chosen.product(x, half, norm, F.silu, add=add), F.silu(y + add.double()))
-        assert near(chosen.product(x, Linear(weight, bias), norm, F.silu, gated=True), F.silu(y) * up)
+        assert near(chosen.linear(x, half, norm), y)
+        assert near(chosen.linear(x, Linear(half.weight), norm, add=add), y - bias[:outputs].double() + add.double())
+        assert near(chosen.linear(x, half, norm, F.silu, add=add), F.silu(y + add.double()))
+        assert near(chosen.linear(x, Linear(weight, bias), norm, F.silu, gated=True), F.silu(y) * up)
 
 
 @pytest.mark.parametrize("heads, kv_heads, width", [(4, 4, 64), (6, 2, 40), (2, 1, 160)])
@@ -60,7 +61,7 @@ def test_a_position_attends_to_itself_and_to_those_before_it(make, heads, kv_hea
     cos[:, heads + kv_heads :], sin[:, heads + kv_heads :] = 1, 0
     qkv, cache = make(len(positions), kinds * width), make(slots, 2 * kv_heads, capacity, width)
     before = cache.clone()
-    found = operators_for(qkv).attend(qkv, cache, torch.tensor(positions, device=DEVICE), cos, sin)
+    found = select_operators(qkv, "silu").attend(qkv, cache, torch.tensor(positions, device=DEVICE), cos, sin)
     for row, position in enumerate(positions):
         now = operators.rotate(qkv[row].view(kinds, width).double(), cos[position].double(), sin[position].double())
         assert near(cache[row, :, position], now[heads:])
@@ -77,23 +78,23 @@ def test_the_likeliest_word_has_the_greatest_product(make, rows):
     x, weight = make(rows, 96), make(700, 96)
     for norm in norms(make, 96)[1:]:
         logits = expected_norm(x, norm) @ weight.double().T
-        found = operators_for(x).likeliest(x, norm, weight)
+        found = select_operators(x, "silu").argmax(x, norm, weight)
         assert near(logits.gather(1, found[:, None])[:, 0].to(x.dtype), logits.amax(1))
 
 
 def test_rows_are_independent_where_that_is_said(make):
-    chosen = operators_for(make(1))
-    assert chosen.INDEPENDENT is (DEVICE == "cuda")
-    if not chosen.INDEPENDENT:
+    chosen = select_operators(make(1), "silu")
+    assert chosen.ROW_INDEPENDENT is (DEVICE == "cuda")
+    if not chosen.ROW_INDEPENDENT:
         return
     for inputs in (96, 1024):
         x, linear = make(64, inputs), Linear(make(512, inputs), make(512))
         for norm in norms(make, inputs):
-            whole = chosen.product(x, linear, norm, F.silu, gated=True)
+            whole = chosen.linear(x, linear, norm, F.silu, gated=True)
             for rows in (1, 5, 8, 33):
-                assert torch.equal(chosen.product(x[:rows], linear, norm, F.silu, gated=True), whole[:rows])
+                assert torch.equal(chosen.linear(x[:rows], linear, norm, F.silu, gated=True), whole[:rows])
 
 
 def test_pytorch_computes_what_triton_does_not():
-    assert operators_for(torch.ones(1)) is operators
-    assert operators_for(torch.ones(1, device=DEVICE), "silu", "gelu") is operators
+    assert select_operators(torch.ones(1), "silu") is operators
+    assert select_operators(torch.ones(1, device=DEVICE), "gelu") is operators
