@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import calm
-from calm.vector_map import VectorMap, path_of, read
+from calm.vector_map import VectorMap, map_path, read
 
 from .components import ASSETS
 
@@ -176,13 +176,13 @@ def is_resident(name: str) -> bool:
 
 @cache
 def _map(name: str) -> VectorMap | None:
-    path = path_of(name, ASSETS)
+    path = map_path(name, ASSETS)
     return read(path) if path.is_file() else None
 
 
 def maps() -> dict[str, Path]:
     """The files of the maps, by the names of their models."""
-    return {name: path_of(name, ASSETS) for name in offered() if path_of(name, ASSETS).is_file()}
+    return {name: map_path(name, ASSETS) for name in offered() if map_path(name, ASSETS).is_file()}
 
 
 def resident(name: str = DEFAULT) -> Resident:

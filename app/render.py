@@ -197,7 +197,7 @@ def scores(measured: Sequence[Measured], references: dict[str, tuple[str, BrierL
 
 def _behind(found: BrierLM, best: BrierLM) -> str:
     """By how much, once both models have read the same texts."""
-    if found is best or len(found.by_text) != len(best.by_text):
+    if found is best or len(found.per_text) != len(best.per_text):
         return "–"
     behind = calm.brier_difference(best, found)
     return _figure(behind.difference, behind)

@@ -28,7 +28,7 @@ def places(map_: VectorMap, vectors: Sequence[np.ndarray]) -> list[dict[str, lis
     """Where vectors lie on a map: in the plane, in space, and along its principal directions."""
     stacked = np.stack(vectors)
     along = map_.project(stacked, 3)
-    found = zip(*map_.place(stacked), along)
+    found = zip(*map_.transform(stacked), along)
     return [{"plane": rounded(p), "space": rounded(s), "principal": rounded(a)} for p, s, a in found]
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import calm
-from calm.evaluation.brier import ORDERS, Expected, accuracy_and_collisions, score
+from calm.evaluation.brier import MAX_ORDER, ExpectedMatch, accuracy_and_collisions, brier, summarize
 from calm.hub.loading import load_tokenizer
 from calm.storyland import SPLITS, corpus
 from calm.storyland.exact import Telling, beginning, next_words, weight
@@ -57,7 +57,7 @@ class Language:
         """
         words = [text[begin:end] for _, (begin, end) in self.split(text)]
         ids = [token for word in words for token in self.tokens(word)]
-        places = iter(range(0, len(ids) - ORDERS + 1, ORDERS))
+        places = iter(range(0, len(ids) - MAX_ORDER + 1, MAX_ORDER))
         place, reached, tellings = next(places, None), 0, [beginning()]
         nats, found = 0.0, []
         for word in [*words, ""]:
@@ -85,10 +85,10 @@ class Language:
         begun = [(0, tokens, tellings) for tokens, tellings in ways]
         while begun:
             counted, tokens, tellings = begun.pop()
-            tokens = tokens[:ORDERS]
+            tokens = tokens[:MAX_ORDER]
             for n in range(counted, len(tokens)):
                 likely[tokens[: n + 1]] += weight(tellings) / total
-            if len(tokens) == ORDERS:
+            if len(tokens) == MAX_ORDER:
                 continue
             for word, further in next_words(tellings, self.first_word, FLOOR * total).items():
                 said = self.tokens(word)
@@ -108,13 +108,13 @@ def nats(lm: calm.LanguageModel, text: str) -> float:
 
 
 def _by_text(hits: np.ndarray, equal: np.ndarray) -> tuple[float, ...]:
-    """Hits and collisions [P, 4] of a text -> what ``BrierLM.by_text`` has of it."""
-    return (*(2 * hits - equal).sum(0), float(len(hits)))
+    """Hits and collisions [P, 4] of a text -> what ``BrierLM.per_text`` has of it."""
+    return (*brier(hits, equal).sum(0), float(len(hits)))
 
 
 def collisions(places: list[Likely]) -> np.ndarray:
     """How likely two draws of the language are the same [P, 4]: the sum of p^2."""
-    sums = np.zeros((len(places), ORDERS))
+    sums = np.zeros((len(places), MAX_ORDER))
     for row, likely in zip(sums, places):
         for tokens, p in likely.items():
             row[len(tokens) - 1] += p * p
@@ -124,11 +124,11 @@ def collisions(places: list[Likely]) -> np.ndarray:
 def likelihoods(places: list[Likely], tokens: list[list[int]]) -> np.ndarray:
     """How likely the language says the first 1 to 4 of the tokens of each place [P, 4]."""
     return np.array(
-        [[likely.get(tuple(said[: n + 1]), 0.0) for n in range(ORDERS)] for likely, said in zip(places, tokens)]
+        [[likely.get(tuple(said[: n + 1]), 0.0) for n in range(MAX_ORDER)] for likely, said in zip(places, tokens)]
     )
 
 
-def expectation(read: dict[str, list[Likely]]) -> Expected:
+def expectation(read: dict[str, list[Likely]]) -> ExpectedMatch:
     """What ``calm.brier_lm`` takes for ``expected``, of texts at whose places it is known what the language says."""
 
     def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
@@ -150,26 +150,26 @@ def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) ->
 
     def itself(step: int) -> calm.BrierLM:
         """On average, at every ``step``-th place."""
-        return score(tuple(_by_text(equal[::step], equal[::step]) for equal in own.values()))
+        return summarize(tuple(_by_text(equal[::step], equal[::step]) for equal in own.values()))
 
     def on_the_texts() -> calm.BrierLM:
         found = []
         for text, places in read.items():
-            targets = [ids[text][ORDERS * place :][:ORDERS] for place in range(len(places))]
+            targets = [ids[text][MAX_ORDER * place :][:MAX_ORDER] for place in range(len(places))]
             found.append(_by_text(likelihoods(places, targets), own[text]))
-        return score(tuple(found))
+        return summarize(tuple(found))
 
     def against(lm: calm.LanguageModel) -> dict[str, Any]:
-        step = max(1, lm.chunk_size // ORDERS)
+        step = max(1, lm.chunk_size // MAX_ORDER)
         likely, missed = expectation(read), []
 
         def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
             hits = likely(text, drawn)
             equal = accuracy_and_collisions(drawn, drawn[0])[1]
-            missed.append(own[text][::step, -1] - (2 * hits.mean(0) - equal)[:, -1].numpy())
+            missed.append(own[text][::step, -1] - brier(hits.mean(0), equal)[:, -1].numpy())
             return hits
 
-        found = calm.brier_lm(lm, texts, samples=samples, stride=step * ORDERS, expected=expected)
+        found = calm.brier_lm(lm, texts, samples=samples, stride=step * MAX_ORDER, expected_match=expected)
         figures = {**found.figures(), "behind": asdict(calm.brier_difference(itself(step), found))}
         places, certain = np.concatenate(missed), np.concatenate([own[text][::step, -1] for text in texts]) > CERTAIN
         figures["Brier-4"] = {"missed": 100 * places.mean(), "certain": 100 * (places * certain).mean()}

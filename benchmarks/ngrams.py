@@ -14,7 +14,7 @@ from collections import defaultdict
 import torch
 
 from calm import storyland
-from calm.evaluation.brier import ORDERS, brier_n, geometric_mean
+from calm.evaluation.brier import MAX_ORDER, brier_n, geometric_mean
 from calm.hub.loading import load_tokenizer
 
 
@@ -31,7 +31,7 @@ class NGrams:
 
     def continue_(self, ids: list[int], rng: random.Random) -> list[int]:
         told = list(ids)
-        for _ in range(ORDERS):
+        for _ in range(MAX_ORDER):
             for size in range(min(len(told), self.order - 1), -1, -1):
                 options = self.following.get(tuple(told[len(told) - size :]))
                 if options:
@@ -49,9 +49,10 @@ def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
     for order in (2, 4):
         model, rng, rows = NGrams(order, sequences), random.Random(0), []
         for ids in held_out:
-            targets = torch.tensor(ids).unfold(0, ORDERS, ORDERS)
+            targets = torch.tensor(ids).unfold(0, MAX_ORDER, MAX_ORDER)
             drawn = [
-                [model.continue_([eos, *ids[: i * ORDERS]], rng) for i in range(len(targets))] for _ in range(samples)
+                [model.continue_([eos, *ids[: i * MAX_ORDER]], rng) for i in range(len(targets))]
+                for _ in range(samples)
             ]
             rows.append(brier_n(torch.tensor(drawn), targets))
         found[f"{order}-gram"] = float(geometric_mean(torch.cat(rows).mean(0).double().numpy()))

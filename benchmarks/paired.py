@@ -31,7 +31,7 @@ def main() -> None:
     names = arguments.model, arguments.rival
     language = Language() if arguments.exact else None
     expected = expectation({text: language.read(text)[0] for text in texts}) if language else None
-    one, other = (calm.brier_lm(calm.load(n), texts, samples=arguments.samples, expected=expected) for n in names)
+    one, other = (calm.brier_lm(calm.load(n), texts, samples=arguments.samples, expected_match=expected) for n in names)
     found = calm.brier_difference(one, other)
     if arguments.json:
         scores = {arguments.model: one.figures(), arguments.rival: other.figures()}

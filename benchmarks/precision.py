@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import calm
-from calm.evaluation.brier import ORDERS
+from calm.evaluation.brier import MAX_ORDER
 from calm.modeling.losses import energy_score
 from calm.storyland import stories
 
@@ -26,7 +26,7 @@ from .tradeoff import contexts, hidden_states, targets, written
 def measure(lm: calm.LanguageModel, rival: calm.LanguageModel, texts: list[str], draws: int) -> dict[str, float]:
     model, head = lm.calm, lm.calm.generative_head
     autoencoder = model.ae_model
-    found = contexts(lm, texts, ORDERS)
+    found = contexts(lm, texts, MAX_ORDER)
     target = autoencoder.encode(targets(found).to(lm.device))[0][:, None]  # [P, 1, L]
 
     def score(vectors: Tensor) -> float:

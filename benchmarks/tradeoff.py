@@ -19,7 +19,7 @@ from torch import Tensor
 import calm
 from calm.engine import engine_for
 from calm.engine.samplers import ChunkSampler, sample_chunk
-from calm.evaluation.brier import ORDERS, accuracy_and_collisions, geometric_mean
+from calm.evaluation.brier import MAX_ORDER, accuracy_and_collisions, geometric_mean
 from calm.storyland import stories
 
 from .picture import save
@@ -42,11 +42,11 @@ def rates(samples: Tensor, targets: Tensor) -> Rates:
 
 def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
     """Of each text its token ids, and the places from which the next four tokens are asked for."""
-    return [(ids, list(range(0, len(ids) - ORDERS + 1, stride))) for ids in map(lm.tokenize, texts)]
+    return [(ids, list(range(0, len(ids) - MAX_ORDER + 1, stride))) for ids in map(lm.tokenize, texts)]
 
 
 def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
-    return torch.tensor([ids[place : place + ORDERS] for ids, places in found for place in places])
+    return torch.tensor([ids[place : place + MAX_ORDER] for ids, places in found for place in places])
 
 
 def hidden_states(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]]) -> Tensor:
@@ -64,8 +64,8 @@ def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], te
     for ids, places in found:
         for place in places:
             begun = [[i] for i in ids[:place]]
-            steps = list(calm.generate(lm, "", temperature, max_new_tokens=ORDERS, seed=seed, prefix_chunks=begun))
-            chunks.append([step.token_ids[0] for step in steps] + [-1] * (ORDERS - len(steps)))
+            steps = list(calm.generate(lm, "", temperature, max_new_tokens=MAX_ORDER, seed=seed, prefix_chunks=begun))
+            chunks.append([step.token_ids[0] for step in steps] + [-1] * (MAX_ORDER - len(steps)))
     return torch.tensor(chunks)
 
 
@@ -74,21 +74,21 @@ def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, R
     """For each way the rates at each of its settings, of a CALM whose chunks have four tokens or more."""
     model, k, head_step = lm.calm, lm.chunk_size, engine_for(lm).head
     head, generator = model.generative_head, torch.Generator(lm.device).manual_seed(0)
-    assert head_step and k >= ORDERS
+    assert head_step and k >= MAX_ORDER
     found = contexts(lm, texts, k)
     wanted, hidden = targets(found), hidden_states(lm, found)
 
     def chosen(temperature: float, pool: int, name: str) -> Rates:
         samplers = [ChunkSampler(temperature, pool, name, seed, lm.device) for seed in range(CALM_SAMPLES)]
         drawn = [
-            [sample_chunk(head_step, state, sampler).token_ids[:ORDERS] for state in hidden] for sampler in samplers
+            [sample_chunk(head_step, state, sampler).token_ids[:MAX_ORDER] for state in hidden] for sampler in samplers
         ]
         return rates(torch.tensor(drawn), wanted)
 
     def dampened(scale: float) -> Rates:
         noise = scale * head.noise((CALM_SAMPLES, len(hidden)), hidden, generator)
         drawn = [model.ae_model.decode(head(hidden, each)) for each in noise]
-        return rates(torch.stack(drawn)[..., :ORDERS].cpu(), wanted)
+        return rates(torch.stack(drawn)[..., :MAX_ORDER].cpu(), wanted)
 
     return {
         OURS: {t: chosen(t, 200, "auto") for t in TEMPERATURES},

@@ -1,4 +1,6 @@
-"""CALM, Continuous Autoregressive Language Models (arXiv 2510.27688): a small, exact library.
+"""Continuous Autoregressive Language Models (arXiv 2510.27688): loading, generation, evaluation and training.
+
+import calm
 
 lm = calm.load("story-k4")
 for step in calm.generate(lm, "Once upon a time", temperature=0.5):
@@ -10,16 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .errors import CalmError
-    from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, follow_brier_lm
+    from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, stream_brier_lm
     from .generation import Candidate, GenerationOptions, Queued, Step, draw_pool, draw_vectors, generate, stream
     from .hub.language_model import LanguageModel
     from .hub.loading import bundled, load
     from .hub.saving import save
     from .modeling.temperature import temper
-    from .reconstruction import Chunk, Reconstruction, decode, reconstruct, robustness
+    from .reconstruction import Encoding, ReconstructedChunk, Reconstruction, decode, encode, reconstruct, robustness
 
 _HOMES = {
-    "evaluation.brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "follow_brier_lm"],
+    "evaluation.brier": ["BrierDifference", "BrierLM", "brier_difference", "brier_lm", "stream_brier_lm"],
     "errors": ["CalmError"],
     "generation": [
         "Candidate",
@@ -33,7 +35,15 @@ _HOMES = {
     ],
     "hub.language_model": ["LanguageModel"],
     "hub.loading": ["bundled", "load"],
-    "reconstruction": ["Chunk", "Reconstruction", "decode", "reconstruct", "robustness"],
+    "reconstruction": [
+        "Encoding",
+        "ReconstructedChunk",
+        "Reconstruction",
+        "decode",
+        "encode",
+        "reconstruct",
+        "robustness",
+    ],
     "hub.saving": ["save"],
     "modeling.temperature": ["temper"],
 }
@@ -44,10 +54,11 @@ __all__ = [
     "BrierLM",
     "CalmError",
     "Candidate",
-    "Chunk",
+    "Encoding",
     "GenerationOptions",
     "LanguageModel",
     "Queued",
+    "ReconstructedChunk",
     "Reconstruction",
     "Step",
     "brier_difference",
@@ -56,7 +67,7 @@ __all__ = [
     "decode",
     "draw_pool",
     "draw_vectors",
-    "follow_brier_lm",
+    "encode",
     "generate",
     "load",
     "reconstruct",
@@ -64,19 +75,20 @@ __all__ = [
     "save",
     "storyland",
     "stream",
+    "stream_brier_lm",
     "temper",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Imports what a name needs when it is first used, so that a page can be drawn before torch is there."""
+    """Imports the module of a public name at its first use, so that ``import calm`` does not import torch."""
     if name == "storyland":
         return import_module(".storyland", __name__)
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What the autoencoder makes of a text: each chunk encoded to a vector and decoded again (paper, section 2)."""
+"""Text through the autoencoder: tokens to latent vectors and back (paper, section 2)."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -11,83 +11,119 @@ from .hub.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """One chunk of a text and what came back of it."""
+class Encoding:
+    """The posteriors of n chunks: one Gaussian with a diagonal covariance per chunk."""
+
+    token_ids: list[list[int]]
+    """n chunks of K token ids, padding included."""
+    mean: np.ndarray
+    """float32 [n, L]"""
+    std: np.ndarray
+    """float32 [n, L], the standard deviations."""
+
+
+@dataclass(frozen=True)
+class ReconstructedChunk:
+    """One chunk of a text before and after the autoencoder. Padding is cut off."""
 
     token_ids: list[int]
     decoded_ids: list[int]
     text: str
     decoded_text: str
     mean: np.ndarray
-    """float32 [L], the posterior's mean (before any noise)."""
+    """float32 [L], the mean of the posterior, before noise is added."""
     std: np.ndarray
-    """float32 [L], the posterior's standard deviation."""
+    """float32 [L], the standard deviation of the posterior."""
     exact: bool
-    """Whether all K tokens were restored."""
+    """Whether all tokens were restored."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    chunks: list[Chunk]
+    """A text before and after the autoencoder, chunk by chunk."""
+
+    chunks: list[ReconstructedChunk]
     token_accuracy: float
-    """Share of the text's tokens that were restored, in [0, 1]; padding is not counted."""
+    """Share of the text's tokens that were restored, in [0, 1]. Padding does not count."""
     chunk_accuracy: float
-    """Share of chunks restored whole."""
+    """Share of the chunks in which all tokens were restored, in [0, 1]."""
     tokens: int
+    """Number of tokens of the text."""
+
+
+@torch.no_grad()
+def encode(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> Encoding:
+    """The posterior of each chunk of a text, or of chunks of K token ids (section 2.2).
+
+    The last chunk of a text is filled with padding. Raises CalmError for an empty text, for chunks of another length
+    or with unknown ids, and for a token-by-token model.
+    """
+    chunks, _ = _chunk_ids(lm, text)
+    mean, std = lm.calm.ae_model.encode(chunks)
+    return Encoding(chunks.tolist(), mean.float().cpu().numpy(), std.float().cpu().numpy())
+
+
+@torch.no_grad()
+def decode(lm: LanguageModel, vectors: np.ndarray) -> list[list[int]]:
+    """Latent vectors [n, L] -> the K token ids that each decodes to (argmax over the vocabulary).
+
+    Raises CalmError for a token-by-token model, and for vectors of another length or with values that are not finite.
+    """
+    width = lm.calm.config.latent_size
+    if vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
+        raise CalmError(f"A vector must be {width} finite numbers.")
+    return lm.calm.ae_model.decode(torch.from_numpy(vectors.astype(np.float32)).to(lm.device, lm.dtype)).tolist()
 
 
 @torch.no_grad()
 def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0) -> Reconstruction:
     """Encodes and decodes a text, chunk by chunk.
 
-    ``noise`` is the standard deviation of Gaussian noise added to each posterior mean before decoding. The last chunk
-    is filled with padding tokens, which do not count. Raises CalmError for an empty text, a model without an
-    autoencoder, noise that is not a number of at least 0, or a seed that is not a whole one.
+    ``noise`` is the standard deviation of Gaussian noise that is added to each posterior mean before decoding. The
+    last chunk is filled with padding, which does not count. Raises CalmError for an empty text, a token-by-token
+    model, noise that is not a finite number of at least 0, or a bad seed.
     """
-    autoencoder = lm.calm.ae_model
     if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
         raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
     check_seed(seed)
-    ids = lm.tokenize(text)
-    if not ids:
-        raise CalmError("There is no text to reconstruct: type at least one character.")
-    k = lm.chunk_size
-    padded = torch.tensor(ids + [lm.pad_id] * (-len(ids) % k), device=lm.device).view(-1, k)
+    padded, tokens = _chunk_ids(lm, text)
+    autoencoder, k = lm.calm.ae_model, lm.chunk_size
     mean, std = autoencoder.encode(padded)
     generator = torch.Generator(lm.device).manual_seed(seed)
-    disturbance = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
-    decoded = autoencoder.decode(mean + noise * disturbance)
-    right = (decoded == padded).flatten()[: len(ids)]
+    epsilon = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
+    decoded = autoencoder.decode(mean + noise * epsilon)
+    restored = (decoded == padded).flatten()[:tokens]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
     chunks = []
     for i, (before, after) in enumerate(zip(padded.tolist(), decoded.tolist())):
-        size = min(k, len(ids) - i * k)
+        size = min(k, tokens - i * k)
         before, after = before[:size], after[:size]
-        chunks.append(
-            Chunk(before, after, lm.detokenize(before), lm.detokenize(after), means[i], stds[i], before == after)
-        )
-    return Reconstruction(chunks, float(right.float().mean()), sum(c.exact for c in chunks) / len(chunks), len(ids))
+        texts = lm.detokenize(before), lm.detokenize(after)
+        chunks.append(ReconstructedChunk(before, after, *texts, means[i], stds[i], before == after))
+    exact = sum(chunk.exact for chunk in chunks)
+    return Reconstruction(chunks, float(restored.float().mean()), exact / len(chunks), tokens)
 
 
 def robustness(
     lm: LanguageModel, text: str, noises: Sequence[float], draws: int = 4, seed: int = 0
 ) -> Generator[tuple[float, float], None, None]:
-    """For each standard deviation of noise the share of a text's tokens that are restored, the mean of ``draws`` draws.
+    """For each standard deviation of noise: (noise, share of the text's tokens restored), the mean of ``draws`` runs.
 
     Raises CalmError as ``reconstruct`` does, while iterating.
     """
     for noise in noises:
-        found = [reconstruct(lm, text, noise, seed + i).token_accuracy for i in range(draws)]
-        yield noise, sum(found) / draws
+        accuracies = [reconstruct(lm, text, noise, seed + i).token_accuracy for i in range(draws)]
+        yield noise, sum(accuracies) / draws
 
 
-@torch.no_grad()
-def decode(lm: LanguageModel, vectors: np.ndarray) -> list[list[int]]:
-    """Latent vectors [n, L] -> the K token ids that each decodes to.
-
-    Raises CalmError for a token-by-token model, and for vectors of another length or that are not finite.
-    """
-    width = lm.calm.config.latent_size
-    if vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
-        raise CalmError(f"A vector must be {width} finite numbers.")
-    return lm.calm.ae_model.decode(torch.from_numpy(vectors.astype(np.float32)).to(lm.device, lm.dtype)).tolist()
+def _chunk_ids(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
+    """Token ids [n, K] of a text or of given chunks, and how many of them are not padding."""
+    k, vocabulary = lm.calm.config.patch_size, lm.calm.config.vocab_size
+    if not isinstance(text, str):
+        if not text or not all(len(chunk) == k and all(0 <= i < vocabulary for i in chunk) for chunk in text):
+            raise CalmError(f"A chunk must be {k} token ids below {vocabulary:,}.")
+        return torch.tensor(text, device=lm.device), len(text) * k
+    ids = lm.tokenize(text)
+    if not ids:
+        raise CalmError("There is no text to reconstruct: type at least one character.")
+    return torch.tensor(ids + [lm.pad_id] * (-len(ids) % k), device=lm.device).view(-1, k), len(ids)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import alignment, concurrency, language, pool, precision, sizes, tradeoff, training
-from calm.evaluation.brier import ORDERS
+from calm.evaluation.brier import MAX_ORDER
 from calm.generation import ALIGNMENTS
 from calm.storyland import stories
 from calm.training.tasks import make
@@ -83,10 +83,10 @@ def test_the_language_is_asked_wherever_a_model_is(story):
     for text in texts:
         ids = story.tokenize(text)
         places, nats = itself.read(text)
-        assert len(places) == len(ids) // ORDERS and 0 < nats < len(ids)
+        assert len(places) == len(ids) // MAX_ORDER and 0 < nats < len(ids)
         for number, likely in enumerate(places):
-            target = ids[ORDERS * number :][:ORDERS]
-            shares = [sum(p for tokens, p in likely.items() if len(tokens) == n) for n in range(1, ORDERS + 1)]
+            target = ids[MAX_ORDER * number :][:MAX_ORDER]
+            shares = [sum(p for tokens, p in likely.items() if len(tokens) == n) for n in range(1, MAX_ORDER + 1)]
             assert 0.99 < shares[0] < 1.0001 and all(a > b - 1e-9 for a, b in pairwise(shares))
             assert likely[(target[0],)] > 0
     with pytest.raises(ValueError, match="No story"):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import calm
@@ -10,13 +11,13 @@ NOVEL = (
 
 
 def test_the_bundled_autoencoder_restores_text(story):
-    told = "\n".join(calm.storyland.stories("validation", 20, skip=700))
-    for text in (told, NOVEL):
+    stories = "\n".join(calm.storyland.stories("validation", 20, skip=700))
+    for text in (stories, NOVEL):
         assert calm.reconstruct(story, text).token_accuracy > 0.99
         assert calm.reconstruct(story, text, noise=0.3, seed=1).token_accuracy > 0.98
 
 
-def test_noise_disturbs_more_the_louder_it_is(story):
+def test_more_noise_restores_fewer_tokens(story):
     accuracy = [calm.reconstruct(story, NOVEL, noise=noise, seed=2).token_accuracy for noise in (0, 1.5, 3)]
     assert accuracy[0] > accuracy[1] > accuracy[2]
     assert calm.reconstruct(story, NOVEL, noise=1.5, seed=2).token_accuracy == accuracy[1]
@@ -24,24 +25,24 @@ def test_noise_disturbs_more_the_louder_it_is(story):
 
 def test_chunks_cover_the_text(story):
     text = "Mia lost her kite."
-    found = calm.reconstruct(story, text)
-    assert "".join(chunk.text for chunk in found.chunks) == text
-    assert sum(len(chunk.token_ids) for chunk in found.chunks) == found.tokens == len(story.tokenize(text))
-    assert all(len(chunk.token_ids) == 4 for chunk in found.chunks[:-1])
-    for chunk in found.chunks:
+    result = calm.reconstruct(story, text)
+    assert "".join(chunk.text for chunk in result.chunks) == text
+    assert sum(len(chunk.token_ids) for chunk in result.chunks) == result.tokens == len(story.tokenize(text))
+    assert all(len(chunk.token_ids) == 4 for chunk in result.chunks[:-1])
+    for chunk in result.chunks:
         assert chunk.mean.shape == chunk.std.shape == (story.calm.config.latent_size,)
         assert (chunk.std > 0).all()
         assert chunk.exact == (chunk.token_ids == chunk.decoded_ids)
-    assert found.chunk_accuracy == sum(chunk.exact for chunk in found.chunks) / len(found.chunks)
+    assert result.chunk_accuracy == sum(chunk.exact for chunk in result.chunks) / len(result.chunks)
 
 
 @pytest.mark.parametrize("text", ["a", "日本語のテキスト", "🎉🎊", "\x00\u202e", " " * 9, "x" * 5000])
-def test_any_text_goes_through(story, text):
-    found = calm.reconstruct(story, text)
-    assert 0 <= found.token_accuracy <= 1
+def test_any_text_is_reconstructed(story, text):
+    result = calm.reconstruct(story, text)
+    assert 0 <= result.token_accuracy <= 1
 
 
-def test_bad_requests_are_one_sentence(story, tiny_ar):
+def test_bad_arguments_raise_one_sentence(story, tiny_ar):
     with pytest.raises(CalmError, match="no text to reconstruct"):
         calm.reconstruct(story, "")
     for noise in (-0.1, float("nan"), float("inf"), "loud"):
@@ -51,3 +52,22 @@ def test_bad_requests_are_one_sentence(story, tiny_ar):
         calm.reconstruct(story, "x", seed=10**30)
     with pytest.raises(CalmError, match="choose a CALM model"):
         calm.reconstruct(tiny_ar, "x")
+
+
+def test_encode_and_decode_are_the_two_halves_of_reconstruct(story):
+    encoding = calm.encode(story, NOVEL)
+    result = calm.reconstruct(story, NOVEL)
+    for mean, std, chunk in zip(encoding.mean, encoding.std, result.chunks, strict=True):
+        assert np.array_equal(mean, chunk.mean) and np.array_equal(std, chunk.std)
+    again = calm.encode(story, encoding.token_ids)
+    assert np.array_equal(again.mean, encoding.mean) and again.token_ids == encoding.token_ids
+    decoded = [ids for chunk in result.chunks for ids in chunk.decoded_ids]
+    assert [ids for chunk in calm.decode(story, encoding.mean) for ids in chunk][: result.tokens] == decoded
+
+
+def test_chunks_that_the_model_cannot_read_are_refused(story, tiny_ar):
+    for chunks in ([], [[1, 2, 3]], [[1, 2, 3, -1]], [[1, 2, 3, 10**9]]):
+        with pytest.raises(CalmError, match="must be 4 token ids below"):
+            calm.encode(story, chunks)
+    with pytest.raises(CalmError, match="choose a CALM model"):
+        calm.encode(tiny_ar, "x")

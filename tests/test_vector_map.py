@@ -9,7 +9,7 @@ import calm
 from calm import CalmError
 from calm import vector_map as maps
 from calm.generation import align
-from calm.vector_map import VectorMap, build, path_of, read
+from calm.vector_map import VectorMap, build, map_path, read
 
 ASSETS = "assets"
 
@@ -22,7 +22,7 @@ def mapped(request) -> calm.LanguageModel:
 
 @pytest.fixture(scope="module")
 def bundled(mapped) -> VectorMap:
-    return read(path_of(mapped.name, ASSETS))
+    return read(map_path(mapped.name, ASSETS))
 
 
 def test_each_bundled_calm_has_a_map():
@@ -30,7 +30,7 @@ def test_each_bundled_calm_has_a_map():
     assert with_maps == {name for name in calm.bundled() if calm.load(name, device="cpu").is_calm}
 
 
-def test_the_bundled_map_is_whole(bundled, mapped):
+def test_the_bundled_map_is_complete(bundled, mapped):
     n = len(bundled.texts)
     assert n >= (2000 if mapped.chunk_size > 1 else 1800)  # Storyland has no more different tokens
     assert bundled.plane.shape == (n, 2) and bundled.space.shape == (n, 3)
@@ -39,7 +39,7 @@ def test_the_bundled_map_is_whole(bundled, mapped):
 
 
 def test_the_map_belongs_to_the_bundled_model(bundled, mapped):
-    """The stored vectors are what the bundled autoencoder says of their texts."""
+    """The stored vectors are the posterior means of their texts."""
     checked = 0
     for i in range(0, 400):
         ids = mapped.tokenize(bundled.texts[i])
@@ -52,30 +52,30 @@ def test_the_map_belongs_to_the_bundled_model(bundled, mapped):
     assert checked > 100
 
 
-def test_chunks_of_the_map_land_on_themselves(bundled):
-    plane, space = bundled.place(bundled.vectors[:300])
+def test_chunks_of_the_map_keep_their_position(bundled):
+    plane, space = bundled.transform(bundled.vectors[:300])
     assert np.abs(plane - bundled.plane[:300]).max() < 0.2
     assert np.abs(space - bundled.space[:300]).max() < 0.2
 
 
-def test_near_vectors_land_near(bundled):
+def test_close_vectors_land_close(bundled):
     rng = np.random.default_rng(0)
     near = bundled.vectors[:300] + 0.05 * rng.standard_normal(bundled.vectors[:300].shape)
-    moved = np.linalg.norm(bundled.place(near)[0] - bundled.plane[:300], axis=1)
+    moved = np.linalg.norm(bundled.transform(near)[0] - bundled.plane[:300], axis=1)
     apart = np.linalg.norm(bundled.plane[rng.permutation(300)] - bundled.plane[:300], axis=1)
     assert np.median(moved) < 0.2 * np.median(apart)
 
 
 def test_predicted_vectors_land_on_the_map(bundled, mapped):
     steps = list(calm.generate(mapped, "Once upon a time", max_new_tokens=60))
-    places = bundled.place(np.stack([step.vector for step in steps]))
-    for found, target in zip(places, (bundled.plane, bundled.space)):
-        assert found.shape == (len(steps), target.shape[1]) and found.dtype == np.float32
-        assert (found >= target.min(0)).all() and (found <= target.max(0)).all()
+    positions = bundled.transform(np.stack([step.vector for step in steps]))
+    for position, target in zip(positions, (bundled.plane, bundled.space)):
+        assert position.shape == (len(steps), target.shape[1]) and position.dtype == np.float32
+        assert (position >= target.min(0)).all() and (position <= target.max(0)).all()
 
 
 def test_a_small_map_can_be_built(story, tmp_path, monkeypatch):
-    """UMAP itself takes half a minute to be compiled; the page's test of a fit of one's own runs has it."""
+    """Without UMAP, which compiles for half a minute. The browser test of a user's own fit runs UMAP itself."""
     monkeypatch.setattr(maps, "fit", lambda vectors, settings: vectors[:, : settings.dimensions])
     path = build(story, ["storyland:0:30"], 300, tmp_path)
     built = read(path)
@@ -85,16 +85,16 @@ def test_a_small_map_can_be_built(story, tmp_path, monkeypatch):
     assert align(story, story.tokenize(built.texts[0]))
 
 
-def test_unusable_requests_are_refused(tiny_ar, tmp_path):
+def test_bad_arguments_are_refused(tiny_ar, tmp_path):
     with pytest.raises(CalmError, match="no vector map"):
         read(tmp_path / "none.json")
     with pytest.raises(CalmError, match="choose a CALM model"):
         build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
 
 
-def test_a_fit_that_is_left_ends_its_process():
+def test_closing_a_fit_ends_its_subprocess():
     vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
-    fit = maps.follow_fit(vectors, maps.FitSettings(neighbours=5))
+    fit = maps.stream_fit(vectors, maps.FitSettings(neighbours=5))
     next(fit)
     assert multiprocessing.active_children()
     fit.close()
@@ -110,6 +110,6 @@ def test_a_fit_that_is_left_ends_its_process():
         ({"dimensions": 4}, "2 or 3 dimensions"),
     ],
 )
-def test_a_fit_with_odd_settings_is_refused(change, sentence):
+def test_a_fit_with_bad_settings_is_refused(change, sentence):
     with pytest.raises(CalmError, match=sentence):
-        next(maps.follow_fit(np.zeros((60, 8), np.float32), maps.FitSettings(**change)))
+        next(maps.stream_fit(np.zeros((60, 8), np.float32), maps.FitSettings(**change)))

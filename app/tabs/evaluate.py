@@ -50,7 +50,7 @@ def measure(models: Sequence[LanguageModel], texts: Sequence[str], seed: int) ->
     """All that is known after each text, one model after another. Raises CalmError where no text is long enough."""
     found = [Measured(lm.name) for lm in models]
     for lm, measured in zip(models, found):
-        for measured.found in calm.follow_brier_lm(lm, texts, seed, SAMPLES):
+        for measured.found in calm.stream_brier_lm(lm, texts, seed, SAMPLES):
             measured.texts += 1
             yield found
         if measured.found is None:

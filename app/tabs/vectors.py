@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 
 import calm
-from calm.vector_map import METRICS, FitSettings, follow_fit
+from calm.vector_map import METRICS, FitSettings, stream_fit
 
 from .. import render
 from ..components import FitResult, VectorMapPlot
@@ -62,7 +62,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             settings = FitSettings(int(neighbours), min_dist, metric, int(dimensions), whole(seed, "Seed"))
             base = resident(name).mapped()
             together = np.concatenate([base.vectors[:CHUNKS], np.array(vectors, np.float32).reshape(len(vectors), -1)])
-            for found in follow_fit(together, settings):
+            for found in stream_fit(together, settings):
                 if isinstance(found, int):
                     yield gr.skip(), render.note(f"Fitting … {found} % of the epochs"), gr.skip(), gr.skip()
         except calm.CalmError as error:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 from transformers.activations import ACT2FN
 
-from ..modeling.autoencoder import Layer
+from ..modeling.autoencoder import AutoencoderLayer
 from ..modeling.calm import EnergyTransformer
 from ..modeling.heads.energy import HeadBlock
 from .ops.cuda_graphs import GraphedFunction
@@ -126,7 +126,7 @@ class CudaGraphHeadStep(HeadStep):
         blocks = [cast(HeadBlock, block) for block in head.mlp_blocks]
         width, self.conditions = config.hidden_size, _condition_weights(blocks)
         self.blocks = [HeadBlockWeights.of(block) for block in blocks]
-        layers = [cast(Layer, layer) for layer in decoder.decoder_layers]
+        layers = [cast(AutoencoderLayer, layer) for layer in decoder.decoder_layers]
         self.layers = [
             (
                 Norm.of(layer.layernorm),
@@ -221,7 +221,7 @@ class CpuHeadStep(HeadStep):
         self.blocks = self.packer.stack((self._block_arrays(block) for block in blocks), len(blocks))
         first_layers = *self._packed(decoder.latent_to_hidden), *self._packed(decoder.expand_layer)
         self.decoder_ends = *first_layers, _norm_weight(decoder.norm)
-        layers = [cast(Layer, layer) for layer in decoder.decoder_layers]
+        layers = [cast(AutoencoderLayer, layer) for layer in decoder.decoder_layers]
         self.layers = self.packer.stack((self._layer_arrays(layer) for layer in layers), len(layers))
         self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
         self.eps = decoder.norm.eps
@@ -275,7 +275,7 @@ class CpuHeadStep(HeadStep):
         gate_up = self.packer.halves(*Linear.of(third))
         return *_norm_arrays(block.in_ln), *mix, *self._packed(second), *gate_up, *self._packed(block.down_proj)
 
-    def _layer_arrays(self, layer: Layer) -> tuple[np.ndarray, ...]:
+    def _layer_arrays(self, layer: AutoencoderLayer) -> tuple[np.ndarray, ...]:
         linears = map(self._packed, (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
         return _norm_weight(layer.layernorm), *chain.from_iterable(linears)
 

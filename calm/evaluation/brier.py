@@ -1,9 +1,12 @@
-"""BrierLM, the likelihood-free score of a language model (paper, section 4.2), for both kinds of model."""
+"""BrierLM, a score of language models that needs samples only and no likelihood (paper, section 4).
+
+Shapes: S samples, P positions of a text, L latent, D width of the backbone, V vocabulary.
+"""
 
 from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,94 +16,81 @@ from transformers import DynamicCache, LlamaModel
 from ..errors import CalmError, check_seed
 from ..hub.language_model import LanguageModel
 
-ORDERS = 4  # n-grams of 1 to 4 tokens
+MAX_ORDER = 4
+"""BrierLM looks at n-grams of 1 to 4 tokens."""
 
-ByText = tuple[tuple[float, ...], ...]
-Expected = Callable[[str, Tensor], Tensor]
-"""Of a text, and tokens [S, P, 4] drawn at its places: how likely the text says the first n of them [S, P, 4]."""
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+PerText = tuple[tuple[float, ...], ...]
+"""One tuple a text: the sums of Brier-1 to Brier-4 over its positions, then the number of positions."""
+
+ExpectedMatch = Callable[[str, Tensor], Tensor]
+"""(text, samples [S, P, 4]) -> the probability that the text continues with the first n tokens of each [S, P, 4]."""
 
 
 @dataclass(frozen=True)
 class BrierLM:
+    """The score of one model on a set of texts."""
+
     score: float
     """BrierLM in [0, 100]."""
     brier: tuple[float, ...]
     """Brier-1 to Brier-4, each times 100."""
     low: float
     high: float
-    """95 % bootstrap interval of the score, over texts."""
+    """95 % bootstrap interval of the score. The bootstrap resamples texts."""
     positions: int
-    """Number of places in the texts at which the model was asked."""
-    by_text: ByText = field(default=(), repr=False)
-    """Of each text the sums of Brier-1 to Brier-4 over its places, and how many these are."""
+    """Number of positions in the texts at which the model was sampled."""
+    per_text: PerText = field(default=(), repr=False)
 
     def figures(self) -> dict[str, Any]:
-        """What is kept in a file: all but what is known of single texts."""
-        return {name: value for name, value in asdict(self).items() if name != "by_text"}
+        """The fields that evaluation.json keeps: all but ``per_text``."""
+        return {name: value for name, value in asdict(self).items() if name != "per_text"}
 
 
 @dataclass(frozen=True)
 class BrierDifference:
+    """The difference of two models that were measured on the same texts."""
+
     difference: float
-    """BrierLM of the one model minus that of the other."""
+    """BrierLM of the first model minus BrierLM of the second."""
     low: float
     high: float
-    """95 % bootstrap interval of the difference, over texts."""
+    """95 % bootstrap interval of the difference. The bootstrap resamples texts."""
 
 
-def brier_n(samples: Tensor, target: Tensor) -> Tensor:
-    """Unbiased Brier-n of each place, n = 1..4: E[1{a=y} + 1{b=y} - 1{a=b}] over pairs of independent samples (eq. 14).
+def brier(accuracy: Array, collisions: Array) -> Array:
+    """Brier-n = E[1{a=y} + 1{b=y} - 1{a=b}] from its two parts, elementwise (eq. 14).
 
-    samples [S, P, 4] token ids drawn by the model (S >= 2), target [P, 4] token ids of the text -> [P, 4].
+    ``accuracy`` is E[1{a=y}], the probability that a sample equals the text; ``collisions`` is E[1{a=b}], the
+    probability that two independent samples are equal.
     """
-    accuracy, collisions = accuracy_and_collisions(samples, target)
     return 2 * accuracy - collisions
 
 
-def accuracy_and_collisions(samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The two parts of Brier-n (paper, section 7.5), of the shapes of ``brier_n``: E[1{a=y}], and E[1{a=b}] over pairs
-    of independent samples [P, 4]."""
-    draws = len(samples)
-    hit = (samples == target).cumprod(-1).float().mean(0)
-    equal = (samples[:, None] == samples[None]).cumprod(-1).float().sum((0, 1)) - draws
-    return hit, equal / (draws * (draws - 1))
+def accuracy_and_collisions(samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Unbiased estimates of the two parts of Brier-n (section 7.5).
 
-
-def geometric_mean(brier: np.ndarray) -> np.ndarray:
-    """Brier-n, or a part of it, [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100] (eq. 15); a negative one is 0."""
-    return 100 * np.prod(np.maximum(brier, 0), axis=-1) ** (1 / ORDERS)
-
-
-def _pooled(texts: np.ndarray) -> np.ndarray:
-    """Brier-n [..., 4] over all places of texts, of each of which [..., texts, 5] ``BrierLM.by_text`` tells."""
-    sums = texts.sum(-2)
-    return sums[..., :ORDERS] / sums[..., ORDERS:]
-
-
-def _resampled(texts: np.ndarray, seed: int, bootstrap: int) -> np.ndarray:
-    """BrierLM [..., bootstrap] of as many texts drawn from these [..., texts, 5], the same ones for every model."""
-    count = texts.shape[-2]
-    picks = np.random.default_rng(seed).integers(0, count, (bootstrap, count))
-    return geometric_mean(_pooled(texts[..., picks, :]))
-
-
-def _interval(resampled: np.ndarray) -> tuple[float, float]:
-    if not len(resampled):
-        return np.nan, np.nan
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def brier_difference(one: BrierLM, other: BrierLM, seed: int = 0, bootstrap: int = 1000) -> BrierDifference:
-    """How far one model is ahead of another that was measured on the same texts, or behind it, if negative.
-
-    The bootstrap draws texts, each with the figures of both, so that what makes a text hard for both cancels. Raises
-    CalmError where they were not measured on as many texts.
+    samples [S, P, 4] token ids that the model drew (S >= 2), targets [P, 4] token ids of the text -> E[1{a=y}] and
+    E[1{a=b}] over pairs of different samples, each [P, 4]: column n - 1 compares the first n tokens.
     """
-    if len(one.by_text) != len(other.by_text) or not one.by_text:
-        raise CalmError("Only models that were measured on the same texts can be compared.")
-    resampled = _resampled(np.array([one.by_text, other.by_text]), seed, bootstrap)
-    return BrierDifference(one.score - other.score, *_interval(np.subtract(*resampled)))
+    count = len(samples)
+    accuracy = (samples == targets).cumprod(-1).float().mean(0)
+    equal_pairs = (samples[:, None] == samples[None]).cumprod(-1).float().sum((0, 1)) - count
+    return accuracy, equal_pairs / (count * (count - 1))
+
+
+def brier_n(samples: Tensor, targets: Tensor) -> Tensor:
+    """Unbiased Brier-1 to Brier-4 of each position: samples [S, P, 4] and targets [P, 4] -> [P, 4]."""
+    return brier(*accuracy_and_collisions(samples, targets))
+
+
+def geometric_mean(values: np.ndarray) -> np.ndarray:
+    """Brier-1 to Brier-4 (or one of their parts) [..., 4] in [-1, 1] -> BrierLM [...] in [0, 100] (eq. 15).
+
+    A negative value counts as 0.
+    """
+    return 100 * np.prod(np.maximum(values, 0), axis=-1) ** (1 / MAX_ORDER)
 
 
 def brier_lm(
@@ -110,26 +100,28 @@ def brier_lm(
     samples: int = 2,
     stride: int | None = None,
     bootstrap: int = 1000,
-    expected: Expected | None = None,
+    expected_match: ExpectedMatch | None = None,
 ) -> BrierLM:
     """Measures a model on texts.
 
-    Places are the chunk boundaries of each text, every ``stride`` tokens (default: K, or 4 for a token-by-token model,
-    so that it is asked where a CALM with K = 4 is); the true text before a place is the context and the next four
-    tokens are the target. A chunk longer than four counts its first four; a shorter one is continued with the model's
-    own samples. ``samples`` independent draws are made at each place (at least 2). For a token-by-token model the
-    sampled indicators are replaced by their exact conditional probabilities, which has the same mean and less variance.
-    Where the language of the texts is known, ``expected`` puts how likely a text says a draw in place of whether it
-    did: the same mean once more, without the chance of which texts were told.
-    Raises CalmError if no text is long enough.
+    Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for a token-by-token model,
+    the positions of a CALM with K = 4). The true text before a position is the context, and the next four tokens are
+    the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued with the model's
+    own samples. Each position gets ``samples`` independent samples (at least 2).
+
+    For a token-by-token model the sampled indicators are replaced by their exact conditional probabilities: same mean,
+    less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample
+    with the text by its exact probability: again the same mean and less variance.
+
+    Raises CalmError if no text has four tokens, for a stride that is no multiple of K, or for a bad seed.
     """
-    *_, by_text = [(), *_measure(lm, texts, seed, samples, stride, expected)]
-    if not by_text:
-        raise CalmError(f"BrierLM needs at least one text of {ORDERS} tokens or more.")
-    return score(by_text, seed, bootstrap)
+    *_, per_text = [(), *_measure(lm, texts, seed, samples, stride, expected_match)]
+    if not per_text:
+        raise CalmError(f"BrierLM needs at least one text of {MAX_ORDER} tokens or more.")
+    return summarize(per_text, seed, bootstrap)
 
 
-def follow_brier_lm(
+def stream_brier_lm(
     lm: LanguageModel,
     texts: Sequence[str],
     seed: int = 0,
@@ -137,9 +129,49 @@ def follow_brier_lm(
     stride: int | None = None,
     bootstrap: int = 1000,
 ) -> Generator[BrierLM | None, None, None]:
-    """Like ``brier_lm``, and tells after each text what was measured so far; None while every text was too short."""
-    for by_text in _measure(lm, texts, seed, samples, stride):
-        yield score(by_text, seed, bootstrap) if by_text else None
+    """Like ``brier_lm``, and yields the score so far after each text; None while every text was too short."""
+    for per_text in _measure(lm, texts, seed, samples, stride):
+        yield summarize(per_text, seed, bootstrap) if per_text else None
+
+
+def brier_difference(first: BrierLM, second: BrierLM, seed: int = 0, bootstrap: int = 1000) -> BrierDifference:
+    """The BrierLM of ``first`` minus that of ``second``, with a paired bootstrap interval.
+
+    The bootstrap draws the same texts for both models, so that the difficulty of a text cancels. Raises CalmError
+    unless both were measured on the same number of texts.
+    """
+    if len(first.per_text) != len(second.per_text) or not first.per_text:
+        raise CalmError("Only models that were measured on the same texts can be compared.")
+    resampled = _resample(np.array([first.per_text, second.per_text]), seed, bootstrap)
+    return BrierDifference(first.score - second.score, *_interval(np.subtract(*resampled)))
+
+
+def summarize(per_text: PerText, seed: int = 0, bootstrap: int = 1000) -> BrierLM:
+    """BrierLM over all positions of the texts, with its bootstrap interval."""
+    texts = np.array(per_text)
+    mean, interval = _mean(texts), _interval(_resample(texts, seed, bootstrap))
+    orders, positions = tuple(100 * float(value) for value in mean), int(texts[:, MAX_ORDER].sum())
+    return BrierLM(float(geometric_mean(mean)), orders, *interval, positions, per_text)
+
+
+def _mean(texts: np.ndarray) -> np.ndarray:
+    """``PerText`` as an array [..., texts, 5] -> mean Brier-n over all positions [..., 4]."""
+    sums = texts.sum(-2)
+    return sums[..., :MAX_ORDER] / sums[..., MAX_ORDER:]
+
+
+def _resample(texts: np.ndarray, seed: int, bootstrap: int) -> np.ndarray:
+    """BrierLM [..., bootstrap] of texts drawn with replacement from [..., texts, 5], the same draws for every model."""
+    count = texts.shape[-2]
+    picks = np.random.default_rng(seed).integers(0, count, (bootstrap, count))
+    return geometric_mean(_mean(texts[..., picks, :]))
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    if not len(resampled):
+        return np.nan, np.nan
+    low, high = np.percentile(resampled, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _measure(
@@ -148,120 +180,115 @@ def _measure(
     seed: int,
     samples: int,
     stride: int | None,
-    expected: Expected | None = None,
-) -> Generator[ByText, None, None]:
-    """``BrierLM.by_text`` after each text."""
+    expected_match: ExpectedMatch | None = None,
+) -> Generator[PerText, None, None]:
+    """``PerText`` so far, after each text."""
     if samples < 2:
-        raise CalmError(f"BrierLM needs at least 2 samples at each place, not {samples}.")
+        raise CalmError(f"BrierLM needs at least 2 samples at each position, not {samples}.")
     check_seed(seed)
     k = lm.chunk_size
-    stride = stride or (k if k > 1 else ORDERS)
+    stride = stride or (k if k > 1 else MAX_ORDER)
     if stride < 1 or stride % k:
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     measure = _measure_calm if lm.is_calm else _measure_tokens
-    by_text: ByText = ()
+    per_text: PerText = ()
     for text in texts:
         ids = lm.tokenize(text)[: (lm.context_length - 8) * k]
-        if len(ids) >= ORDERS:
-            drawn, hit, equal = measure(lm, ids, stride, samples, generator)
-            if expected:
-                hit = expected(text, drawn).mean(0).to(equal)
-            brier = (2 * hit - equal).cpu().double()
-            by_text = (*by_text, (*brier.sum(0).tolist(), float(len(brier))))
-        yield by_text
-
-
-def score(by_text: ByText, seed: int = 0, bootstrap: int = 1000) -> BrierLM:
-    """BrierLM over all places of the texts, of each of which ``BrierLM.by_text`` tells."""
-    texts = np.array(by_text)
-    brier, interval = _pooled(texts), _interval(_resampled(texts, seed, bootstrap))
-    briers, positions = tuple(100 * float(b) for b in brier), int(texts[:, ORDERS].sum())
-    return BrierLM(float(geometric_mean(brier)), briers, *interval, positions, by_text)
+        if len(ids) >= MAX_ORDER:
+            drawn, accuracy, collisions = measure(lm, ids, stride, samples, generator)
+            if expected_match:
+                accuracy = expected_match(text, drawn).mean(0).to(collisions)
+            values = brier(accuracy, collisions).cpu().double()
+            per_text = (*per_text, (*values.sum(0).tolist(), float(len(values))))
+        yield per_text
 
 
 class _Branches:
-    """Branches that leave a text at many places [P], each a step further in one forward pass.
+    """Continuations of one text from many positions [P], advanced together, one step per forward pass.
 
-    What the text left in ``read`` serves all of them, so that a step costs P positions, not P texts; the mask lets a
-    branch see the text up to its place and itself.
+    All branches share the key/value cache of the text, so a step costs P positions instead of P texts. The attention
+    mask lets a branch see the text up to its position, and its own steps.
     """
 
-    def __init__(self, backbone: LlamaModel, read: DynamicCache, places: Tensor):
-        self.backbone, self.places, self.cache = backbone, places, read
-        self.length, self.steps = read.get_seq_length(), 0
+    def __init__(self, backbone: LlamaModel, cache: DynamicCache, positions: Tensor):
+        self.backbone, self.positions, self.cache = backbone, positions, cache
+        self.length, self.steps = cache.get_seq_length(), 0
 
     def step(self, inputs: Tensor) -> Tensor:
         """The next input of each branch [P, D] -> hidden states [P, D]."""
         if not self.steps:
-            self.cache = deepcopy(self.cache)  # other branches leave the same text
+            self.cache = deepcopy(self.cache)  # the branches of the next sample start from the same cache
         self.steps += 1
-        before = torch.arange(self.length, device=inputs.device) <= self.places[:, None]
-        itself = torch.eye(len(self.places), dtype=torch.bool, device=inputs.device).repeat(1, self.steps)
-        unseen = ~torch.cat([before, itself], dim=-1)
-        mask = torch.zeros(unseen.shape, dtype=inputs.dtype, device=inputs.device)
+        text = torch.arange(self.length, device=inputs.device) <= self.positions[:, None]
+        branch = torch.eye(len(self.positions), dtype=torch.bool, device=inputs.device).repeat(1, self.steps)
+        hidden_from = ~torch.cat([text, branch], dim=-1)
+        mask = torch.zeros(hidden_from.shape, dtype=inputs.dtype, device=inputs.device)
         out = self.backbone(
             inputs_embeds=inputs[None],
-            attention_mask=mask.masked_fill(unseen, torch.finfo(inputs.dtype).min)[None, None],
-            position_ids=(self.places + self.steps)[None],
+            attention_mask=mask.masked_fill(hidden_from, torch.finfo(inputs.dtype).min)[None, None],
+            position_ids=(self.positions + self.steps)[None],
             past_key_values=self.cache,
             use_cache=True,
         )
         return out.last_hidden_state[0]
 
 
-Measured = tuple[Tensor, Tensor, Tensor]  # draws [S, P, 4], accuracy and collisions [P, 4]
+Measured = tuple[Tensor, Tensor, Tensor]
+"""Samples [S, P, 4], and the two parts of Brier-n, accuracy and collisions, each [P, 4]."""
 
 
 @torch.no_grad()
-def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Measured:
-    """Of a CALM on the token ids of one text."""
+def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator) -> Measured:
+    """Samples a CALM at each position of the token ids of one text."""
     model, k = lm.calm, lm.chunk_size
-    targets = torch.tensor(ids, device=lm.device).unfold(0, ORDERS, stride)  # [P, 4]
+    targets = torch.tensor(ids, device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
     count = len(targets)
-    whole = (count - 1) * stride
-    context = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[:whole]], device=lm.device)
-    places = torch.arange(count, device=lm.device) * (stride // k)
-    read = DynamicCache()
-    first = model(context, past_key_values=read, use_cache=True)[0, places]
+    last = (count - 1) * stride
+    context = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[:last]], device=lm.device)
+    positions = torch.arange(count, device=lm.device) * (stride // k)
+    cache = DynamicCache()
+    first = model(context, past_key_values=cache, use_cache=True)[0, positions]
     drawn = []
     for _ in range(samples):
-        hidden, branches, chunks = first, _Branches(model.transformer, read, places), []
+        hidden, branches, chunks = first, _Branches(model.transformer, cache, positions), []
         while True:
             noise = model.generative_head.noise((count,), hidden, generator)
             chunks.append(model.ae_model.decode(model.generative_head(hidden, noise)))
-            if len(chunks) * k >= ORDERS:
+            if len(chunks) * k >= MAX_ORDER:
                 break
             hidden = branches.step(model.embed(chunks[-1]))
-        drawn.append(torch.cat(chunks, dim=-1)[:, :ORDERS])
+        drawn.append(torch.cat(chunks, dim=-1)[:, :MAX_ORDER])
     tokens = torch.stack(drawn)
     return tokens, *accuracy_and_collisions(tokens, targets)
 
 
 @torch.no_grad()
-def _measure_tokens(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator) -> Measured:
-    """Of a token-by-token model on the token ids of one text, with exact conditional probabilities."""
+def _measure_tokens(
+    lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator
+) -> Measured:
+    """Samples a token-by-token model at each position of one text, with exact conditional probabilities."""
     backbone, head = lm.llama.model, lm.llama.lm_head
     text = torch.tensor(ids, device=lm.device)
-    targets = text.unfold(0, ORDERS, stride)
-    places = torch.arange(len(targets), device=lm.device) * stride
+    targets = text.unfold(0, MAX_ORDER, stride)
+    positions = torch.arange(len(targets), device=lm.device) * stride
     context = torch.cat([text.new_tensor([lm.tokenizer.eos_token_id]), text])[None]
-    read = DynamicCache()
-    states = backbone(context, past_key_values=read, use_cache=True).last_hidden_state[0]
+    cache = DynamicCache()
+    states = backbone(context, past_key_values=cache, use_cache=True).last_hidden_state[0]
     p = head(states).float().softmax(-1)  # [1 + len, V]; row i predicts token i of the text
-    each = p[places[:, None] + torch.arange(ORDERS, device=lm.device)].gather(-1, targets[..., None])[..., 0]
-    hit = each.cumprod(-1)
-    equal = torch.zeros_like(hit)
+    each = p[positions[:, None] + torch.arange(MAX_ORDER, device=lm.device)].gather(-1, targets[..., None])[..., 0]
+    accuracy = each.cumprod(-1)
+    collisions = torch.zeros_like(accuracy)
     drawn = []
     for _ in range(samples):
-        current, branches, tokens, likelihood = p[places], _Branches(backbone, read, places), [], []
-        for n in range(ORDERS):
+        current, branches, tokens, probabilities = p[positions], _Branches(backbone, cache, positions), [], []
+        for n in range(MAX_ORDER):
             token = torch.multinomial(current, 1, generator=generator)
             tokens.append(token[:, 0])
-            likelihood.append(current.gather(-1, token)[:, 0])
-            if n + 1 < ORDERS:
+            probabilities.append(current.gather(-1, token)[:, 0])
+            if n + 1 < MAX_ORDER:
                 hidden = branches.step(backbone.embed_tokens(tokens[-1]))
                 current = head(hidden).float().softmax(-1)
-        equal += torch.stack(likelihood, -1).cumprod(-1) / samples
+        collisions += torch.stack(probabilities, -1).cumprod(-1) / samples
         drawn.append(torch.stack(tokens, -1))
-    return torch.stack(drawn), hit, equal
+    return torch.stack(drawn), accuracy, collisions

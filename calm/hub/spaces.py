@@ -92,13 +92,13 @@ def deploy(space: SpacePlan, root: Path = ROOT) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
+    hardware: Any = space.hardware  # any flavor of the Hub, also one that this client's list lacks
     target: dict[str, Any] = {"repo_id": space.repository, "repo_type": "space"}
     with TemporaryDirectory() as staging:
         _stage(space, root, Path(staging))
         try:
             exists = api.repo_exists(**target)
             if not exists:
-                hardware: Any = space.hardware
                 api.create_repo(**target, space_sdk="gradio", space_hardware=hardware, exist_ok=True)
             for key, value in space.variables.items():
                 api.add_space_variable(space.repository, key, value)
@@ -106,7 +106,7 @@ def deploy(space: SpacePlan, root: Path = ROOT) -> str:
                 **target, folder_path=staging, delete_patterns=["*"], commit_message="Update the playground"
             )
             if exists and api.get_space_runtime(space.repository).requested_hardware != space.hardware:
-                api.request_space_hardware(space.repository, hardware=space.hardware)
+                api.request_space_hardware(space.repository, hardware=hardware)
         except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise CalmError(f"The Hub did not accept {space.repository}: {reason}") from error

@@ -25,7 +25,7 @@ class GatedMLP(nn.Module):
         return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
 
 
-class Layer(nn.Module):
+class AutoencoderLayer(nn.Module):
     """RMSNorm and gated MLP with a residual; no attention, so tokens meet only where they are squeezed together."""
 
     def __init__(self, config: AutoencoderConfig):
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.encoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_encoder_layers))
+        self.encoder_layers = nn.ModuleList(AutoencoderLayer(config) for _ in range(config.num_encoder_layers))
         self.squeeze_layer = nn.Linear(config.patch_size * config.hidden_size, config.hidden_size)
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.hidden_to_latent = nn.Linear(config.hidden_size, 2 * config.latent_size)
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.patch_size = config.patch_size
         self.lm_head_weight = embedding
         self.latent_to_hidden = nn.Linear(config.latent_size, config.hidden_size)
-        self.decoder_layers = nn.ModuleList(Layer(config) for _ in range(config.num_decoder_layers))
+        self.decoder_layers = nn.ModuleList(AutoencoderLayer(config) for _ in range(config.num_decoder_layers))
         self.expand_layer = nn.Linear(config.hidden_size, config.patch_size * config.hidden_size)
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 

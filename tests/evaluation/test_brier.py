@@ -60,8 +60,8 @@ def test_how_likely_a_text_says_a_draw_takes_the_place_of_whether_it_did(tiny):
         return (drawn == targets).cumprod(-1).double()
 
     measured = calm.brier_lm(lm, texts, samples=3)
-    assert calm.brier_lm(lm, texts, samples=3, expected=as_it_is) == measured
-    certain = calm.brier_lm(lm, texts, samples=3, expected=lambda text, drawn: torch.ones(drawn.shape))
+    assert calm.brier_lm(lm, texts, samples=3, expected_match=as_it_is) == measured
+    certain = calm.brier_lm(lm, texts, samples=3, expected_match=lambda text, drawn: torch.ones(drawn.shape))
     assert certain.positions == measured.positions
     assert all(brier >= 100 for brier in certain.brier)  # 2 - collisions
 
