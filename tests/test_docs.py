@@ -1,0 +1,115 @@
+"""The documents agree with the repository: links, commands, recipes, make targets and Python blocks."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import calm
+from calm.cli import parser
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (".", "docs", "benchmarks", "checkpoints/*")
+DOCUMENTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md"))
+RECIPES = {path.stem for path in (ROOT / "calm/training/recipes").rglob("*.toml")}
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+
+
+def each(documents: list[Path]):
+    return pytest.mark.parametrize("document", documents, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def text_of(document: Path) -> str:
+    return document.read_text(encoding="utf-8")
+
+
+def prose(document: Path) -> str:
+    return BLOCK.sub("", text_of(document))
+
+
+def commands(document: Path, program: str) -> list[list[str]]:
+    """The arguments of each call of a program in shell blocks and in code spans, comments left out."""
+    lines = [line for kind, block in BLOCK.findall(text_of(document)) if kind == "sh" for line in block.splitlines()]
+    spans = [" ".join(span.split()) for span in SPAN.findall(prose(document))]
+    calls = (re.search(rf"(?:^|&& ){re.escape(program)}(?=[ .]|$)(.*)", line) for line in lines + spans)
+    return [shlex.split(call[1], comments=True) for call in calls if call]
+
+
+def anchors(document: Path) -> set[str]:
+    """The fragments that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-") for heading in headings}
+
+
+@each(DOCUMENTS)
+def test_links_and_pictures_exist(document):
+    for groups in LINK.findall(text_of(document)):
+        target = "".join(groups)
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, fragment = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), f"{document.name} links to {target}"
+        if fragment and path.suffix == ".md":
+            assert fragment in anchors(path), f"{document.name} links to {target}"
+
+
+@each(DOCUMENTS)
+def test_commands_parse(document):
+    for arguments in commands(document, "python -m calm"):
+        if not arguments or arguments[0].startswith("."):  # another module, such as calm.training
+            continue
+        try:
+            parsed = parser().parse_args(arguments)
+        except SystemExit as stopped:
+            if "--help" not in arguments:
+                pytest.fail(f"{document.name}: calm {shlex.join(arguments)} exits with {stopped.code}")
+            continue
+        recipe = getattr(parsed, "recipe", "")
+        assert not recipe or "/" in recipe or recipe in RECIPES, f"{document.name} names the recipe {recipe}"
+
+
+@each(DOCUMENTS)
+def test_modules_exist(document):
+    for package in ("benchmarks", "app", "tests"):
+        for arguments in commands(document, f"python -m {package}"):
+            module = ROOT / (package + arguments[0].replace(".", "/") + ".py")
+            assert module.is_file(), f"{document.name} runs {package}{arguments[0]}"
+
+
+@each(DOCUMENTS)
+def test_make_targets_exist(document):
+    for arguments in commands(document, "make"):
+        assert set(arguments) <= TARGETS, f"{document.name} says make {' '.join(arguments)}"
+
+
+@each(DOCUMENTS)
+def test_python_blocks_compile_and_use_public_names(document):
+    for kind, block in BLOCK.findall(text_of(document)):
+        if kind != "python":
+            continue
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "calm":
+                assert node.attr in calm.__all__, f"{document.name} uses calm.{node.attr}"
+
+
+def test_the_readme_is_short():
+    assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def test_every_benchmark_is_listed():
+    listed = text_of(ROOT / "benchmarks/README.md")
+    programs = (path for path in (ROOT / "benchmarks").glob("*.py") if 'if __name__ == "__main__"' in text_of(path))
+    for path in programs:
+        assert f"benchmarks.{path.stem}" in listed or path.stem == "generation"
+
+
+@pytest.mark.parametrize("figure", sorted((ROOT / "docs/figures").glob("*.svg")), ids=lambda path: path.stem)
+def test_every_figure_is_shown(figure):
+    assert f"figures/{figure.name}" in text_of(ROOT / "docs/how-it-works.md")
