@@ -6,10 +6,11 @@ from math import isfinite
 import pytest
 import torch
 
-from benchmarks import alignment, concurrency, language, pool, precision, sizes, tradeoff, training
+from benchmarks import alignment, concurrency, language, openness, pool, precision, sizes, tradeoff, training
 from calm.evaluation.brier import MAX_ORDER
 from calm.generation import ALIGNMENTS
 from calm.storyland import stories
+from calm.storyland.tokens import TokenLanguage
 from calm.training.tasks import make
 
 
@@ -75,6 +76,17 @@ def test_what_says_the_text_itself_has_no_energy_score_left(tiny, tiny_ar, monke
     monkeypatch.setattr(precision, "written", lambda lm, places, temperature, seed: tradeoff.targets(places))
     perfect = precision.measure(tiny(4), tiny_ar, [text], 2)
     assert perfect["tiny-ar"] == pytest.approx(0, abs=1e-3) and perfect["drawn"] == found["drawn"] > 0.1
+
+
+def test_openness_and_variety_of_the_language(story):
+    itself = TokenLanguage(story.tokenizer)
+    found = openness.openness(itself, list(stories("tests", 1)), [1, 4])
+    assert found["K = 1"]["bits a story"] == found["K = 4"]["bits a story"] > 10
+    for figures in found.values():
+        assert 0.5 < figures["probability"] <= 1 and 0.5 < figures["boundaries"] <= 1
+    assert found["K = 4"]["bits a chunk"] > 3 * found["K = 1"]["bits a chunk"]
+    varied = openness.variety(itself, 4, 0.5, 3)
+    assert 1 <= varied["plots"] <= 3 and 1 <= varied["heroes"] <= 3 and varied["consistent"] == 1
 
 
 def test_the_language_is_asked_wherever_a_model_is(story):

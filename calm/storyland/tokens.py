@@ -1,0 +1,103 @@
+"""The exact distribution of Storyland's next tokens and next chunks, for a tokenizer."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from .exact import Telling, beginning, next_words, weight
+
+Tokens = tuple[int, ...]
+FLOOR = 1e-4
+"""Continuations that are less likely than this share of their context are left out of ``chunks``."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that Storyland can mean by the tokens so far."""
+
+    branches: tuple[tuple[Tokens, tuple[Telling, ...]], ...]
+    """The rest of the current word's tokens, and the partial stories that continue after that word."""
+
+    @property
+    def probability(self) -> float:
+        """Probability of the tokens so far."""
+        return sum(weight(tellings) for _, tellings in self.branches)
+
+
+class TokenLanguage:
+    """Storyland as a language model over the tokens of ``tokenizer``.
+
+    An end-of-text token follows each story, and after it the next story begins, as in the training rows.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        self._split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
+        self._tokens = cache(lambda word: tuple(tokenizer(word, add_special_tokens=False)["input_ids"]))
+        self._first_word = cache(self._split_first_word)
+
+    def _split_first_word(self, text: str) -> str | None:
+        words = self._split(text)
+        return text[: words[0][1][1]] if len(words) > 1 else None
+
+    def start(self) -> Context:
+        """The context before the first token of a story."""
+        return Context((((), (beginning(),)),))
+
+    def _words(self, tellings: tuple[Telling, ...], floor: float) -> Iterator[tuple[Tokens, tuple[Telling, ...]]]:
+        for word, further in next_words(tellings, self._first_word, floor).items():
+            if word:
+                yield self._tokens(word), tuple(further)
+            else:
+                yield (self.eos,), (replace(beginning(), scale=weight(further)),)
+
+    def after(self, context: Context, token: int) -> Context:
+        """The context one token later. Raises ValueError when Storyland never continues with this token."""
+        branches = []
+        for pending, tellings in context.branches:
+            words = [(pending, tellings)] if pending else self._words(tellings, 0.0)
+            branches += [(tokens[1:], further) for tokens, further in words if tokens[0] == token]
+        if not branches:
+            raise ValueError(f"Storyland does not continue with {self.tokenizer.decode([token])!r} here.")
+        return Context(tuple(branches))
+
+    def chunks(self, context: Context, size: int, floor: float = FLOOR) -> dict[Tokens, tuple[float, Context]]:
+        """The next ``size`` tokens: each chunk's probability in this context, and the context after it."""
+        total = context.probability
+        found: dict[Tokens, list[tuple[Tokens, tuple[Telling, ...]]]] = defaultdict(list)
+        partial: list[tuple[Tokens, Tokens, tuple[Telling, ...]]] = [
+            ((), pending, tellings) for pending, tellings in context.branches
+        ]
+        while partial:
+            before, pending, tellings = partial.pop()
+            tokens = before + pending
+            if len(tokens) >= size:
+                found[tokens[:size]].append((tokens[size:], tellings))
+                continue
+            partial += [(tokens, word, further) for word, further in self._words(tellings, floor * total)]
+        contexts = {chunk: Context(tuple(branches)) for chunk, branches in found.items()}
+        return {chunk: (after.probability / total, after) for chunk, after in contexts.items()}
+
+    def contexts(self, text: str) -> Iterator[tuple[Context, int]]:
+        """The context before each token of a story and its end, and that token. Raises ValueError for other text."""
+        context = self.start()
+        for token in (*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.eos):
+            yield context, token
+            context = self.after(context, token)
+
+    def sample(self, size: int, temperature: float, seed: int, limit: int = 512) -> str:
+        """A story of at most ``limit`` tokens, drawn chunk by chunk: a chunk of probability p has weight p^(1/T)."""
+        rng, context, tokens = random.Random(seed), self.start(), list[int]()
+        while self.eos not in tokens and len(tokens) < limit:
+            chunks = self.chunks(context, size)
+            likeliest = max(probability for probability, _ in chunks.values())
+            weights = [(probability / likeliest) ** (1 / temperature) for probability, _ in chunks.values()]
+            chunk = rng.choices(list(chunks), weights)[0]
+            tokens += chunk
+            context = chunks[chunk][1]
+        end = tokens.index(self.eos) if self.eos in tokens else len(tokens)
+        return self.tokenizer.decode(tokens[:end])

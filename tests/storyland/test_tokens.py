@@ -1,0 +1,65 @@
+"""The exact distribution of tokens and chunks, against the words' probabilities and the generator."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from calm import storyland
+from calm.hub.loading import load_tokenizer
+from calm.storyland.tokens import TokenLanguage
+
+
+@pytest.fixture(scope="module")
+def language() -> TokenLanguage:
+    return TokenLanguage(load_tokenizer("story-k4"))
+
+
+def test_the_next_chunks_have_the_probability_of_their_tokens(language):
+    story = next(storyland.stories("tests", 1))
+    tokens = [token for _, token in language.contexts(story)]
+    contexts = [context for context, _ in language.contexts(story)]
+    assert tokens[-1] == language.eos and tokens[:-1] == language.tokenizer(story)["input_ids"]
+    for size in (1, 4):
+        for position in range(0, len(tokens) - size, 7):
+            chunks = language.chunks(contexts[position], size, floor=0.0 if size == 1 else 1e-6)
+            assert sum(probability for probability, _ in chunks.values()) == pytest.approx(1, abs=0.01)
+            probability, after = chunks[tuple(tokens[position : position + size])]
+            expected = contexts[position + size].probability / contexts[position].probability
+            assert probability == pytest.approx(expected, rel=1e-3)
+            assert after.probability == pytest.approx(contexts[position + size].probability, rel=1e-3)
+
+
+def test_the_next_story_follows_the_end_of_a_story(language):
+    *_, (context, token) = language.contexts(next(storyland.stories("tests", 1)))
+    after = language.after(context, token)
+    first = language.chunks(language.start(), 2)
+    following = language.chunks(after, 2)
+    assert {chunk: p for chunk, (p, _) in following.items()} == pytest.approx({c: p for c, (p, _) in first.items()})
+
+
+def test_other_text_is_refused(language):
+    with pytest.raises(ValueError, match="does not continue with"):
+        list(language.contexts("Call me Ishmael."))
+
+
+def test_first_chunks_are_as_frequent_as_they_are_likely(language):
+    count = 6000
+    likely = {chunk: p for chunk, (p, _) in language.chunks(language.start(), 6).items()}
+    stories = storyland.corpus(count, 40_000_000)
+    drawn = Counter(tuple(language.tokenizer(story)["input_ids"][:6]) for story in stories)
+    for chunk, seen in drawn.most_common(10):
+        assert seen == pytest.approx(count * likely[chunk], abs=4.5 * math.sqrt(count * likely[chunk]))
+
+
+def test_samples_are_stories_and_a_low_temperature_prefers_the_likely(language):
+    stories = [language.sample(4, 0.5, seed) for seed in range(6)]
+    assert stories[0] == language.sample(4, 0.5, 0) and len(set(stories)) == 6
+    found = storyland.check("\n\n".join(stories))
+    assert (found.well_formed, found.consistent, found.stories) == (1.0, 1.0, 6)
+    chunks = language.chunks(language.start(), 6)
+    assert language.sample(6, 0.001, 0).startswith(
+        tuple(
+            language.tokenizer.decode(c) for c, (p, _) in chunks.items() if p > 0.9 * max(q for q, _ in chunks.values())
+        )
+    )
