@@ -92,7 +92,8 @@ def _fits(value: Any, kind: Any) -> bool:
 def _type_name(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     inner = arguments[-1] if arguments else None
-    plural = {str: "texts", int: "whole numbers", float: "numbers"}.get(typing.get_origin(inner) or inner)
+    plurals: dict[Any, str] = {str: "texts", int: "whole numbers", float: "numbers"}
+    plural = plurals.get(inner)
     if typing.get_origin(inner) is list:
         plural = "lists of texts"
     return f"{NAMES[origin]} of {plural}" if plural else NAMES[origin]
@@ -172,5 +173,3 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
                 "Up to 'head_warmup_from' the backbone learns alone and needs a loss: "
                 "set 'token_loss_weight' or 'distil_from', or 'head_warmup_from' to 0."
             )
-        if settings.token_loss_weight and settings.token_loss_until < settings.joint_from:
-            raise CalmError("'token_loss_until' must not lie before 'joint_from'.")

@@ -47,7 +47,6 @@ GOOD = {"out": "x", "sources": ["storyland:0:1"], "valid": ["storyland:10000000:
         ({"model": {"num_attention_heads": 8, "num_key_value_heads": 3}}, "cannot share 3 key/value heads"),
         ({"init_from": "story-k4", "init_backbone_from": "story-ar"}, "not from both"),
         ({"head_warmup_from": 0.5}, "set 'token_loss_weight' or 'distil_from'"),
-        ({"token_loss_weight": 1.0, "joint_from": 0.5, "token_loss_until": 0.4}, "must not lie before 'joint_from'"),
     ],
 )
 def test_settings_are_checked_before_anything_is_loaded(changes, message):
