@@ -14,7 +14,7 @@ from ..errors import CalmError
 from ..evaluation.brier import brier_lm
 from ..hub.language_model import LanguageModel
 from ..hub.loading import load_autoencoder, load_tokenizer
-from ..modeling.autoencoder import Autoencoder, Layer
+from ..modeling.autoencoder import Autoencoder, AutoencoderLayer
 from ..modeling.calm import EnergyTransformer
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from ..modeling.heads.energy import HeadBlock
@@ -45,7 +45,7 @@ def _token_fields(tokenizer: Any) -> dict[str, Any]:
 class AutoencoderTask:
     """An autoencoder, trained on chunks drawn from several token files in the shares of the settings."""
 
-    compiled_types: tuple[type[nn.Module], ...] = (Layer,)
+    compiled_types: tuple[type[nn.Module], ...] = (AutoencoderLayer,)
 
     def __init__(self, settings: AutoencoderSettings):
         self.settings = settings
