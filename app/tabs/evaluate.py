@@ -65,17 +65,16 @@ def _cards() -> dict[str, dict[str, Any]]:
 
 def _first(card: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The texts that BrierLM was measured on first, and the figures."""
-    return next((source, found) for source, found in card.items() if isinstance(found, dict) and "BrierLM" in found)
+    return next(iter(card["texts"].items()))
 
 
 def costs() -> list[dict[str, Any]]:
     """BrierLM of each bundled model with its interval, and its operations a token, for ``ScoresPlot``."""
     found = []
     for name, card in _cards().items():
-        brier = _first(card)[1]["BrierLM"]
-        found.append(
-            {"name": name, **card["operations a token"], **{key: brier[key] for key in ("score", "low", "high")}}
-        )
+        brier, flops = _first(card)[1]["brier_lm"], card["flops_per_token"]
+        cost = {"generating": flops["generation"], "training": flops["training"]}
+        found.append({"name": name, **cost, **{key: brier[key] for key in ("score", "low", "high")}})
     return found
 
 
@@ -91,7 +90,7 @@ def references() -> dict[str, tuple[str, BrierLM]]:
 
     firsts = {name: _first(card) for name, card in _cards().items()}
     return {
-        name: (f"{figures['texts']} texts of {source}", BrierLM(**figures["BrierLM"]))
+        name: (f"{figures['count']} texts of {source}", BrierLM(**figures["brier_lm"]))
         for name, (source, figures) in firsts.items()
     }
 
