@@ -16,7 +16,7 @@ tags: [calm, continuous-autoregressive, storyland]
 
 
 def write(folder: str | Path) -> Path:
-    """Writes README.md of a model folder and returns its path. Raises CalmError if one of the three files is missing."""
+    """Writes README.md of a model folder and returns its path. Raises CalmError if one of the files is missing."""
     folder = Path(folder)
     config, evaluation, training = (_read(folder, f"{name}.json") for name in ("config", "evaluation", "training"))
     parts = [
