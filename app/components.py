@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from .files import ENTRY
+from .files import IMPORT
 from .limits import FRESH_SAMPLES
 
 
@@ -16,16 +16,14 @@ class _Component(gr.HTML):
     """An element whose value is data."""
 
     template = ""
-    triggers: tuple[str, ...] = ()
-    """Names of the events that the mount function triggers. Gradio accepts those that stand quoted in the script."""
 
     def __init__(self, value: Any = None, **props: Any):
         mount = f"mount{type(self).__name__}"
-        script = f"import({ENTRY!r}).then((calm) => calm.{mount}({{ element, props, watch, server, trigger }}));"
+        parts = "{ element, props, watch, server, trigger }"
         super().__init__(
             value=value,
             html_template=self.template,
-            js_on_load=script + "".join(f" // {event!r}" for event in self.triggers),
+            js_on_load=f"{IMPORT}.then((calm) => calm.{mount}({parts}));",
             **props,
         )
 
@@ -53,7 +51,7 @@ class RunText(_Component):
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
 """
-    triggers = ("branch", "show_run")
+    EVENTS = [*gr.HTML.EVENTS, "branch", "show_run"]
 
 
 class VectorMapPlot(_Component):
@@ -154,4 +152,4 @@ class TourPanel(TourSteps):
     """The current step of the tour. Value: as of ``TourSteps``. Event: ``open_tab`` (``tab``)."""
 
     template = "<span hidden></span>"
-    triggers = ("open_tab",)
+    EVENTS = [*gr.HTML.EVENTS, "open_tab"]

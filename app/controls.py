@@ -11,7 +11,7 @@ from gradio.context import Context
 
 import calm
 
-from .files import ENTRY
+from .files import IMPORT
 from .limits import MAX_NEW_TOKENS, MAX_PROMPT, TEMPERATURE_DEFAULT, TEMPERATURE_MAX, TEMPERATURE_MIN
 
 UPDATE_INTERVAL = 0.06  # seconds between two updates of the page while a result grows
@@ -139,7 +139,7 @@ def error_line(sentence: str, stale: bool = False) -> str:
 
 def in_browser(expression: str, arguments: str = "...values") -> str:
     """An event handler in JavaScript; in the expression, ``calm`` is the module with the functions of the page."""
-    return f"async ({arguments}) => {{ const calm = await import({ENTRY!r}); return {expression}; }}"
+    return f"async ({arguments}) => {{ const calm = await {IMPORT}; return {expression}; }}"
 
 
 def sync_with_url(inputs: dict[str, Any]) -> None:

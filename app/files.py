@@ -15,12 +15,12 @@ MODULES = sorted((ASSETS / "js").glob("*.js"))
 
 
 def file_url(path: Path) -> str:
-    """The address under which Gradio serves a static file."""
-    return f"/gradio_api/file={path.as_posix()}"
+    """The address under which Gradio serves a static file, relative to the page, which may lie below a sub-path."""
+    return f"gradio_api/file={path.as_posix()}"
 
 
-ENTRY = file_url(ASSETS / "js" / "calm.js")
-"""The JavaScript module that exports all that Python calls by name."""
+IMPORT = f"import(new URL({file_url(ASSETS / 'js' / 'calm.js')!r}, document.baseURI))"
+"""JavaScript: a promise of the module that exports all that Python calls by name."""
 
 
 def serve_files() -> None:

@@ -48,8 +48,13 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
 
 
 def _candidate(lm: LanguageModel, candidate: Candidate, chosen: Sequence[int]) -> CandidatePayload:
+    eos, text = lm.tokenizer.eos_token_id, candidate.text
+    if eos in candidate.token_ids:
+        end = candidate.token_ids.index(eos)
+        before, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
+        text = lm.detokenize(before) + END_OF_TEXT + lm.detokenize(behind)
     payload: CandidatePayload = {
-        "text": candidate.text + END_OF_TEXT * (lm.tokenizer.eos_token_id in candidate.token_ids),
+        "text": text,
         "count": candidate.count,
         "token_ids": list(candidate.token_ids),
         "chosen": list(candidate.token_ids) == list(chosen),

@@ -60,7 +60,7 @@ class CandidatePayload(TypedDict):
     """One distinct chunk among the samples of a step."""
 
     text: str
-    """An end-of-text token is shown as ∎."""
+    """An end-of-text token is shown as ∎; tokens may follow it in the same chunk."""
     count: int
     """How many samples decoded to it."""
     token_ids: list[int]

@@ -60,7 +60,7 @@ def walk(request: WalkRequest) -> Walk:
             offsets = np.linspace(-limits.WALK_REACH, limits.WALK_REACH, limits.WALK_POINTS, dtype=np.float32)
             unit = directions[number] * widths[number]
         vectors = mean + offsets[:, None] * unit
-        token_ids = calm.detokenize(model.lm, vectors)
+        token_ids = calm.decode(model.lm, vectors)
         return latent.walk(model, offsets, vectors, token_ids, limits.WALK_NEIGHBOURS)
     except calm.CalmError:
         raise
