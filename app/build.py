@@ -24,9 +24,9 @@ CONDITIONS = f"T = {SETTINGS['temperature']:g}, seed {SETTINGS['seed']}"
 
 
 def example_run(model: LoadedModel) -> RunPayload:
-    options = calm.Options(**SETTINGS)
+    options = calm.GenerationOptions(**SETTINGS)
     run = Run(model, PROMPT, options)
-    for event in calm.follow(model.lm, PROMPT, options):
+    for event in calm.stream(model.lm, PROMPT, options):
         run.add(event)
     status = status_line(f"An example, made when the page was built: {CONDITIONS}. Press Generate to make your own.")
     return {**run.finished(status), "run_id": "example"}

@@ -1,31 +1,40 @@
-"""The one thread that computes with all cores.
+"""The thread that computes with all cores: the engines of all models run on it, and so does everything that is slow.
 
 OpenMP threads spin while they wait for one another. With more of them than cores, a step takes three times as long. So
-one thread, the compute thread, uses all cores, and every other thread uses a single core.
+the compute thread uses all cores, and every other thread uses a single core.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Thread, current_thread
-from typing import Any, TypeVar
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from calm.engine import ComputeThread
 
 Result = TypeVar("Result")
 
-_NAME = "compute"
-_executor = ThreadPoolExecutor(1, _NAME)
+_creation = Lock()
 
 
-def on_compute_thread() -> bool:
-    """Whether the caller runs on the compute thread."""
-    return current_thread().name.startswith(_NAME)
+def executor() -> ComputeThread:
+    """The compute thread. The first call imports torch."""
+    with _creation:
+        return _create_executor()
+
+
+@cache
+def _create_executor() -> ComputeThread:
+    from calm.engine import ComputeThread
+
+    return ComputeThread()
 
 
 def run(function: Callable[..., Result], *arguments: Any) -> Result:
     """The result of ``function(*arguments)``, computed on the compute thread."""
-    if on_compute_thread():
-        return function(*arguments)
-    return _executor.submit(function, *arguments).result()
+    return executor().run(function, *arguments)
 
 
 def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
@@ -37,14 +46,8 @@ def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
         items.close()
 
 
-def submit() -> Callable[..., object] | None:
-    """How the engine hands work to the compute thread: ``Executor.submit``, or None on the compute thread itself,
-    which runs its work at once."""
-    return None if on_compute_thread() else _executor.submit
-
-
 def use_one_core_elsewhere() -> None:
-    """Gives every thread that starts from now on a single core; the compute thread keeps its own setting."""
+    """Gives every thread but the compute thread, which must be the caller, a single core."""
     import torch
 
     setter = Thread(target=torch.set_num_threads, args=(1,))
@@ -53,7 +56,7 @@ def use_one_core_elsewhere() -> None:
 
 
 def use_cores(leave_one: bool) -> None:
-    """Lets the compute thread, which must be the caller, use all cores, or all but one."""
+    """Gives the compute thread, which must be the caller, all cores, or all but one."""
     import torch
 
     torch.set_num_threads(max(1, _all_cores() - leave_one))
@@ -61,7 +64,7 @@ def use_cores(leave_one: bool) -> None:
 
 @cache
 def _all_cores() -> int:
-    """The number of threads that PyTorch chose for itself."""
+    """The number of threads that PyTorch chose for the compute thread."""
     import torch
 
     return torch.get_num_threads()

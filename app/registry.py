@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import calm
-from calm.vector_map import VectorMap, path_of, read
+from calm.vector_map import VectorMap, map_path, read
 
 from . import compute
 from .files import ASSETS, CHECKPOINTS
@@ -108,13 +108,13 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
 
 @cache
 def _map(name: str) -> VectorMap | None:
-    path = path_of(name, ASSETS)
+    path = map_path(name, ASSETS)
     return read(path) if path.is_file() else None
 
 
 def map_files() -> dict[str, Path]:
     """The file of each map, by the name of its model."""
-    return {name: path_of(name, ASSETS) for name in offered() if path_of(name, ASSETS).is_file()}
+    return {name: map_path(name, ASSETS) for name in offered() if map_path(name, ASSETS).is_file()}
 
 
 def _download_and_load(name: str) -> LanguageModel:
@@ -130,13 +130,12 @@ def _load(name: str) -> LanguageModel:
         lm = calm.load(name)
     except (OSError, RuntimeError) as error:  # damaged files, or too little memory
         raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
-    from calm.engine.warmup import warm_unless_compiling
+    from calm.engine.warmup import warm_up_or_fall_back
 
     compute.use_one_core_elsewhere()
-    if not warm_unless_compiling(lm):
+    if not warm_up_or_fall_back(lm, compute.executor()):
         compute.use_cores(leave_one=True)
         Thread(target=_compile, args=(name, lm), daemon=True).start()
-    lm.engine.submit = compute.submit
     return lm
 
 
@@ -146,20 +145,22 @@ _compile_lock = Lock()
 def _compile(name: str, lm: LanguageModel) -> None:
     """Lets another process compile the kernels of a model, whose fallback engine generates meanwhile. The fallback
     stays if compiling fails."""
-    from calm.engine.warmup import compile_apart
+    from calm.engine.warmup import compile_in_subprocess
 
     with _compile_lock:
-        if compile_apart(name):
+        if compile_in_subprocess(name):
             compute.run(_replace_fallback, lm)
 
 
 def _replace_fallback(lm: LanguageModel) -> None:
-    from calm.engine.warmup import end_interim
+    from calm.engine.warmup import replace_fallback
 
-    end_interim(lm)
+    replace_fallback(lm)
     compute.use_cores(leave_one=any(uses_fallback(loading(name).result()) for name in offered() if is_loaded(name)))
 
 
 def uses_fallback(lm: LanguageModel) -> bool:
     """Whether a model generates without its kernels, because they are still being compiled."""
-    return lm.engine.interim
+    from calm.engine import engine_for
+
+    return engine_for(lm).is_fallback

@@ -11,8 +11,7 @@ from ..registry import LoadedModel
 from .types import ChunkPayload, Cloud, FittedMap, MapPosition, OwnRun, ReconstructionPayload, Walk
 
 if TYPE_CHECKING:
-    from calm import LanguageModel, Reconstruction
-    from calm.reconstruction import Chunk
+    from calm import LanguageModel, ReconstructedChunk, Reconstruction
     from calm.vector_map import VectorMap
 
 
@@ -25,7 +24,7 @@ def map_positions(vector_map: VectorMap, vectors: Sequence[np.ndarray]) -> list[
     """The position of each vector [L]."""
     stacked = np.stack(vectors)
     principal = vector_map.project(stacked, 3)
-    plane, space = vector_map.place(stacked)
+    plane, space = vector_map.transform(stacked)
     return [
         {"plane": rounded(p), "space": rounded(s), "principal": rounded(a)} for p, s, a in zip(plane, space, principal)
     ]
@@ -44,7 +43,7 @@ def reconstruction(model: LoadedModel, result: Reconstruction) -> Reconstruction
     return {"model": model.name, "chunks": [_chunk(model.lm, chunk) for chunk in result.chunks]}
 
 
-def _chunk(lm: LanguageModel, chunk: Chunk) -> ChunkPayload:
+def _chunk(lm: LanguageModel, chunk: ReconstructedChunk) -> ChunkPayload:
     pairs = [(lm.detokenize([a]), lm.detokenize([b]), a == b) for a, b in zip(chunk.token_ids, chunk.decoded_ids)]
     if chunk.exact:  # shown as its text, because a single token may hold only a part of a character
         pairs = [(chunk.text, chunk.text, True)]

@@ -27,7 +27,7 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from calm import Candidate, LanguageModel, Options, Step, Waiting
+    from calm import Candidate, GenerationOptions, LanguageModel, Queued, Step
 
 END_OF_TEXT = "∎"
 _PROCESS = uuid.uuid4().hex[:6]  # keeps ids unique: a page may still hold runs from before a restart of the server
@@ -67,12 +67,12 @@ def _candidate(lm: LanguageModel, candidate: Candidate, chosen: Sequence[int]) -
 class Run:
     """A run that grows step by step; ``payload`` is what the page shows of it."""
 
-    def __init__(self, model: LoadedModel, prompt: str, options: Options):
+    def __init__(self, model: LoadedModel, prompt: str, options: GenerationOptions):
         self.lm, self.map = model.lm, model.map
-        self.queued: Waiting | None = None
+        self.queued: Queued | None = None
         """The last position in the queue, until the first step."""
         self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
-        settings = {name: value for name, value in asdict(options).items() if name != "begun"}
+        settings = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
         self.payload: RunPayload = {
             "run_id": f"{_PROCESS}-{next(_numbers)}",
             "model": model.name,
@@ -90,9 +90,9 @@ class Run:
         """The payload of the complete run, with its vectors and its status line."""
         return {**self.payload, "vectors": self.vectors, "finished": True, "status": status}
 
-    def add(self, event: Step | Waiting) -> None:
+    def add(self, event: Step | Queued) -> None:
         """Takes the next step, or the new position in the queue."""
-        if isinstance(event, calm.Waiting):
+        if isinstance(event, calm.Queued):
             self.queued = event
         else:
             self.queued = None
@@ -120,7 +120,7 @@ class Run:
             step["draws"] = sum(c["count"] for c in candidates) + sum(count * chunks for count, chunks in other_counts)
             step["chosen_by_hand"] = True
             if self.lm.is_calm:
-                encoded = self._encode([token_ids])[0]
+                encoded = calm.encode(self.lm, [token_ids]).mean[0]
                 self._place(step, encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
             self.payload = cast(
@@ -140,16 +140,8 @@ class Run:
         ids, _ = align(self.lm, self.lm.tokenize(prompt))
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != eos for i in chunk)]  # not the padding alone
-        positions = map_positions(self.map, list(self._encode(chunks))) if chunks else []
+        positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
         return [{"text": self.lm.detokenize(chunk), "encoded": at} for chunk, at in zip(chunks, positions)]
-
-    def _encode(self, chunks: list[list[int]]) -> np.ndarray:
-        """Chunks [n, K] -> the means of their posteriors [n, L]."""
-        import torch
-
-        with torch.no_grad():
-            ids = torch.tensor(chunks, device=self.lm.device)
-            return self.lm.calm.ae_model.encode(ids)[0].float().cpu().numpy()
 
     def _step(self, index: int, token_ids: list[int]) -> StepPayload:
         """What the token ids alone determine of a step; the rest is filled in by the caller."""
@@ -183,7 +175,7 @@ class Run:
         opened = pool(self.lm, event.candidates, event.token_ids)
         step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
         if event.vector is not None:
-            self._place(step, event.vector, self._encode([event.token_ids])[0])
+            self._place(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
         # A new list, because Gradio compares each payload with the one before.
         self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
 

@@ -52,7 +52,7 @@ def measure(
     """All measurements after each text, one model after another. Raises CalmError where no text is long enough."""
     measurements = [Measurement(lm.name) for lm in models]
     for lm, measurement in zip(models, measurements):
-        for measurement.result in calm.follow_brier_lm(lm, texts, seed, EVALUATION_SAMPLES):
+        for measurement.result in calm.stream_brier_lm(lm, texts, seed, EVALUATION_SAMPLES):
             measurement.texts += 1
             yield measurements
         if measurement.result is None:
@@ -135,7 +135,7 @@ def _row(measurement: Measurement, best: BrierLM | None, reference: tuple[str, B
 
 def _gap(result: BrierLM, best: BrierLM) -> str:
     """The difference to the best model, once both have been measured on the same texts."""
-    if result is best or len(result.by_text) != len(best.by_text):
+    if result is best or len(result.per_text) != len(best.per_text):
         return "–"
     difference = calm.brier_difference(best, result)
     return _figure(difference.difference, difference)

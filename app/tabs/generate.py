@@ -58,7 +58,7 @@ def stream(
     Raises CalmError for bad input before the first.
     """
     prompt = parse_prompt(prompt)
-    options = calm.Options(
+    options = calm.GenerationOptions(
         temperature=temperature,
         max_new_tokens=parse_new_tokens(max_new_tokens),
         pool_size=parse_int(pool_size, "Max samples per step"),
@@ -68,7 +68,7 @@ def stream(
     each = [replace(options, seed=options.seed + i) for i in range(_parse_samples(samples))]
     runs = [Run(model, prompt, one) for one in each]
     prefix = runs[0].branch_off(branch) if branch else []
-    events = [calm.follow(model.lm, prompt, replace(one, begun=prefix)) for one in each]
+    events = [calm.stream(model.lm, prompt, replace(one, prefix_chunks=prefix)) for one in each]
     if branch:
         yield runs
     for step in _side_by_side(events) if not runs[0].payload["ended"] else ():
@@ -96,7 +96,7 @@ def _side_by_side(generators: Sequence[Generator]) -> Generator[tuple, None, Non
 
 def summary(runs: Sequence[Run], running: bool = False) -> str:
     """One line of figures: steps, tokens, speed, and the steps of a token-by-token model."""
-    queued = [run.queued.ahead for run in runs if run.queued]
+    queued = [run.queued.position for run in runs if run.queued]
     steps = [step for run in runs for step in run.payload["steps"]]
     if queued and not steps:
         ahead = min(queued)

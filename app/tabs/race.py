@@ -45,9 +45,9 @@ def example() -> dict[str, Any]:
 class Racer:
     """One model's text, and the seconds that this model alone has spent on it."""
 
-    def __init__(self, lm: LanguageModel, prompt: str, options: calm.Options):
+    def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions):
         self.lm = lm
-        self.events = calm.follow(lm, prompt, options)
+        self.events = calm.stream(lm, prompt, options)
         self.total_seconds, self.draws, self.finished = 0.0, 0, False
         self.first_text_seconds: float | None = None
         self.texts: list[str] = []
@@ -119,7 +119,7 @@ def race(
     The models share the device but never use it at the same time. The next step belongs to the racer that has used
     less time so far, so both texts grow as they would on a device of their own.
     """
-    options = calm.Options(
+    options = calm.GenerationOptions(
         temperature=temperature, max_new_tokens=parse_new_tokens(max_new_tokens), seed=parse_seed(seed)
     )
     return _steps(Race(prompt, [Racer(lm, parse_prompt(prompt), options) for lm in models]))

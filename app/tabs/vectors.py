@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 
 import calm
-from calm.vector_map import METRICS, FitSettings, follow_fit
+from calm.vector_map import METRICS, FitSettings, stream_fit
 
 from .. import limits
 from ..components import FitResult, VectorMapPlot
@@ -38,7 +38,7 @@ def _fit(
     )
     base = loaded(name).require_map()
     coordinates: np.ndarray | int = 0
-    for coordinates in follow_fit(np.concatenate([base.vectors[: limits.FIT_CHUNKS], vectors]), settings):
+    for coordinates in stream_fit(np.concatenate([base.vectors[: limits.FIT_CHUNKS], vectors]), settings):
         if isinstance(coordinates, int):
             yield Progress(f"Fitting … {coordinates} % of the epochs")
     assert not isinstance(coordinates, int)  # the last item holds the coordinates

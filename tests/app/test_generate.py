@@ -93,7 +93,7 @@ def test_a_branch_continues_from_another_candidate(model):
     assert [step["index"] for step in steps] == list(range(len(steps)))
     prefix = [step["token_ids"] for step in steps[: index + 1]]
     ended = steps[index]["ended"]
-    rest = [] if ended else calm.generate(model.lm, PROMPT, 0.5, 24, 100, begun=prefix)
+    rest = [] if ended else calm.generate(model.lm, PROMPT, 0.5, 24, 100, prefix_chunks=prefix)
     assert [step["token_ids"] for step in steps[index + 1 :]] == [step.token_ids for step in rest]
 
 

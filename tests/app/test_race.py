@@ -3,6 +3,7 @@ import pytest
 import calm
 from app.tabs import race as race_tab
 from calm import CalmError
+from calm.engine import engine_for
 
 PROMPT = "Once upon a time"
 
@@ -39,7 +40,7 @@ def test_a_race_that_is_closed_frees_its_slots(tiny, tiny_ar):
     steps.close()
     for lm in models:
         list(calm.generate(lm, PROMPT, 1.0, 4))  # the engine frees slots at its next step
-        assert not lm.engine.running or all(request.done for request in lm.engine.running)
+        assert not engine_for(lm).running or all(request.finished for request in engine_for(lm).running)
 
 
 @pytest.mark.parametrize(

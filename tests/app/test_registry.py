@@ -12,8 +12,7 @@ from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
 from app.tabs.race import race
 from calm import CalmError
-from calm.engine import warmup as compiling
-from calm.engine.scheduler import Engine
+from calm.engine import Backend, create_engine, engine_for, warmup
 
 
 def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch, tiny, tmp_path):
@@ -35,14 +34,14 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
 def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):
     from calm.hub.saving import save
 
-    def unless_compiling(lm):
-        lm.engine = Engine(lm, interim=True)
+    def fall_back(lm, executor):
+        create_engine(lm, executor, Backend.PYTORCH)
         return False
 
     compiled = threading.Event()
-    monkeypatch.setattr(compiling, "warm_unless_compiling", unless_compiling)
-    monkeypatch.setattr(compiling, "compile_apart", lambda name: name == str(folder) and compiled.wait(60))
-    monkeypatch.setattr(compiling, "end_interim", lambda lm: setattr(lm, "engine", Engine(lm)))
+    monkeypatch.setattr(warmup, "warm_up_or_fall_back", fall_back)
+    monkeypatch.setattr(warmup, "compile_in_subprocess", lambda name: name == str(folder) and compiled.wait(60))
+    monkeypatch.setattr(warmup, "replace_fallback", create_engine)
     monkeypatch.setattr(models, "_compile_lock", threading.Lock())  # another test may still have something compiled
     folder = tmp_path / "new"
     save(tiny(), folder)
@@ -54,10 +53,10 @@ def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_p
     assert "tokens/s" in status and "kernels are being compiled" in status
     compiled.set()
     for _ in range(600):
-        if not model.lm.engine.interim:
+        if not engine_for(model.lm).is_fallback:
             break
         time.sleep(0.1)
-    assert not model.lm.engine.interim and not models.uses_fallback(model.lm)
+    assert not engine_for(model.lm).is_fallback and not models.uses_fallback(model.lm)
 
 
 def test_facts_are_known_before_a_model_is_loaded():
