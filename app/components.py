@@ -7,6 +7,7 @@ draws the value and redraws it when it changes.
 from typing import Any
 
 import gradio as gr
+from gradio.events import EventListener
 
 from .files import IMPORT
 from .limits import FRESH_SAMPLES
@@ -51,7 +52,7 @@ class RunText(_Component):
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
 """
-    EVENTS = [*gr.HTML.EVENTS, "branch", "show_run"]
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("branch"), EventListener("show_run")]
 
 
 class VectorMapPlot(_Component):
@@ -152,4 +153,4 @@ class TourPanel(TourSteps):
     """The current step of the tour. Value: as of ``TourSteps``. Event: ``open_tab`` (``tab``)."""
 
     template = "<span hidden></span>"
-    EVENTS = [*gr.HTML.EVENTS, "open_tab"]
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("open_tab")]
