@@ -67,18 +67,18 @@ def _evaluations() -> dict[str, dict[str, Any]]:
 
 def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The first text source that BrierLM was measured on, and its figures."""
-    return next((key, value) for key, value in evaluation.items() if isinstance(value, dict) and "BrierLM" in value)
+    return next(iter(evaluation["texts"].items()))
 
 
 def scores_payload() -> ScoresPayload:
     """BrierLM of each bundled model with its cost, and the BrierLM of the true distribution of the same texts."""
     models: list[ModelCost] = []
     for name, evaluation in _evaluations().items():
-        brier, flops = _first_source(evaluation)[1]["BrierLM"], evaluation["operations a token"]
+        brier, flops = _first_source(evaluation)[1]["brier_lm"], evaluation["flops_per_token"]
         models.append(
             {
                 "model": name,
-                "generation_flops": flops["generating"],
+                "generation_flops": flops["generation"],
                 "training_flops": flops["training"],
                 "score": brier["score"],
                 "low": brier["low"],
@@ -99,7 +99,7 @@ def reference_scores() -> dict[str, tuple[str, BrierLM]]:
 
     firsts = {name: _first_source(evaluation) for name, evaluation in _evaluations().items()}
     return {
-        name: (f"{figures['texts']} texts of {source}", BrierLM(**figures["BrierLM"]))
+        name: (f"{figures['count']} texts of {source}", BrierLM(**figures["brier_lm"]))
         for name, (source, figures) in firsts.items()
     }
 
