@@ -34,14 +34,14 @@ def load(
 ) -> LanguageModel:
     """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
 
-    The device is the GPU where there is one, else the CPU; the dtype bfloat16 on a GPU, else float32, whatever the
-    file holds. Pickled weights are read with ``weights_only=True`` and never otherwise. Raises CalmError for a name
+    The device is the GPU where there is one, else the CPU; the dtype is ``default_dtype(device)``, whatever the file
+    holds. Pickled weights are read with ``weights_only=True`` and never otherwise. Raises CalmError for a name
     that leads nowhere, or a folder that is not a model of a supported kind.
     """
     name = str(name)
     folder = _folder(name, revision)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    dtype = dtype or default_dtype(device)
     config = _read_config(folder)
     weights = read_weights(folder)
     kind = _kind(config, weights)
@@ -54,6 +54,15 @@ def load(
     _fill(model, weights, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return LanguageModel(name if _is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes with it in hardware (compute capability 8.0, Ampere), else float32.
+
+    float16 is no substitute on older cards: its largest number, 65,504, is too small for some hidden states.
+    """
+    has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def fetch(name: str | Path, revision: str | None = None) -> Path:
