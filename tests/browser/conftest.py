@@ -106,7 +106,7 @@ class Visitor:
     def raced(self) -> None:
         """Waits until the first race of this page has ended; a quick one shows its Stop for an instant only."""
         self.page.wait_for_function(
-            "() => document.querySelector('#race-status').innerText.includes('times as fast')", timeout=120_000
+            "() => document.querySelector('#race-status').innerText.includes('speed-up')", timeout=120_000
         )
         self.page.wait_for_selector("#race", state="visible", timeout=120_000)
 
@@ -132,21 +132,27 @@ class Visitor:
         self.page.wait_for_function("() => document.querySelector('#evaluate-text textarea').value.length > 1000")
         self.page.locator("#evaluate").click()
         self.page.wait_for_function(
-            "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=180_000
+            "() => document.querySelector('#evaluate-status').innerText.includes('samples at each')", timeout=180_000
         )
 
     def text(self, part: str = "#run") -> str:
         """What the model wrote, without the prompt."""
         return "".join(self.page.locator(f"{part} .calm-chunk").all_text_contents())
 
+    def run_id(self) -> str:
+        """The id of the run that is shown."""
+        return self.page.evaluate("() => CALM.store.shown.run_id")
+
+    def another_run(self, before: str) -> None:
+        """Waits until another run than ``before`` is shown."""
+        self.page.wait_for_function("before => CALM.store.shown.run_id !== before", arg=before, timeout=60_000)
+
     def status(self) -> str:
         return self.page.locator("#status").inner_text()
 
     def finished(self) -> None:
         """Waits until the run that is being written has ended and is shown whole."""
-        self.page.wait_for_function(
-            "() => CALM.runs.get(document.querySelector('#run .calm-text').dataset.run).told", timeout=60_000
-        )
+        self.page.wait_for_function("() => CALM.store.shown.finished", timeout=60_000)
         self.page.wait_for_selector("#generate", state="visible")
         # Gradio sends the last value once more when a run completes. A stream may stay open once another was stopped.
         deadline = time.monotonic() + 1
@@ -172,13 +178,12 @@ class Visitor:
     def generate(self, prompt: str | None = None) -> str:
         if prompt is not None:
             self.page.locator("#prompt textarea").fill(prompt)
-        before = self.page.locator("#run .calm-text").get_attribute("data-run")
+        before = self.run_id()
         self.page.locator("#generate").click()
+        self.another_run(before)
         self.page.wait_for_function(
-            """before => { const status = document.querySelector('#status').innerText;
-                 return document.querySelector('#run .calm-text').dataset.run !== before
-                   && status.includes('tokens a second') && !status.includes('Writing'); }""",
-            arg=before,
+            """() => { const status = document.querySelector('#status').innerText;
+                 return status.includes('tokens/s') && !status.includes('Generating'); }""",
             timeout=60_000,
         )
         self.finished()

@@ -79,8 +79,8 @@ def test_language_models_find_the_tools_and_can_use_them(address):
     assert {tool.name for tool in tools} == ENDPOINTS
     for tool in tools:
         properties = tool.inputSchema["properties"]
-        assert len(tool.description) > 30 and all(len(told["description"]) > 10 for told in properties.values())
-        assert all(told["description"].rstrip().endswith(".") for told in properties.values())  # none is cut off
+        assert len(tool.description) > 30 and all(len(entry["description"]) > 10 for entry in properties.values())
+        assert all(entry["description"].rstrip().endswith(".") for entry in properties.values())  # none is cut off
     assert not answer.isError and ast.literal_eval(answer.content[0].text)["token_accuracy"] == 1.0
     assert refusal.isError and "temperature must be above 0" in refusal.content[0].text
     assert "Traceback" not in refusal.content[0].text

@@ -16,7 +16,7 @@ def test_models_are_measured_on_a_visitors_text(visitor):
     page.locator("#evaluate-text textarea").fill("\n\n".join(storyland.stories("validation", 2)))
     page.locator("#evaluate").click()
     page.wait_for_function(
-        "() => document.querySelector('#evaluate-status').innerText.includes('draws at each')", timeout=120_000
+        "() => document.querySelector('#evaluate-status').innerText.includes('samples at each')", timeout=120_000
     )
     rows = page.locator("#evaluate-table tbody tr")
     assert [rows.nth(i).locator("th").inner_text() for i in range(rows.count())] == ["story-k4", "story-ar"]
@@ -69,10 +69,10 @@ def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
         """() => document.querySelector('#scores-plot .calm-plot').data
             .map((t) => [t.text, t.x, t.y, t.marker.symbol])"""
     )
-    known = evaluate_tab.costs()
-    assert {"story-k4", "story-ar"} <= {model["name"] for model in known}
-    for (names, costs, scores, _), cost in zip(series, ("generating", "training"), strict=True):
-        assert [name.strip() for name in names] == [model["name"] for model in known]
+    known = evaluate_tab.scores_payload()["models"]
+    assert {"story-k4", "story-ar"} <= {model["model"] for model in known}
+    for (names, costs, scores, _), cost in zip(series, ("generation_flops", "training_flops"), strict=True):
+        assert [name.strip() for name in names] == [model["model"] for model in known]
         assert costs == pytest.approx([model[cost] / 1e6 for model in known])
         assert scores == [model["score"] for model in known]
     assert len({symbol for *_, symbol in series}) == 2
@@ -80,5 +80,5 @@ def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
         """() => document.querySelector('#scores-plot .calm-plot').layout.shapes
             .map((line) => [line.y0, line.y1, line.label.text])"""
     )
-    best = evaluate_tab.language()
-    assert lines == [[best, best, f"the language itself, {best:.1f}"]] * 2
+    best = evaluate_tab.upper_bound()
+    assert lines == [[best, best, f"upper bound (true distribution), {best:.1f}"]] * 2

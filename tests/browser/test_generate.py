@@ -18,7 +18,7 @@ def test_the_first_screen_shows_a_finished_example(visitor):
     assert box["y"] < 900  # above the fold
     assert page.locator("#model input").input_value().startswith("story-k4")
     facts = page.locator("#model-facts").inner_text()
-    for fact in ("parameters", "64 numbers", "4 tokens a vector", "cpu", "float32", "resident"):
+    for fact in ("parameters", "latent dimensions", "4 tokens per vector", "cpu", "float32", "loaded models"):
         assert fact in facts
 
 
@@ -30,7 +30,7 @@ def test_text_is_generated_chunk_by_chunk(visitor):
     for _ in range(400):
         seen.add(visitor.page.locator("#run .calm-chunk").count())
         status = visitor.status()
-        if "tokens a second" in status and "Writing" not in status:
+        if "tokens/s" in status and "Generating" not in status:
             break
         visitor.page.wait_for_timeout(20)
     assert len(seen) > 3  # it grew on the page
@@ -38,12 +38,12 @@ def test_text_is_generated_chunk_by_chunk(visitor):
     status = visitor.status()
     steps, tokens = (int(n) for n in re.search(r"(\d+) steps · (\d+) tokens", status).groups())
     assert tokens == 4 * steps == 4 * visitor.page.locator("#run .calm-chunk").count()
-    assert f"would have taken {tokens} steps" in status
+    assert f"a token-by-token model needs {tokens} steps" in status
     assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == ORDER.strip()
 
 
 def test_a_seed_repeats_and_another_one_does_not(visitor):
-    visitor.set("#temperature", 1.2)  # at a low one two seeds may well tell the same story
+    visitor.set("#temperature", 1.2)  # at a low one two seeds often give the same story
     visitor.set("#length", 80)
     first = visitor.generate(ORDER)
     assert visitor.generate(ORDER) == first
@@ -56,10 +56,10 @@ def test_temperature_changes_the_text_and_says_what_it_does(visitor):
     words = visitor.page.locator("#temperature-words")
     visitor.set("#length", 160)
     texts = {}
-    for temperature, said in ((0.35, "to the power 2.86"), (1, "as the model draws them"), (1.37, "flattened")):
+    for temperature, message in ((0.35, "to the power 2.86"), (1, "probabilities unchanged"), (1.37, "rare chunks")):
         visitor.set("#temperature", temperature)
         visitor.page.wait_for_function(
-            "said => document.querySelector('#temperature-words').innerText.includes(said)", arg=said
+            "message => document.querySelector('#temperature-words').innerText.includes(message)", arg=message
         )
         texts[temperature] = visitor.generate("")
     assert words.inner_text().startswith("1.37")
@@ -76,11 +76,11 @@ def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
     visitor.set("#length", rambling["max_new_tokens"])
     visitor.set("#seed", seed)
     page.locator("#prompt textarea").fill("")
-    visitor.click_once("document.querySelector('#status').innerText.includes('Writing')", "#stop")
+    visitor.click_once("document.querySelector('#status').innerText.includes('Generating')", "#generate-stop")
     page.locator("#generate").click()
     page.wait_for_function("() => document.querySelector('#status').innerText.includes('Stopped')")
     assert 0 < visitor.settled(page.locator("#run .calm-chunk").count) < 128
-    assert page.locator("#generate").is_visible() and not page.locator("#stop").is_visible()
+    assert page.locator("#generate").is_visible() and not page.locator("#generate-stop").is_visible()
     visitor.set("#temperature", 0.5)
     assert visitor.generate(ORDER)  # and the next run works
 
@@ -92,7 +92,7 @@ def test_a_chunk_shows_its_pool(visitor):
     assert "Step 3" in detail.inner_text()
     assert detail.locator(".calm-token").count() == 4
     assert detail.locator(".calm-bars li.chosen").count() == 1
-    assert re.search(r"\d+% → \d+%, drawn \d+×", detail.inner_text())
+    assert re.search(r"\d+% → \d+%, \d+ of \d+ samples?", detail.inner_text())
     visitor.page.locator("#run .calm-chunk").nth(4).focus()  # the keyboard's way
     assert "Step 5" in detail.inner_text()
 
@@ -108,12 +108,12 @@ def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
         "½",
         "⅓",
     ]  # all that the published rule has
-    detail.get_by_role("button", name="Draw 200 here").click()
-    detail.get_by_text("200 fresh draws").wait_for(timeout=60_000)
+    detail.get_by_role("button", name="Draw 200 samples").click()
+    detail.get_by_text("200 fresh samples").wait_for(timeout=60_000)
     figure = detail.locator(".calm-bars .figure").first
 
     def shares() -> tuple[float, float, int]:
-        drawn, tempered, count = re.match(r"([\d.]+)% → ([\d.]+)%, drawn (\d+)×", figure.inner_text()).groups()
+        drawn, tempered, count = re.match(r"([\d.]+)% → ([\d.]+)%, (\d+) of 200 samples", figure.inner_text()).groups()
         return float(drawn), float(tempered), int(count)
 
     found = {}
@@ -132,7 +132,7 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     visitor.set("#temperature", 1.2)
     visitor.set("#length", 80)
     first = visitor.generate(ORDER)
-    told = visitor.status()
+    status = visitor.status()
     others = page.locator("#run .calm-bars button.name")
     chunks = page.locator("#run .calm-chunk")
     for index in range(3, chunks.count()):
@@ -141,9 +141,9 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
             break
     taken = others.first.inner_text().removeprefix("↳ ")
     kept = "".join(chunks.all_text_contents()[:index])
-    before = page.locator("#run .calm-text").get_attribute("data-run")
+    before = visitor.run_id()
     others.first.click()
-    page.wait_for_function("before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before)
+    visitor.another_run(before)
     visitor.finished()
     assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
     tree = page.locator("#run .calm-tree")
@@ -152,7 +152,7 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     assert "by hand" in page.locator("#run .calm-detail").inner_text()
     tree.get_by_role("button", name="first text").click()
     assert visitor.text() == first
-    page.wait_for_function("told => document.querySelector('#status').innerText === told", arg=told)
+    page.wait_for_function("status => document.querySelector('#status').innerText === status", arg=status)
     visitor.tab("Vector space")
     page.locator("#map .calm-chunk").first.wait_for()
     assert visitor.text("#map") == first
@@ -197,11 +197,15 @@ def test_a_run_can_be_exported_and_its_address_makes_it_again(visitor, browser):
     text = visitor.generate("Once upon a time")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export JSON").click()
-    told = json.loads(Path(download.value.path()).read_text())
-    assert told["prompt"] == "Once upon a time" and told["options"]["seed"] == 7 and told["model"] == "story-k4"
-    assert "".join(step["text"] for step in told["steps"]) == text
-    again = calm.generate(calm.load("story-k4", device="cpu"), told["prompt"], **told["options"])
-    assert [step.token_ids for step in again] == [step["ids"] for step in told["steps"]]
+    exported = json.loads(Path(download.value.path()).read_text())
+    assert (
+        exported["prompt"] == "Once upon a time"
+        and exported["options"]["seed"] == 7
+        and exported["model"] == "story-k4"
+    )
+    assert "".join(step["text"] for step in exported["steps"]) == text
+    again = calm.generate(calm.load("story-k4", device="cpu"), exported["prompt"], **exported["options"])
+    assert [step.token_ids for step in again] == [step["token_ids"] for step in exported["steps"]]
     page.wait_for_function("() => location.search.includes('seed=7') && location.search.includes('t=0.63')")
     other = Visitor(browser.new_context().new_page(), page.url).open()
     other.page.wait_for_function("() => document.querySelector('#seed input').value === '7'")

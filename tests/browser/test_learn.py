@@ -4,7 +4,15 @@ import re
 
 from .conftest import Visitor
 
-TITLES = ["Encode a chunk", "Disturb it", "Draw vectors", "Temper them", "Compare steps", "Read the map", "Race"]
+TITLES = [
+    "Encode a chunk",
+    "Add noise",
+    "Sample vectors",
+    "Apply temperature",
+    "Compare steps",
+    "Read the map",
+    "Race",
+]
 
 
 def act(visitor: Visitor) -> None:
@@ -12,7 +20,7 @@ def act(visitor: Visitor) -> None:
     panel = visitor.page.locator(".calm-tour")
     panel.locator(".calm-strong").click()
     visitor.page.wait_for_function(
-        """() => document.querySelector('.calm-look').innerText
+        """() => document.querySelector('.calm-outcome').innerText
              && !document.querySelector('.calm-tour .calm-strong').disabled""",
         timeout=60_000,
     )
@@ -20,7 +28,7 @@ def act(visitor: Visitor) -> None:
 
 def test_the_tour_acts_on_the_real_page_in_seven_steps(visitor):
     page = visitor.page
-    before = page.locator("#run .calm-text").get_attribute("data-run")
+    before = visitor.run_id()
     visitor.tab("Learn")
     assert page.locator("#tour li h2").all_inner_texts() == TITLES
     page.get_by_role("button", name="Start the tour").click()
@@ -40,28 +48,26 @@ def test_the_tour_acts_on_the_real_page_in_seven_steps(visitor):
     panel.get_by_role("button", name="Next").click()
     forward(3)
     page.wait_for_function(
-        "() => document.querySelector('#map .calm-plot').data.some((t) => t.name === '200 draws of this step')"
+        "() => document.querySelector('#map .calm-plot').data.some((t) => t.name === '200 samples at this step')"
     )
     panel.get_by_role("button", name="Next").click()
     forward(4)
     detail = page.locator("#run .calm-detail")
-    assert "200 fresh draws" in detail.inner_text() and detail.locator("input[type=range]").input_value() == "0.33"
+    assert "200 fresh samples" in detail.inner_text() and detail.locator("input[type=range]").input_value() == "0.33"
     assert detail.locator(".calm-bars li").count() > 1  # a step at which something was open
     panel.get_by_role("button", name="Next").click()
     forward(5)
-    page.wait_for_function(
-        "before => document.querySelector('#run .calm-text').dataset.run !== before", arg=before, timeout=60_000
-    )
+    visitor.another_run(before)
     visitor.finished()
     assert re.search(r"\d+ steps · \d+ tokens", visitor.status())
     panel.get_by_role("button", name="Next").click()
     forward(6)
-    page.wait_for_function("() => document.querySelector('#map [data-told]').innerText.startsWith('step 3')")
+    page.wait_for_function("() => document.querySelector('#map [data-status]').innerText.startsWith('step 3')")
     panel.get_by_role("button", name="Next").click()
     forward(7)
     visitor.raced()
     panel.get_by_role("button", name="Finish").click()
-    page.get_by_role("button", name="Go on with step 1").wait_for()
+    page.get_by_role("button", name="Continue with step 1").wait_for()
     assert panel.is_hidden() and page.locator("#tour").inner_text().count("✓ done") == 7
 
 
@@ -72,7 +78,7 @@ def test_the_tour_can_be_left_and_resumed(visitor):
     page.locator("#noise").wait_for()
     page.reload()
     panel = page.locator(".calm-tour")
-    page.get_by_role("heading", name="Disturb it").wait_for(timeout=60_000)  # it stays in view
+    page.get_by_role("heading", name="Add noise").wait_for(timeout=60_000)  # it stays in view
     panel.get_by_role("button", name="Back").click()
     page.get_by_role("heading", name="Encode a chunk").wait_for()
     page.keyboard.press("Escape")
@@ -80,7 +86,7 @@ def test_the_tour_can_be_left_and_resumed(visitor):
     assert panel.is_hidden()
     page.get_by_role("button", name="Show me step 7").click()
     panel.get_by_role("button", name="Leave the tour").click()
-    page.get_by_role("button", name="Go on with step 7").click()
+    page.get_by_role("button", name="Continue with step 7").click()
     assert page.get_by_role("tab", name="Race").get_attribute("aria-selected") == "true"
 
 
@@ -99,14 +105,16 @@ def test_another_model_of_the_menu_is_loaded_and_used(visitor):
     page = visitor.page
     choose(visitor, "story-ar")
     facts = page.locator("#model-facts").inner_text()
-    assert "token by token" in facts and re.search(r"resident\s*story-k4, story-ar", facts)
+    assert "token by token" in facts and re.search(r"loaded models\s*story-k4, story-ar", facts)
     visitor.set("#length", 24)
     visitor.generate("Once upon a time")
     assert 1 <= page.locator("#run .calm-chunk").count() <= 24
-    assert "the likeliest tokens" in page.locator("#run .calm-detail").inner_text()
+    assert "Most likely tokens" in page.locator("#run .calm-detail").inner_text()
     page.wait_for_function("() => location.search.includes('model=story-ar')")
     visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map [data-told]').innerText.includes('no map of story-ar')")
+    page.wait_for_function(
+        "() => document.querySelector('#map [data-status]').innerText.includes('no map of story-ar')"
+    )
     visitor.tab("Reconstruct")
     page.locator("#reconstruct").click()
     page.wait_for_selector("#reconstruct-status [role=alert]")

@@ -14,7 +14,7 @@ PHONE = {"width": 390, "height": 844}
     ("prepare", "sentence"),
     [
         (lambda v: v.page.locator("#prompt textarea").fill("x" * 5000), "The prompt has 5,000 characters"),
-        (lambda v: v.set("#seed", ""), "Seed must be a whole number"),
+        (lambda v: v.set("#seed", ""), "Random seed must be a whole number"),
         (lambda v: v.set("#seed", -4), "seed must be a whole number from 0"),
         (lambda v: (v.page.get_by_text("Advanced").click(), v.page.get_by_label("exact", exact=True).check(),
                     v.set("#temperature", 1.5)), "at most 1"),

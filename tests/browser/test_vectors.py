@@ -22,9 +22,9 @@ def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
     assert page.evaluate(TRACE, "predicted path") == steps
     assert page.evaluate(TRACE, "training chunks") >= 2000
-    assert page.evaluate(TRACE, "prompt, encoded") >= 3
+    assert page.evaluate(TRACE, "prompt (encoded)") >= 3
     assert visitor.text("#map") == text
-    page.locator("#map .calm-strip .calm-chunk").nth(3).hover()
+    page.locator("#map .calm-strip .calm-chunk").nth(3).click()
     assert page.evaluate(TRACE, "selected step") == 1
     visitor.tab("Generate")
     assert "Step 4" in page.locator("#run .calm-detail").inner_text()
@@ -74,7 +74,7 @@ def test_what_is_written_does_not_flicker(visitor):
     visitor.set("#temperature", 1.2)
     visitor.set("#length", 80)
     page.locator("#generate").click()
-    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Writing')", timeout=30_000)
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Generating')", timeout=30_000)
     page.evaluate("() => (window.first = document.querySelector('#run .calm-chunk'))")
     visitor.finished()
     assert page.evaluate("() => window.first === document.querySelector('#run .calm-chunk')")
@@ -111,15 +111,15 @@ def test_the_map_shows_more_than_one_path(visitor):
     )
     assert len(colours) == steps and all(distance >= 0 for distance in colours)
     parts.locator(".calm-strip .calm-chunk").nth(1).click()
-    parts.get_by_role("button", name="Draw 200 here").click()
+    parts.get_by_role("button", name="Draw 200 samples").click()
     page.wait_for_function(
-        "() => document.querySelector('#map .calm-plot').data.some(t => t.name === '200 draws of this step')"
+        "() => document.querySelector('#map .calm-plot').data.some(t => t.name === '200 samples at this step')"
     )
-    assert page.evaluate(TRACE, "200 draws of this step") == 200
+    assert page.evaluate(TRACE, "200 samples at this step") == 200
     parts.get_by_label("Layout").select_option("principal")
     assert page.evaluate(TRACE, "predicted path") == steps
     parts.locator("[data-play]").click()
-    page.wait_for_function("() => document.querySelector('#map [data-told]').innerText.startsWith('step 4')")
+    page.wait_for_function("() => document.querySelector('#map [data-status]').innerText.startsWith('step 4')")
     parts.locator("[data-play]").click()
     for kind, begins in (("CSV", b"step,text,distance"), ("PNG", b"\x89PNG"), ("HTML", b"<!doctype html>")):
         with page.expect_download() as download:
@@ -158,11 +158,11 @@ def test_the_path_is_coloured_by_what_is_chosen(visitor):
         "() => document.querySelector('#map .calm-plot').data.find((t) => t.name === 'predicted path').marker.color"
     )
     found = {}
-    for rule in ("time", "distance", "frequency"):
+    for rule in ("step", "distance", "frequency"):
         page.get_by_label("Colour by").select_option(rule)
         found[rule] = page.evaluate(marker)
     steps = generate_tab.example()["steps"]
-    assert found["time"] == [step["index"] for step in steps]
+    assert found["step"] == [step["index"] for step in steps]
     assert found["distance"] == [step["distance"] for step in steps]
     assert found["frequency"] == pytest.approx([math.log10(1 + step["frequency"]) for step in steps])
     page.get_by_label("Colour by").select_option("")
@@ -182,9 +182,9 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     page.locator("#fit-stop").click()
     page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('Stopped')")
     page.locator("#fit").click()
-    for told in ("Fitting … (\\d?\\d|100) % of the epochs", "own fit"):
+    for status in ("Fitting … (\\d?\\d|100) % of the epochs", "own fit"):
         page.wait_for_function(
-            "told => document.querySelector('#fit-status').innerText.match(told)", arg=told, timeout=120_000
+            "status => document.querySelector('#fit-status').innerText.match(status)", arg=status, timeout=120_000
         )
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
