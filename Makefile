@@ -6,7 +6,7 @@ INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< &
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium comes while pip installs, and numba compiles the kernels while mypy reads
 
-.PHONY: demo test lint chromium kernels assets screenshots
+.PHONY: demo test lint lint-python lint-js chromium kernels assets screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
@@ -16,12 +16,24 @@ test: lint chromium kernels ## install what is needed, Chromium included, and ru
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
 	$(BIN)/python -m pytest tests/browser
 
-lint: .venv/installed-dev
+lint: lint-python lint-js ## formatters, linters, types and the direction of imports
+
+lint-python: .venv/installed-dev
 	@rm -f app/components.pyi # Gradio writes this stub at import; it does not type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Node and npm come from a wheel, so that Python, make and git are all that must be there.
+NPM = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm
+
+lint-js: node_modules/installed ## formatter, linter and type checker of assets/js
+	@$(NPM) run --silent lint
+
+node_modules/installed: package-lock.json .venv/installed-dev
+	@$(NPM) ci --silent --ignore-scripts
+	@touch $@
 
 chromium:
 	@sh tests/browser/install_chromium.sh
