@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from .errors import CalmError
     from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, stream_brier_lm
     from .generation import Candidate, GenerationOptions, Queued, Step, draw_pool, draw_vectors, generate, stream
+    from .hub.folders import bundled
     from .hub.language_model import LanguageModel
-    from .hub.loading import bundled, load
+    from .hub.loading import load
     from .hub.saving import save
     from .modeling.temperature import temper
     from .reconstruction import Encoding, ReconstructedChunk, Reconstruction, decode, encode, reconstruct, robustness
@@ -33,8 +34,9 @@ _HOMES = {
         "generate",
         "stream",
     ],
+    "hub.folders": ["bundled"],
     "hub.language_model": ["LanguageModel"],
-    "hub.loading": ["bundled", "load"],
+    "hub.loading": ["load"],
     "reconstruction": [
         "Encoding",
         "ReconstructedChunk",

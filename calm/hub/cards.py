@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
-from .loading import CHECKPOINTS, shared_autoencoder
+from .folders import CHECKPOINTS, read_json
+from .loading import shared_autoencoder
 
 FRONT_MATTER = """\
 ---
@@ -46,7 +47,7 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         hint = {"evaluation.json": "calm evaluate --out", "training.json": "calm export"}.get(name)
         raise CalmError(f"{folder} holds no {name}" + (f"; python -m {hint} writes it." if hint else "."))
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def _description(folder: Path, config: dict[str, Any], evaluation: dict[str, Any]) -> str:

@@ -1,11 +1,9 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -13,17 +11,13 @@ from ..errors import CalmError
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import EnergyTransformer
 from ..modeling.config import AutoencoderConfig, CalmConfig
+from .folders import CHECKPOINTS, download, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
+from .weights import read_weights
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
 AUTOENCODER_PREFIX = "ae_model."
-"""What the names of an autoencoder's weights begin with in a CALM."""
-
-
-def bundled() -> list[str]:
-    """Names of the models that come with the repository."""
-    return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+"""Prefix of the autoencoder's weights in a CALM."""
 
 
 def load(
@@ -34,26 +28,33 @@ def load(
 ) -> LanguageModel:
     """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
 
-    The device is the GPU where there is one, else the CPU; the dtype is ``default_dtype(device)``, whatever the file
-    holds. Pickled weights are read with ``weights_only=True`` and never otherwise. Raises CalmError for a name
-    that leads nowhere, or a folder that is not a model of a supported kind.
+    The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``,
+    whatever the files hold. Python code in a model folder never runs: pickled weights are read with
+    ``weights_only=True``. Raises CalmError for an unknown name or device, and for a folder whose files are missing,
+    damaged, or of an unsupported kind of model.
     """
     name = str(name)
-    folder = _folder(name, revision)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    folder = find_folder(name, revision)
+    device = _device(device)
     dtype = dtype or default_dtype(device)
-    config = _read_config(folder)
+    config = read_config(folder)
     weights = read_weights(folder)
     kind = _kind(config, weights)
     if kind == "LlamaForCausalLM":
-        model: Any = _empty(LlamaForCausalLM, LlamaConfig.from_dict(config), dtype)
+        if "lm_head.weight" not in weights:
+            config.setdefault("tie_word_embeddings", True)
+        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, dtype)
     else:
         if not config.get("autoencoder"):
             config["autoencoder"], weights = _find_autoencoder(folder, config, weights)
-        model = _empty(EnergyTransformer, CalmConfig.from_dict(config), dtype)
-    _fill(model, weights, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return LanguageModel(name if _is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
+        model = _build(EnergyTransformer, CalmConfig, config, weights, folder, dtype)
+    tokenizer = _read_tokenizer(folder)
+    if len(tokenizer) > model.config.vocab_size:
+        raise CalmError(
+            f"The tokenizer of {folder.name} has {len(tokenizer):,} tokens and the model reads "
+            f"{model.config.vocab_size:,}; use the tokenizer that the model was trained with."
+        )
+    return LanguageModel(name if is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -66,35 +67,39 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def fetch(name: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model, fetched from the Hub if it is there, with the autoencoder that it names; what ``load``
-    needs is on the disk then. Raises CalmError for a name that leads nowhere, or if it cannot be fetched."""
-    folder = _folder(str(name), revision)
-    config = _read_config(folder)
+    """Downloads what ``load`` needs, the autoencoder included, and returns the model's folder.
+
+    Raises CalmError for an unknown name and for a failed download.
+    """
+    folder = find_folder(str(name), revision)
+    config = read_config(folder)
     if "patch_size" in config and not config.get("autoencoder"):
         _autoencoder_folder(folder, config)
     return folder
 
 
 def shared_autoencoder(folder: Path) -> str | None:
-    """The CALM in the folder beside whose autoencoder a CALM without its own has (``calm.saving.save``)."""
-    config = _read_config(folder)
+    """The name of the CALM in a neighbouring folder whose autoencoder a CALM shares; None if it has its own."""
+    config = read_config(folder)
     return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a bundled model, of a folder or of a Hub id."""
-    bundled_folder = CHECKPOINTS / name
-    return AutoTokenizer.from_pretrained(bundled_folder if bundled_folder.is_dir() else name)
+    """The tokenizer of a bundled model, a folder or a Hub id. Raises CalmError if it cannot be read."""
+    folder = CHECKPOINTS / name
+    return _read_tokenizer(folder if folder.is_dir() else name)
 
 
 def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | None = None) -> Autoencoder:
-    """An autoencoder on the CPU, in float32: by its own folder or Hub id, or that of a CALM. Raises CalmError for a
-    name that leads nowhere, or to a token-by-token model, which has none, and for another K or other latent vectors
-    than those of ``like``."""
-    folder = _folder(str(name), None)
-    config = _read_config(folder)
-    if "latent_size" in config and "noise_size" not in config:  # what has a head as well is a CALM
-        autoencoder = Autoencoder.from_pretrained(folder)
+    """An autoencoder on the CPU in float32, from its own folder or Hub id or from that of a CALM.
+
+    Raises CalmError if it cannot be loaded, or if its K or latent size differs from those of ``like``.
+    """
+    folder = find_folder(str(name))
+    config = read_config(folder)
+    if "latent_size" in config and "noise_size" not in config:  # the configuration of a CALM has a head as well
+        weights = read_weights(folder)
+        autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, torch.float32).eval()
     else:
         autoencoder = load(name, "cpu", torch.float32).calm.ae_model
     k, size = autoencoder.config.patch_size, autoencoder.config.latent_size
@@ -106,68 +111,24 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
     return autoencoder
 
 
-def _folder(name: str, revision: str | None) -> Path:
-    for folder in (CHECKPOINTS / name, Path(name)):
-        if (folder / "config.json").is_file():
-            return folder.resolve()
-    if Path(name).exists():
-        raise CalmError(f"The folder {name} holds no config.json, so it is not a model.")
-    if not _is_hub_id(name):
-        raise CalmError(f"There is no model {name!r}: name a folder, a Hub id, or one of {', '.join(bundled())}.")
-    return _download(name, revision)
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
-
-
-def _download(name: str, revision: str | None = None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+def _device(device: str | torch.device | None) -> torch.device:
+    """Raises CalmError if the device does not exist here."""
     try:
-        found = snapshot_download(
-            name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.model"]
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CalmError(f"The model {name!r} could not be fetched from the Hugging Face Hub.") from error
-    return Path(found)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CalmError(f"The config.json of {folder.name} is not valid JSON.") from error
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, by name; safetensors are preferred to pickles, single files and shards read alike."""
-    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
-        index = folder / f"{stem}.{suffix}.index.json"
-        if index.is_file():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        elif (folder / f"{stem}.{suffix}").is_file():
-            files = [f"{stem}.{suffix}"]
-        else:
-            continue
-        weights: dict[str, Tensor] = {}
-        for file in files:
-            if suffix == "safetensors":
-                weights.update(load_file(folder / file))
-            else:
-                weights.update(torch.load(folder / file, map_location="cpu", weights_only=True))
-        return weights
-    raise CalmError(f"The folder {folder.name} holds no weights (model.safetensors or pytorch_model.bin).")
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CalmError(f"There is no device {str(device)!r} on this machine; cpu always works.") from error
+    return chosen
 
 
 def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
     """The class of a checkpoint, by ``architectures``, else by its weights' names; ``model_type`` is unreliable."""
-    kind = next(iter(config.get("architectures") or []), "")
+    architectures = config.get("architectures")
+    kind = str(next(iter(architectures), "")) if isinstance(architectures, list) else ""
     if kind not in ("EnergyTransformer", "LlamaForCausalLM"):
         if any(name.startswith("generative_head.noise_embd") for name in weights) and kind == "":
             kind = "EnergyTransformer"
-        elif "lm_head.weight" in weights and kind == "":
+        elif "model.embed_tokens.weight" in weights and kind == "":
             kind = "LlamaForCausalLM"
         else:
             raise CalmError(
@@ -178,41 +139,74 @@ def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
 
 
 def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """The autoencoder's configuration, which official folders keep beside the model, and weights that include it; a
-    CALM beside it may lend its own."""
-    found = _autoencoder_folder(folder, config)
-    own = _read_config(found)
+    """The autoencoder's configuration and the weights completed by the autoencoder's, from the folder it is kept in.
+
+    Official models keep it in a folder of its own. A model saved with ``shared_autoencoder`` uses that of a CALM.
+    """
+    source = _autoencoder_folder(folder, config)
+    source_config = read_config(source)
     if not any(name.startswith(AUTOENCODER_PREFIX) for name in weights):
-        lent = read_weights(found)
-        if "autoencoder" in own:
-            lent = {name: tensor for name, tensor in lent.items() if name.startswith(AUTOENCODER_PREFIX)}
+        shared = read_weights(source)
+        if "autoencoder" in source_config:
+            shared = {name: tensor for name, tensor in shared.items() if name.startswith(AUTOENCODER_PREFIX)}
         else:
-            lent = {AUTOENCODER_PREFIX + name: tensor for name, tensor in lent.items()}
-        weights = weights | lent
-    return own.get("autoencoder", own), weights
+            shared = {AUTOENCODER_PREFIX + name: tensor for name, tensor in shared.items()}
+        weights = weights | shared
+    return source_config.get("autoencoder", source_config), weights
 
 
 def _autoencoder_folder(folder: Path, config: dict) -> Path:
-    path = config.get("ae_path") or OFFICIAL_AUTOENCODER
-    places = [Path(path), folder / path, folder.parent / Path(path).name]
-    found = next((place for place in places if (place / "config.json").is_file()), None)
-    return found or _download(path if _is_hub_id(path) else OFFICIAL_AUTOENCODER)
+    path = str(config.get("ae_path") or OFFICIAL_AUTOENCODER)
+    candidates = [Path(path), folder / path, folder.parent / Path(path).name]
+    local = next((candidate for candidate in candidates if (candidate / "config.json").is_file()), None)
+    return local or download(path if is_hub_id(path) else OFFICIAL_AUTOENCODER)
 
 
-def _empty(kind: type, config: Any, dtype: torch.dtype) -> Any:
-    """A model without the cost of drawing initial weights that are about to be replaced."""
+def _build(
+    model_class: type, config_class: type, config: dict, weights: dict[str, Tensor], folder: Path, dtype: torch.dtype
+) -> Any:
+    """A model with the weights in ``dtype``. Raises CalmError if the configuration is invalid or does not fit them."""
     from transformers.initialization import no_init_weights
 
-    with no_init_weights():
-        model = kind(config).to(dtype)
+    try:
+        with no_init_weights():  # the weights replace the initial values
+            model = model_class(config_class.from_dict(config)).to(dtype)  # type: ignore[attr-defined]
+    except CalmError:
+        raise
+    except Exception as error:  # transformers and PyTorch raise a dozen kinds for invalid values
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise CalmError(f"{folder.name}/config.json does not describe a model ({reason}).") from error
     model.tie_weights()
+    _fill(model, weights, folder)
     return model
 
 
 def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    result = model.load_state_dict(weights, strict=False)
+    """Copies weights into a model. Raises CalmError unless they are exactly those of the model."""
+    own = model.state_dict()
+    shapes = (
+        f"{name} has the shape {list(tensor.shape)} instead of {list(own[name].shape)}"
+        for name, tensor in weights.items()
+        if name in own and own[name].shape != tensor.shape
+    )
+    if problem := next(shapes, None):
+        raise CalmError(f"The weights of {folder.name} do not fit its configuration ({problem}).")
+    unexpected = model.load_state_dict(weights, strict=False).unexpected_keys
     filled = {p.data_ptr() for name, p in model.named_parameters(remove_duplicate=False) if name in weights}
-    missing = [name for name, p in model.named_parameters() if p.data_ptr() not in filled]
-    if missing or result.unexpected_keys:
-        odd = (missing or result.unexpected_keys)[0]
-        raise CalmError(f"The weights of {folder.name} do not fit its configuration ({odd}).")
+    missing = [f"{name} is missing" for name, p in model.named_parameters() if p.data_ptr() not in filled]
+    if problem := next(iter([*missing, *(f"{name} is not part of it" for name in unexpected)]), None):
+        raise CalmError(f"The weights of {folder.name} do not fit its configuration ({problem}).")
+
+
+def _read_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """Raises CalmError if the tokenizer cannot be read or has no end-of-text token."""
+    name = Path(folder).name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise a dozen kinds for missing and damaged files
+        raise CalmError(
+            f"The tokenizer of {name} cannot be read; download its tokenizer.json and tokenizer_config.json again."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise CalmError(f"The tokenizer of {name} has no end-of-text token; name it in {name}/tokenizer_config.json.")
+    return tokenizer

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from .loading import CHECKPOINTS
+from .folders import CHECKPOINTS, read_json
 
 SETTINGS = (
     "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "init_layers",
@@ -22,10 +22,10 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     ``autoencoder`` it holds the records of the runs that these name.
     """
     if (folder / "training.json").is_file():
-        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return read_json(folder / "training.json")
     if not (folder / "settings.json").is_file() or not (folder / "log.jsonl").is_file():
         return None
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings = read_json(folder / "settings.json")
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if "tokens" in row]
     if not settings.get("primer_steps"):

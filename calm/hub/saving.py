@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CalmError
+from . import checksums
 from .language_model import LanguageModel
 from .loading import AUTOENCODER_PREFIX, load_autoencoder, shared_autoencoder
 
@@ -60,6 +61,7 @@ def save(
     if shared_autoencoder:
         lm.calm.config.autoencoder = autoencoder
     lm.tokenizer.save_pretrained(folder)
+    checksums.update(folder)
 
 
 def _check_shared(lm: LanguageModel, source: Path, folder: Path, dtype: torch.dtype) -> None:

@@ -89,7 +89,7 @@ def test_a_load_that_failed_is_one_sentence_and_starts_again(monkeypatch, tmp_pa
 
 
 def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_path):
-    from calm.hub import loading as library
+    from calm.hub import folders
     from calm.hub.saving import save
 
     save(tiny(), tmp_path / "mine")
@@ -99,7 +99,7 @@ def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_pat
         assert name == "someone/mine" and arriving.wait(60)
         return tmp_path / "mine"
 
-    monkeypatch.setattr(library, "_download", download)
+    monkeypatch.setattr(folders, "download", download)
     monkeypatch.setenv("CALM_MODELS", "someone/mine")
     found = loading("someone/mine")
     *_, (run,) = generate_tab.stream(loaded(), "Once upon a time", 0.5, 8, 0, "auto", 100)

@@ -8,8 +8,9 @@ import torch
 import calm
 from calm import CalmError
 from calm.cli import main
-from calm.hub.loading import CHECKPOINTS, read_weights
+from calm.hub.folders import CHECKPOINTS
 from calm.hub.saving import save
+from calm.hub.weights import read_weights
 from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
 
@@ -95,7 +96,7 @@ def test_official_folders_load_unchanged(tiny, tmp_path, shards):
     assert list(calm.generate(lm, "Once", max_new_tokens=4, pool_size=5))
 
 
-def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path):
+def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path, capsys):
     folder = tmp_path / "official"
     official(tiny(4), folder, shards=False)
 
@@ -104,8 +105,10 @@ def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path):
             return (print, ("executed",))
 
     torch.save({"x": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CalmError, match=r"official/pytorch_model\.bin holds more than tensors") as refused:
         calm.load(folder, device="cpu")
+    assert isinstance(refused.value.__cause__, pickle.UnpicklingError)
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_names_that_lead_nowhere_are_one_sentence(tmp_path):

@@ -1,0 +1,107 @@
+"""Model folders: the bundled ones, local ones, and downloads from the Hugging Face Hub. Reads their JSON files.
+
+This module does not import torch.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import CalmError
+
+CHECKPOINTS = Path(os.environ.get("CALM_CHECKPOINTS") or Path(__file__).parents[2] / "checkpoints")
+"""The folder of the bundled models: ``CALM_CHECKPOINTS`` from the environment, or checkpoints/ of the repository."""
+
+DOWNLOADED = ["*.json", "*.safetensors", "*.bin", "*.model"]
+"""The files of a Hub repository that a model needs. Python code is never among them."""
+
+
+def bundled() -> list[str]:
+    """Names of the bundled models."""
+    return sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form OWNER/NAME and is not a local path."""
+    return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
+
+
+def find_folder(name: str, revision: str | None = None) -> Path:
+    """The folder of a bundled name, a local folder, or a Hub id, which is downloaded.
+
+    Raises CalmError if there is no such model or it cannot be downloaded.
+    """
+    for folder in (CHECKPOINTS / name, Path(name)):
+        if (folder / "config.json").is_file():
+            return folder.resolve()
+    if Path(name).exists():
+        raise CalmError(f"The folder {name} holds no config.json, so it is not a model.")
+    if is_hub_id(name):
+        return download(name, revision)
+    if names := bundled():
+        raise CalmError(f"There is no model {name!r}: name a folder, a Hub id, or one of {', '.join(names)}.")
+    raise CalmError(
+        f"There is no model {name!r}: the bundled models come with the project's repository, so clone it and set "
+        "CALM_CHECKPOINTS to its folder checkpoints, or name a model folder or a Hub id."
+    )
+
+
+def download(name: str, revision: str | None = None) -> Path:
+    """The local copy of a Hub repository. Raises CalmError if it cannot be downloaded, with the reason."""
+    from huggingface_hub import errors, snapshot_download
+
+    at = f" at revision {revision!r}" if revision else ""
+    reasons: dict[type[Exception], str] = {  # the first class that matches counts
+        errors.GatedRepoError: "needs permission: accept its terms on the Hub and log in with hf auth login",
+        errors.RepositoryNotFoundError: "does not exist on the Hugging Face Hub, or needs a login",
+        errors.RevisionNotFoundError: f"does not exist on the Hugging Face Hub{at}",
+        errors.HFValidationError: "is not a valid name on the Hugging Face Hub",
+        errors.LocalEntryNotFoundError: "could not be downloaded, because the Hugging Face Hub cannot be reached",
+        errors.HfHubHTTPError: "could not be downloaded, because the Hugging Face Hub answered with an error",
+        OSError: "could not be downloaded from the Hugging Face Hub",
+    }
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOADED))
+    except tuple(reasons) as error:
+        reason = next(text for kind, text in reasons.items() if isinstance(error, kind))
+        raise CalmError(f"The model {name!r} {reason}.") from error
+
+
+def short(path: Path) -> str:
+    """A file as messages name it: its folder and its name."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def check_complete(path: Path) -> None:
+    """Raises CalmError if a file is missing, empty, or a Git LFS pointer."""
+    if not path.is_file():
+        raise CalmError(f"{short(path)} is missing; download it again.")
+    with path.open("rb") as file:
+        start = file.read(40)
+    if not start:
+        raise CalmError(f"{short(path)} is empty; download it again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise CalmError(f"{short(path)} is a Git LFS pointer and not the file itself; fetch it with: git lfs pull.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises CalmError for anything else."""
+    check_complete(path)
+    content = path.read_bytes()
+    try:
+        value = json.loads(content.decode())
+    except UnicodeDecodeError as error:
+        raise CalmError(f"{short(path)} is not UTF-8 text; save it as UTF-8 or download it again.") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        if content.lstrip().startswith(b"<"):
+            raise CalmError(f"{short(path)} is a web page and not JSON; download the file itself.") from error
+        raise CalmError(f"{short(path)} is not valid JSON; download it again.") from error
+    if not isinstance(value, dict):
+        raise CalmError(f"{short(path)} must hold a JSON object, not a {type(value).__name__}; download it again.")
+    return value
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder. Raises CalmError if it is missing or damaged."""
+    return read_json(folder / "config.json")
