@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from .hub import loading
+from .hub import folders, loading
 
 Status = Literal["ok", "warning", "error"]
 HUB_TIMEOUT = 3.0  # seconds
@@ -178,12 +178,12 @@ def _memory() -> Check:
 
 
 def _models() -> Check:
-    names = loading.bundled()
+    names = folders.bundled()
     if not names:
         remedy = "Clone the repository, or set CALM_CHECKPOINTS to a folder of models."
         return Check("Models", "warning", "There are no bundled models here.", remedy)
     available, _ = available_memory()
-    sizes = {name: _bytes_of_weights(loading.CHECKPOINTS / name) for name in names}
+    sizes = {name: _bytes_of_weights(folders.CHECKPOINTS / name) for name in names}
     listing = ", ".join(f"{name} ({size / 2**20:.0f} MiB)" for name, size in sizes.items())
     # The files hold bfloat16. On a CPU the model takes twice as much in float32, and the kernels a packed copy.
     if 3 * max(sizes.values()) > available:

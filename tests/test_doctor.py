@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from calm import doctor
-from calm.hub import loading
+from calm.hub import folders
 
 
 def by_name(checks: list[doctor.Check]) -> dict[str, doctor.Check]:
@@ -45,7 +45,7 @@ def test_an_unreachable_hub_is_a_warning(monkeypatch):
 
 
 def test_no_models_is_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr(loading, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(folders, "CHECKPOINTS", tmp_path)
     check = by_name(doctor.examine())["Models"]
     assert check.status == "warning" and "CALM_CHECKPOINTS" in check.remedy
 
