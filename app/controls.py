@@ -46,15 +46,17 @@ def parse_seed(value: Any) -> int:
     return parse_int(value, "Random seed")
 
 
-def parse_text(text: str | None, name: str, limit: int) -> str:
-    """A text of at most ``limit`` characters. Raises CalmError."""
-    text = text or ""
+def parse_text(text: Any, name: str, limit: int) -> str:
+    """A text of at most ``limit`` characters; None is an empty text. Raises CalmError."""
+    text = "" if text is None else text
+    if not isinstance(text, str):
+        raise calm.CalmError(f"The {name} must be text.")
     if len(text) > limit:
         raise calm.CalmError(f"The {name} has {len(text):,} characters; the limit is {limit:,}.")
     return text
 
 
-def parse_prompt(prompt: str | None) -> str:
+def parse_prompt(prompt: Any) -> str:
     """A prompt. Raises CalmError."""
     return parse_text(prompt, "prompt", MAX_PROMPT)
 

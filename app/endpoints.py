@@ -40,7 +40,7 @@ def generate(
     with api_errors():
         for (run,) in stream(loaded(model), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
             steps = run.payload["steps"]
-            text = prompt + "".join(step["text"] for step in steps)
+            text = run.payload["prompt"] + "".join(step["text"] for step in steps)
             yield {"text": text, "steps": len(steps), "ended": run.payload["ended"]}
 
 

@@ -22,8 +22,8 @@ from .tabs import evaluate, generate, learn, race, reconstruct, vectors
 HEADER = """<header class="calm-header">
 <h1>CALM Playground</h1>
 <p>A Continuous Autoregressive Language Model predicts one <em>vector</em> per step instead of one token. Each vector
-stands for a chunk of K tokens, so a text takes K times fewer steps. The models of this page were trained on Storyland,
-a small language of simple stories, and know no other language.</p>
+stands for a chunk of K tokens, so a text takes K times fewer steps. The models of this page were trained only on
+Storyland, a small language of simple stories.</p>
 </header>"""
 
 

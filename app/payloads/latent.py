@@ -84,8 +84,8 @@ def walk(
 def fitted_map(
     coordinates: np.ndarray, base: VectorMap, chunks: int, own: Sequence[OwnRun], dimensions: int
 ) -> FittedMap:
-    """Splits fitted coordinates [n, 2 or 3]: the first ``chunks`` rows are training chunks, the next ones the vectors
-    of each run in turn."""
+    """Splits fitted coordinates [n, 2 or 3]: the first ``chunks`` rows are training chunks, then come the vectors of
+    each run."""
     rows = np.round(coordinates.astype(float), 3).tolist()
     runs, start = {}, chunks
     for run in own:

@@ -66,7 +66,7 @@ class CandidatePayload(TypedDict):
     token_ids: list[int]
     chosen: bool
     probability: NotRequired[float]
-    """Only of a token-by-token model, which knows it exactly and draws no pool."""
+    """Only of a token-by-token model: its softmax gives the exact probability, and there is no pool."""
 
 
 class Pool(TypedDict):
@@ -138,7 +138,7 @@ class RunPayload(TypedDict):
 
 
 class BranchRequest(TypedDict):
-    """JavaScript asks to continue a run from another candidate of one of its steps."""
+    """A request to continue a run from another candidate of one of its steps."""
 
     model: str
     prompt: str
@@ -224,7 +224,7 @@ class CurvePayload(TypedDict):
 
 
 class WalkRequest(TypedDict):
-    """JavaScript asks to move the vector of a chunk, along a principal component or towards another vector."""
+    """A request to move the vector of a chunk, along a principal component or towards another vector."""
 
     model: str
     mean: list[float]

@@ -1,5 +1,6 @@
 """Tab "Generate": text from a prompt, chunk by chunk, at a continuous temperature."""
 
+import html
 import itertools
 import random
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -135,7 +136,7 @@ def _finished(runs: Sequence[Run]) -> Progress:
 
 def _show(name: str, generate: Callable[[LoadedModel], Iterator[list[Run]]]) -> Iterator[Progress]:
     """Progress of the runs that ``generate`` makes with the model of this name, on the page and on the map."""
-    yield Progress("Processing the prompt …" if is_loaded(name) else f"{name} is being loaded …")
+    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(str(name))} is being loaded …")
     runs: list[Run] = []
     try:
         for runs in throttle(generate(loaded(name))):

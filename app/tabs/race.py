@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -102,7 +103,7 @@ class Race:
     def summary(self) -> str:
         """One line: the measured speed of each, and the speed-up."""
         speeds = {racer.lm.name: racer.tokens_per_second() for racer in self.racers if racer.seconds}
-        parts = [f"{name}: <strong>{speed:,.0f}</strong> tokens/s" for name, speed in speeds.items()]
+        parts = [f"{html.escape(name)}: <strong>{speed:,.0f}</strong> tokens/s" for name, speed in speeds.items()]
         if len(speeds) == 2:
             first, second = speeds.values()
             parts.append(f"speed-up <strong>{first / second:.2f}x</strong>")

@@ -14,7 +14,7 @@ def model():
 
 def test_models_are_measured_one_after_another(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
-    seen = [[(m.model, m.texts) for m in found] for found in evaluate_tab.measure([model.lm, tiny_ar], texts, 0)]
+    seen = [[(m.model, m.texts) for m in both] for both in evaluate_tab.measure([model.lm, tiny_ar], texts, 0)]
     assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
     *_, measurements = evaluate_tab.measure([model.lm], texts, 0)
     result = measurements[0].result

@@ -135,6 +135,11 @@ def test_bad_input_is_one_sentence(model, change, sentence):
         next(generate_tab.stream(model, **{**good, **change}))
 
 
+def test_the_name_of_a_model_is_escaped():
+    progress = next(generate_tab._show("<img src=x onerror=alert(1)>", lambda model: iter(())))
+    assert "<img" not in progress.status and "&lt;img" in progress.status
+
+
 def test_the_examples_before_the_first_click_are_what_the_model_generates_today():
     from app.build import PROMPT, SETTINGS
 

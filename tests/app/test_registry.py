@@ -24,8 +24,8 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     assert {"story-k4", "story-ar"} <= set(offered()) and offered()[-1] == str(folder)
     assert facts(str(folder)) is None  # not before it is loaded
     assert loaded(str(folder)).map is None
-    found = facts(str(folder))
-    assert found is not None and found.parameters == loaded(str(folder)).lm.num_parameters and found.chunk_size == 4
+    known = facts(str(folder))
+    assert known is not None and known.parameters == loaded(str(folder)).lm.num_parameters and known.chunk_size == 4
     first, *_, last = page.choose_model(str(folder))
     assert "loading" in first or "cpu" in first
     assert str(folder) in last and "float32" in last
@@ -61,16 +61,16 @@ def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_p
 
 def test_facts_are_known_before_a_model_is_loaded():
     for name in ("story-k4", "story-ar"):
-        found, lm = facts(name), loaded(name).lm
-        assert found is not None
-        assert found.chunk_size == lm.chunk_size and bool(found.latent_size) == lm.is_calm
-        assert found.parameters == lm.num_parameters
+        known, lm = facts(name), loaded(name).lm
+        assert known is not None
+        assert known.chunk_size == lm.chunk_size and bool(known.latent_size) == lm.is_calm
+        assert known.parameters == lm.num_parameters
 
 
 def test_the_page_is_built_before_torch_is_imported():
     code = "import sys; from app.page import build; build(); print({'torch', 'umap', 'numba'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("name", ["other", "", None, "../story-k4"])
@@ -101,11 +101,11 @@ def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_pat
 
     monkeypatch.setattr(folders, "download", download)
     monkeypatch.setenv("CALM_MODELS", "someone/mine")
-    found = loading("someone/mine")
+    load = loading("someone/mine")
     *_, (run,) = generate_tab.stream(loaded(), "Once upon a time", 0.5, 8, 0, "auto", 100)
-    assert run.payload["steps"] and not found.done()
+    assert run.payload["steps"] and not load.done()
     arriving.set()
-    assert found.result(60).name == "someone/mine" and models.is_loaded("someone/mine")
+    assert load.result(60).name == "someone/mine" and models.is_loaded("someone/mine")
 
 
 def test_a_token_by_token_model_generates_and_has_no_map():
@@ -126,8 +126,8 @@ def test_a_race_and_a_text_beside_it_do_not_wait_for_each_other():
     """Both use one engine: the race on the compute thread, the text on a visitor's thread."""
     model, beside = loaded(), loaded("story-ar")
     options = {"temperature": 0.9, "max_new_tokens": 48, "seed": 2}
-    *_, found = compute.iterate(race([model.lm, beside.lm], "Once", **options))
-    alone = [racer["texts"] for racer in found.payload()["racers"]]
+    *_, final = compute.iterate(race([model.lm, beside.lm], "Once", **options))
+    alone = [racer["texts"] for racer in final.payload()["racers"]]
     texts: list[list[int]] = []
 
     def visit() -> None:
@@ -138,9 +138,9 @@ def test_a_race_and_a_text_beside_it_do_not_wait_for_each_other():
     visitors = [threading.Thread(target=visit, daemon=True) for _ in range(3)]
     for visitor in visitors:
         visitor.start()
-    *_, found = compute.iterate(race([model.lm, beside.lm], "Once", **options))
+    *_, final = compute.iterate(race([model.lm, beside.lm], "Once", **options))
     for visitor in visitors:
         visitor.join(timeout=60)
         assert not visitor.is_alive()
-    assert [racer["texts"] for racer in found.payload()["racers"]] == alone
+    assert [racer["texts"] for racer in final.payload()["racers"]] == alone
     assert len(texts) == 9 and all(text == texts[0] for text in texts)
