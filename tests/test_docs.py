@@ -3,15 +3,18 @@
 import ast
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import calm
 from calm.cli import parser
+from calm.training.settings import AutoencoderSettings, CalmSettings, TokenizerSettings
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (".", "docs", "benchmarks", "checkpoints/*")
+EQUATIONS = ROOT / "docs/how-it-works.md"
 DOCUMENTS = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md"))
 RECIPES = {path.stem for path in (ROOT / "calm/training/recipes").rglob("*.toml")}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -99,6 +102,30 @@ def test_python_blocks_compile_and_use_public_names(document):
                 assert node.attr in calm.__all__, f"{document.name} uses calm.{node.attr}"
 
 
+@each([path for path in DOCUMENTS if path.name not in ("CHANGELOG.md", "experiments.md")])
+def test_files_that_are_named_exist(document):
+    for span in SPAN.findall(prose(document)):
+        if re.fullmatch(r"(calm|app|assets|benchmarks|checkpoints|docs|tests)/[\w./-]+", span):
+            assert (ROOT / span).exists(), f"{document.name} names {span}"
+
+
+def test_the_equations_are_in_the_functions_that_the_table_names():
+    rows = re.findall(r"^\| [^|]+ \| [^|]+ \| `([^`|]+\.py)` \| ([^|]+) \|$", text_of(EQUATIONS), re.MULTILINE)
+    assert len(rows) >= 12
+    for file, names in rows:
+        code = text_of(ROOT / file)
+        for name in re.findall(r"[\w.]+", names):
+            for part in name.split("."):
+                assert re.search(rf"^ *(class|def) {part}\b", code, re.MULTILINE), f"{file} has no {name}"
+
+
+def test_the_training_guide_names_every_recipe_and_setting():
+    guide = text_of(ROOT / "docs/training.md")
+    kinds = (TokenizerSettings, AutoencoderSettings, CalmSettings)
+    settings = {field.name for kind in kinds for field in fields(kind)}
+    assert {name for name in RECIPES | settings if f"`{name}`" not in guide} == set()
+
+
 def test_the_readme_is_short():
     assert len(text_of(ROOT / "README.md").splitlines()) <= 150
 
@@ -112,4 +139,4 @@ def test_every_benchmark_is_listed():
 
 @pytest.mark.parametrize("figure", sorted((ROOT / "docs/figures").glob("*.svg")), ids=lambda path: path.stem)
 def test_every_figure_is_shown(figure):
-    assert f"figures/{figure.name}" in text_of(ROOT / "docs/how-it-works.md")
+    assert f"figures/{figure.name}" in text_of(EQUATIONS)
