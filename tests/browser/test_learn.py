@@ -87,7 +87,7 @@ def test_the_tour_can_be_left_and_resumed(visitor):
     page.get_by_role("button", name="Show me step 7").click()
     panel.get_by_role("button", name="Leave the tour").click()
     page.get_by_role("button", name="Continue with step 7").click()
-    assert page.get_by_role("tab", name="Race").get_attribute("aria-selected") == "true"
+    page.get_by_role("tab", name="Race", selected=True).wait_for()
 
 
 def choose(visitor: Visitor, name: str) -> None:
