@@ -4,7 +4,7 @@ python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--draws 1] [--tokens
 
 Weights are random: a draw takes as long with any. At T = 1 a step makes one; below, a GPU makes 32 at first, which
 decide where a model is sure (``--draws 32``). Models take turns with the token-by-token engine on the same backbone;
-the floor is ``calm.bench.floor``. For a GPU; on a CPU it takes minutes.
+the floor is ``benchmarks.generation.floor``. For a GPU; on a CPU it takes minutes.
 """
 
 import argparse
@@ -55,11 +55,11 @@ def measure(name: str, tokens: int, draws: int, rounds: int) -> dict[str, float]
     return {
         "parameters": lm.num_parameters,
         "milliseconds a chunk": chunk,
-        "floor": least["milliseconds a chunk"],
-        "share of the floor": least["milliseconds a chunk"] / chunk,
+        "floor": least["milliseconds_per_chunk"],
+        "share of the floor": least["milliseconds_per_chunk"] / chunk,
         "tokens a second": 1 / ours,
         "token by token": 1 / theirs,
-        "gigabytes a second": least["gigabytes a second"],
+        "gigabytes a second": least["gigabytes_per_second"],
     }
 
 

@@ -1,10 +1,11 @@
 import json
 import re
+import sys
 
 import pytest
 
 from calm import storyland
-from calm.cli import main, parser
+from calm.cli import evaluation, main, parser
 
 
 def run(capsys, *arguments: str) -> str:
@@ -14,7 +15,7 @@ def run(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["generate", "reconstruct", "evaluate", "map", "train", "export", "card", "push", "samples", "stories", "bench"],
+    "generate reconstruct evaluate map train export card push samples stories bench doctor deploy".split(),
 )
 def test_every_command_has_help_and_json(command, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -26,33 +27,38 @@ def test_every_command_has_help_and_json(command, capsys):
 def test_generate(capsys):
     text = run(capsys, "generate", "Once upon a time", "--max-new-tokens", "24", "--device", "cpu")
     assert text.startswith("Once upon a time") and len(text) > 30
-    found = json.loads(run(capsys, "generate", "Once", "--max-new-tokens", "8", "--json", "--device", "cpu"))
-    assert found["text"].startswith("Once")
-    assert len(found["steps"]) == 2 and len(found["steps"][0]["vector"]) == 64
+    result = json.loads(run(capsys, "generate", "Once", "--max-new-tokens", "8", "--json", "--device", "cpu"))
+    assert result["text"].startswith("Once")
+    assert len(result["steps"]) == 2 and len(result["steps"][0]["vector"]) == 64
 
 
 def test_reconstruct(capsys, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("Mia lost her kite.")
-    found = json.loads(run(capsys, "reconstruct", "--file", str(path), "--json", "--device", "cpu"))
-    assert found["token_accuracy"] == 1.0
-    assert "tokens 100" in run(capsys, "reconstruct", "Mia lost her kite.", "--device", "cpu")
+    result = json.loads(run(capsys, "reconstruct", "--file", str(path), "--json", "--device", "cpu"))
+    assert result["token_accuracy"] == 1.0
+    assert "restored 100" in run(capsys, "reconstruct", "Mia lost her kite.", "--device", "cpu")
 
 
 def test_evaluate(capsys, tmp_path):
     path = tmp_path / "stories.jsonl"
     path.write_text("\n".join(json.dumps({"text": s}) for s in storyland.stories("validation", 4)))
     out = tmp_path / "figures.json"
-    found = json.loads(
+    figures = json.loads(
         run(capsys, "evaluate", str(path), "--noise", "0.3", "--storyland", "2", "--temperature", "0.5",
             "--out", str(out), "--json", "--device", "cpu")
     )  # fmt: skip
-    assert found == json.loads(out.read_text())
-    figures = found["texts"][str(path)]
-    assert figures["reconstruction"]["token_accuracy"]["0"] > 0.99
-    assert figures["brier_lm"]["low"] <= figures["brier_lm"]["score"] <= figures["brier_lm"]["high"]
-    assert [stories["temperature"] for stories in found["stories"]] == [0.5]
-    assert 0 <= found["stories"][0]["well_formed"] <= 1
+    assert figures == json.loads(out.read_text())
+    assert figures["command"].startswith("python -m calm evaluate stories.jsonl --noise 0.3")
+    texts = figures["texts"][str(path)]
+    assert texts["reconstruction"]["token_accuracy"]["0"] > 0.99
+    assert texts["brier_lm"]["low"] <= texts["brier_lm"]["score"] <= texts["brier_lm"]["high"]
+    assert [stories["temperature"] for stories in figures["stories"]] == [0.5]
+    assert 0 <= figures["stories"][0]["well_formed"] <= 1
+    lines = list(evaluation._lines(figures))
+    assert lines[0] == "story-k4: 10,431,424 parameters" and lines[1].startswith("FLOPs per token: 5.5 M to generate")
+    assert re.match(r".*stories\.jsonl, 4 texts: BrierLM \d+\.\d \(.*\), \d+\.\d+ % of tokens restored", lines[2])
+    assert re.match(r"2 stories at T = 0\.5: \d+\.\d% of sentences well-formed", lines[3])
 
 
 def test_stories(capsys):
@@ -60,19 +66,67 @@ def test_stories(capsys):
     assert json.loads(run(capsys, "stories", "--json")) == [storyland.story(0)]
 
 
-def test_errors_are_one_sentence_and_exit_with_2(capsys):
-    for arguments in (
+@pytest.mark.parametrize(
+    "arguments",
+    [
         ["generate", "--temperature", "3"],
         ["generate", "--model", "no-such-model"],
         ["reconstruct", "--file", "/nowhere"],
+        ["reconstruct", "--file", "assets/map-story-k4.npy"],
         ["evaluate"],
         ["train", "lm", "--recipe", "no-such-recipe"],
         ["train", "lm", "--recipe", "story-ar"],
-    ):
-        assert main(arguments) == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
-        assert "Traceback" not in captured.err
+        ["deploy", "space", "no-owner"],
+        ["deploy", "space", "owner/name", "--variable", "no-value"],
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_with_2(arguments, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (
+            ModuleNotFoundError(name="umap"),
+            2,
+            "error: umap is not installed; run: pip install 'calm-playground[app]'\n",
+        ),
+        (OSError(28, "No space left on device", "out.json"), 1, "error: out.json: No space left on device\n"),
+    ],
+)
+def test_other_failures_are_one_sentence_too(error, code, sentence, capsys, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(storyland, "corpus", fail)
+    assert main(["stories"]) == code
+    assert capsys.readouterr().err == sentence
+
+
+def test_the_benchmark_needs_the_repository(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "benchmarks.generation", None)
+    assert main(["bench"]) == 2
+    assert "run the command in a clone of it" in capsys.readouterr().err
+
+
+def test_doctor(capsys):
+    code = main(["doctor", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert code == int(result["status"] == "error") and {"Python", "Models"} <= {c["name"] for c in result["checks"]}
+    main(["doctor"])
+    assert "Models: story-ar" in capsys.readouterr().out
+
+
+def test_deploy_lists_what_it_would_upload(capsys):
+    lines = run(capsys, "deploy", "space", "me/page", "--hardware", "t4", "--variable", "CALM_MODELS=a/b")
+    assert " app.py\n" in lines and "hardware t4-small: GPU Spaces need a paid plan" in lines
+    assert lines.endswith("nothing was uploaded; add --yes to upload to me/page\n")
+    plan = json.loads(run(capsys, "deploy", "space", "me/page", "--json"))
+    assert plan["uploaded"] is False and plan["url"].endswith("/spaces/me/page") and "app.py" in plan["files"]
 
 
 def test_samples_are_written_in_order_of_their_seeds(capsys, tmp_path):
@@ -81,8 +135,8 @@ def test_samples_are_written_in_order_of_their_seeds(capsys, tmp_path):
     run(capsys, "samples", "story-k4", "story-ar", *arguments)
     page = out.read_text(encoding="utf-8")
     for name in ("story-k4", "story-ar"):
-        told = page.partition(f"## {name}, T = 0.5\n")[2].partition("\n## ")[0].strip().split("\n\n")
-        assert [story.partition(".")[0] for story in told] == ["0", "1", "2", "3"]
-        assert all(re.match(r"\d\. \*[^*\n]+\.\* [A-Z]", told[odd]) for odd in (1, 3))  # ordered, by one line
+        stories = page.partition(f"## {name}, T = 0.5\n")[2].partition("\n## ")[0].strip().split("\n\n")
+        assert [story.partition(".")[0] for story in stories] == ["0", "1", "2", "3"]
+        assert all(re.match(r"\d\. \*[^*\n]+\.\* [A-Z]", stories[odd]) for odd in (1, 3))  # the prompt
         again = json.loads(run(capsys, "generate", "--seed", "2", "--max-new-tokens", "280", "--model", name, "--json"))
-        assert told[2].removeprefix("2. ") == again["text"].strip()
+        assert stories[2].removeprefix("2. ") == again["text"].strip()

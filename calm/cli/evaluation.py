@@ -1,0 +1,131 @@
+"""Commands that measure models."""
+
+import json
+import shlex
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import CalmError
+from .options import COMMAND_LINE, MODEL, Command, add_device, add_model, add_seed, print_json, print_path
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Measure a model: reconstruction and BrierLM on texts, and the quality of the stories that it generates."""
+    from .. import load
+    from ..evaluation.reports import evaluate
+
+    figures = evaluate(
+        load(arguments.model, device=arguments.device),
+        arguments.texts,
+        limit=arguments.limit,
+        noises=arguments.noise,
+        samples=arguments.samples,
+        stories=arguments.storyland,
+        temperatures=arguments.temperature,
+        seed=arguments.seed,
+    )
+    # The figures may be published, so they keep the file name of an absolute path and not its folders.
+    given = (Path(word).name if Path(word).is_absolute() else word for word in getattr(arguments, COMMAND_LINE))
+    figures = {"command": f"python -m calm {shlex.join(given)}", **figures}
+    if arguments.out:
+        Path(arguments.out).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if arguments.json:
+        print_json(figures)
+    else:
+        print("\n".join(_lines(figures)))
+
+
+def _lines(figures: dict[str, Any]) -> Iterator[str]:
+    """The figures as text, one line for each source of texts and each temperature."""
+    flops = figures["flops_per_token"]
+    yield f"{figures['model']}: {figures['parameters']:,} parameters"
+    yield f"FLOPs per token: {flops['generation'] / 1e6:.1f} M to generate, {flops['training'] / 1e6:.1f} M to train"
+    for source, texts in figures["texts"].items():
+        brier_lm = texts["brier_lm"]
+        score = f"BrierLM {brier_lm['score']:.1f} ({brier_lm['low']:.1f} to {brier_lm['high']:.1f})"
+        accuracy = texts.get("reconstruction", {}).get("token_accuracy", {})
+        restored = "".join(f", {100 * share:.3f} % of tokens restored at noise {n}" for n, share in accuracy.items())
+        yield f"{source}, {texts['count']} texts: {score}{restored}"
+    for stories in figures["stories"]:
+        yield (
+            f"{stories['stories']} stories at T = {stories['temperature']:g}: "
+            f"{stories['well_formed']:.1%} of sentences well-formed, {stories['consistent']:.1%} consistent, "
+            f"{stories['prompt_followed']:.1%} of prompts followed"
+        )
+
+
+def evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "texts", nargs="*", help="files, folders, hub:OWNER/NAME, storyland:SEED:COUNT and other sources of text"
+    )
+    parser.add_argument("--limit", type=int, default=200, help="largest number of texts per source (default: 200)")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        nargs="*",
+        default=[0.3],
+        help="standard deviations for the reconstruction (default: 0.3)",
+    )
+    parser.add_argument("--samples", type=int, default=2, help="samples per position for BrierLM (default: 2)")
+    parser.add_argument(
+        "--storyland", type=int, default=0, metavar="N", help="also generate and check N stories per temperature"
+    )
+    parser.add_argument(
+        "--temperature", type=float, nargs="*", default=[0.35, 0.5, 1.0], help="for --storyland (default: 0.35 0.5 1)"
+    )
+    parser.add_argument("--out", metavar="FILE", help="also write the figures to this JSON file")
+    add_seed(parser)
+    add_model(parser)
+
+
+def samples(arguments: Namespace) -> None:
+    """Write a Markdown page of stories that models generate, without selection."""
+    from .. import load
+    from ..evaluation.reports import samples_page
+
+    models = [load(name, device=arguments.device) for name in arguments.models]
+    page = samples_page(models, arguments.temperature, arguments.count)
+    Path(arguments.out).write_text(page, encoding="utf-8")
+    print_path(arguments, "samples", arguments.out)
+
+
+def samples_options(parser: ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", help=f"{MODEL} of each model")
+    parser.add_argument("--temperature", type=float, nargs="+", default=[0.35, 0.5, 1.0], help="default: 0.35 0.5 1")
+    parser.add_argument("--count", type=int, default=20, help="stories per model and temperature (default: 20)")
+    parser.add_argument("--out", default="docs/samples.md", metavar="FILE", help="default: docs/samples.md")
+    add_device(parser)
+
+
+def bench(arguments: Namespace) -> None:
+    """Measure tokens per second next to transformers' generate, the published sampler and the limit of the machine."""
+    try:
+        from benchmarks.generation import measure, report
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "benchmarks":
+            raise
+        raise CalmError(
+            "The benchmarks come with the project's repository; run the command in a clone of it."
+        ) from error
+
+    figures = measure(arguments.model, arguments.tokens, arguments.rounds, arguments.threads)
+    if arguments.json:
+        print_json(figures)
+    else:
+        print(report(figures))
+
+
+def bench_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", default="story-k4", help=f"{MODEL} (default: story-k4)")
+    parser.add_argument("--tokens", type=int, default=128, help="tokens per run (default: 128)")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+
+
+COMMANDS: dict[str, Command] = {
+    "evaluate": (evaluate, evaluate_options),
+    "samples": (samples, samples_options),
+    "bench": (bench, bench_options),
+}

@@ -1,0 +1,77 @@
+"""Commands that write and publish model folders."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .options import MODEL, Command, print_json, print_path
+
+
+def export(arguments: Namespace) -> None:
+    """Write a model to a folder in bfloat16, with the record of its training. Several models are averaged."""
+    from .. import load
+    from ..hub.records import find_record
+    from ..hub.saving import average, replace_autoencoder, save
+
+    lm = average([load(name, device="cpu") for name in arguments.models])
+    if arguments.autoencoder:
+        replace_autoencoder(lm, arguments.autoencoder)
+    save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
+    record, *others = map(find_record, arguments.models)
+    if record:
+        if others:
+            record["averaged"] = others
+        if arguments.autoencoder:
+            record["autoencoder"] = find_record(arguments.autoencoder)
+        (Path(arguments.out) / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print_path(arguments, "out", arguments.out)
+
+
+def export_options(parser: ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", help=f"{MODEL}; several models of one shape are averaged")
+    parser.add_argument("out", help="the folder to write")
+    parser.add_argument("--autoencoder", metavar="MODEL", help="replace the autoencoder by one trained on its vectors")
+    parser.add_argument(
+        "--shared-autoencoder",
+        default="",
+        metavar="NAME",
+        help="a CALM in a folder beside OUT with the same autoencoder, which is then not written again",
+    )
+
+
+def card(arguments: Namespace) -> None:
+    """Write the card (README.md) of a model folder from its training.json and evaluation.json."""
+    from ..hub.cards import write
+
+    print_path(arguments, "card", write(arguments.folder))
+
+
+def card_options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", help="a model folder")
+
+
+def push(arguments: Namespace) -> None:
+    """Upload a model folder with its card to the Hugging Face Hub. Without --yes, list the files only."""
+    from ..hub.uploads import push
+
+    result = push(arguments.folder, arguments.repository, dry=not arguments.yes)
+    if arguments.json:
+        print_json(result)
+        return
+    for name, size in result["files"].items():
+        print(f"{size:12,} {name}")
+    dry = f"nothing was uploaded; add --yes to upload to {arguments.repository}"
+    print(result["url"] if arguments.yes else dry)
+
+
+def push_options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", help="a model folder with its card")
+    parser.add_argument("repository", help="OWNER/NAME on the Hub")
+    parser.add_argument("--yes", action="store_true", help="upload the files")
+
+
+COMMANDS: dict[str, Command] = {
+    "export": (export, export_options),
+    "card": (card, card_options),
+    "push": (push, push_options),
+}

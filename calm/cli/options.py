@@ -1,0 +1,63 @@
+"""What several commands share: options, reading of texts, printing of results."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CalmError
+
+Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
+"""What runs a command (its docstring is the help; it returns the exit code, None for 0), and what adds its options."""
+
+COMMAND_LINE = "command_line"
+"""The attribute of the parsed arguments that holds all of them as they were given."""
+
+MODEL = "bundled name, folder or Hub id"
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU if there is one)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="story-k4", help=f"{MODEL} (default: story-k4)")
+    add_device(parser)
+
+
+def add_seed(parser: argparse.ArgumentParser, of: str = "of the random numbers") -> None:
+    parser.add_argument("--seed", type=int, default=0, help=f"seed {of} (default: 0)")
+
+
+def read_text(path: str) -> str:
+    """The text of a file. Raises CalmError if there is no such file or it is not UTF-8."""
+    if not Path(path).is_file():
+        raise CalmError(f"There is no file {path!r}.")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CalmError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, default=_to_json, ensure_ascii=False))
+
+
+def print_path(arguments: argparse.Namespace, key: str, path: object) -> None:
+    """Prints the result of a command that writes a file or a folder."""
+    if arguments.json:
+        print_json({key: str(path)})
+    else:
+        print(f"wrote {path}")
+
+
+def _to_json(value: Any) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)

@@ -1,0 +1,48 @@
+"""Commands that fit models and maps to texts."""
+
+from argparse import ArgumentParser, Namespace
+
+from ..errors import CalmError
+from .options import Command, add_model, print_path
+
+
+def train(arguments: Namespace) -> None:
+    """Train a tokenizer, an autoencoder, a next-vector model or a token-by-token baseline with a recipe."""
+    from ..training import recipe, tasks
+
+    settings = recipe.read(arguments.recipe, arguments.corpus, arguments.set)
+    if settings.get("task", arguments.task) != arguments.task:
+        raise CalmError(f"The recipe {arguments.recipe!r} is for {settings['task']!r}, not {arguments.task!r}.")
+    print_path(arguments, "out", tasks.train(arguments.task, settings))
+
+
+def train_options(parser: ArgumentParser) -> None:
+    parser.add_argument("task", choices=["tokenizer", "autoencoder", "lm", "baseline"])
+    parser.add_argument("--recipe", required=True, help="name of a bundled recipe, or a TOML file")
+    parser.add_argument(
+        "--corpus", default="corpus", help="folder that replaces {corpus} in the recipe (default: corpus)"
+    )
+    parser.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="change a setting (TOML syntax; repeatable)"
+    )
+
+
+def build_map(arguments: Namespace) -> None:
+    """Fit the UMAP map of a model's chunk vectors and write it."""
+    from .. import load
+    from ..vector_map import build
+
+    path = build(load(arguments.model, device=arguments.device), arguments.texts, arguments.points, arguments.out)
+    print_path(arguments, "map", path)
+
+
+def map_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--texts", nargs="+", default=["storyland:0:2000"], help="sources of text (default: storyland:0:2000)"
+    )
+    parser.add_argument("--points", type=int, default=3000, help="number of chunks on the map (default: 3000)")
+    parser.add_argument("--out", default="assets", metavar="FOLDER", help="default: assets")
+    add_model(parser)
+
+
+COMMANDS: dict[str, Command] = {"train": (train, train_options), "map": (build_map, map_options)}
