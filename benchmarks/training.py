@@ -44,12 +44,12 @@ def settings(folder: Path, steps: int, stories: int = 8000) -> dict[str, tuple[s
     coded = {"sources": {"stories": sources}, "valid": {"stories": ["storyland:0:100"]}, "shares": {}}
     found = {
         "autoencoder": ("autoencoder", {**recipe.read("autoencoder-k4"), **shared, **coded}),
-        "baseline": ("baseline", {**recipe.read("story-ar-first"), **shared, **text, "name": "text"}),
+        "baseline": ("baseline", {**recipe.read("story-ar-scratch"), **shared, **text, "name": "text"}),
     }
     for label, (head_warmup_from, joint_from, token_loss_until) in STAGES.items():
         phase = {"head_warmup_from": head_warmup_from, "joint_from": joint_from, "token_loss_until": token_loss_until}
         own = {"autoencoder": str(folder / "autoencoder"), "name": "text"}
-        found[label] = ("lm", {**recipe.read("story-k4-first"), **shared, **text, **own, **phase})
+        found[label] = ("lm", {**recipe.read("story-k4-scratch"), **shared, **text, **own, **phase})
     return {label: (task, {**values, "out": str(folder / label)}) for label, (task, values) in found.items()}
 
 

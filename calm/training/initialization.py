@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from transformers import LlamaModel
 
 from ..errors import CalmError
-from ..hub.loading import load
+from ..hub.loading import load, load_autoencoder
+from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import EnergyTransformer
 
 ATTENTION_COPY = 0.5
@@ -107,6 +108,15 @@ def init_from(model: nn.Module, name: str, layers: list[int]) -> None:
         raise CalmError(
             f"The run cannot start from {name!r}: the recipe describes a model of another shape."
         ) from error
+
+
+def init_autoencoder_from(model: Autoencoder, name: str) -> None:
+    """Copies the weights of an autoencoder, or of that of a CALM. Raises CalmError if it has another shape."""
+    source = load_autoencoder(name, like=model.config)
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise CalmError(f"The run cannot start from the autoencoder of {name!r}: it has another shape.") from error
 
 
 def _widened(weight: Tensor, random: Tensor, width: int, halve: bool) -> Tensor:

@@ -4,6 +4,7 @@ import copy
 import json
 import signal
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -64,7 +65,7 @@ def run(task: Task) -> Path:
             if progress.step % settings.log_every == 0:
                 training.log(log)
             if last or progress.step % settings.validate_every == 0:
-                training.validate(log, last)
+                training.validate(log)
             if last or stopping or progress.step % settings.save_every == 0:
                 training.checkpoint()
             training.accelerator.wait_for_everyone()
@@ -94,7 +95,7 @@ class Training:
         if self.sharded and self.is_main:
             task.objective.to(self.accelerator.device)
         self.window: list[dict[str, Tensor]] = []
-        self.clock = time.monotonic()
+        self._restart_clocks()
         total, step = self.settings.steps, self.progress.step
         self.bar = tqdm(
             total=total, initial=step, disable=not self.is_main, desc=self.out.name, mininterval=5, unit="step"
@@ -119,7 +120,7 @@ class Training:
         self.progress = run_state.Progress()
         if state:
             run_state.restore_weights(objective, state, self.out)
-            self.progress = run_state.Progress(state["step"], state["seconds"], state["best"])
+            self.progress = run_state.Progress(*(state[field.name] for field in fields(run_state.Progress)))
         if self.settings.compile:
             for part in objective.modules():
                 if isinstance(part, self.task.compiled_types):
@@ -169,23 +170,29 @@ class Training:
             self.accelerator.set_trigger()
         return self.accelerator.check_trigger()
 
+    def _restart_clocks(self) -> None:
+        self.clock, self.cpu_clock = time.monotonic(), time.process_time()
+
     def log(self, file: TextIO) -> None:
-        """Writes the mean figures since the last line, with tokens, seconds and tokens a second."""
+        """Writes the mean figures since the last line, with tokens, seconds (on the clock and of CPU time, which other
+        programs on the machine do not change) and tokens a second."""
         if not self.is_main:
             return
         row = _means(self.window)  # waits for the device
-        now = time.monotonic()
-        elapsed, self.clock = now - self.clock, now
+        elapsed, cpu_elapsed = time.monotonic() - self.clock, time.process_time() - self.cpu_clock
+        self._restart_clocks()
         self.progress.seconds += elapsed
+        self.progress.cpu_seconds += cpu_elapsed
         tokens = self.settings.batch_size * self.task.tokens_per_row
         rate = len(self.window) * tokens / elapsed
         self.bar.set_postfix(loss=f"{row['loss']:.4f}", tokens_per_second=f"{rate:.0f}")
-        done = {"tokens": self.progress.step * tokens, "seconds": self.progress.seconds, "tokens_per_second": rate}
+        seconds = {"seconds": self.progress.seconds, "cpu_seconds": self.progress.cpu_seconds}
+        done = {"tokens": self.progress.step * tokens, **seconds, "tokens_per_second": rate}
         _write_line(file, {"step": self.progress.step, **row, **done})
         self.window = []
 
-    def validate(self, file: TextIO, last: bool) -> None:
-        """Measures the model on held-out data, and saves it if it is the best so far (or the last)."""
+    def validate(self, file: TextIO) -> None:
+        """Measures the model on held-out data, and saves it to ``best/`` if it is the best so far."""
         if self.sharded:
             weights = run_state.full_weights(self.objective)  # all processes take part; only the main one gets them
             if self.is_main:
@@ -203,15 +210,17 @@ class Training:
             self.task.save(self.out / "best")
         if self.settings.keep_checkpoints:
             self.task.save(self.out / f"step-{step}")
-        if last:
-            self.task.save(self.out / "last")
-        self.clock = time.monotonic()  # validation is not training time
+        self._restart_clocks()  # validation is not training time
 
     def checkpoint(self) -> None:
-        """Saves the state that a later call resumes from."""
+        """Saves the state that a later call resumes from, and the model to ``last/``."""
         state = run_state.gather(self.objective, self.optimizers)
-        if self.is_main:
-            run_state.write(self.out, self.progress, state, self.settings, self.accelerator.device)
+        if not self.is_main:
+            return
+        run_state.write(self.out, self.progress, state, self.settings, self.accelerator.device)
+        if self.sharded:
+            self.task.objective.load_state_dict(state["objective"])
+        self.task.save(self.out / "last")
 
 
 def _precision(setting: str) -> str:

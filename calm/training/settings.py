@@ -78,6 +78,8 @@ class AutoencoderSettings(LoopSettings):
     """Share of the chunks that end early, in padding tokens, as the last chunk of a text does."""
     model: dict[str, Any] = field(default_factory=dict)
     """Fields of ``AutoencoderConfig``."""
+    init_from: str = ""
+    """An autoencoder (or a CALM that has one) of the same shape, whose weights the run starts with."""
     distil_from: str = ""
     """An autoencoder (or a CALM that has one) of the same K and latent size, whose latent vectors a narrower one
     learns, so that it can replace it in a trained model."""

@@ -26,10 +26,11 @@ PARTIAL = replace(FULL, strict=False)
 
 @dataclass
 class Progress:
-    """How far a run is: optimizer steps, seconds of training, and the best validation score so far."""
+    """How far a run is: optimizer steps, seconds of training (on the clock and of CPU time), best validation score."""
 
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best: float | None = None
 
 
@@ -75,7 +76,7 @@ def read(out: Path) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(newest, map_location="cpu", weights_only=True)
-        if {"step", "seconds", "best", "objective", "optimizer"} <= set(state):
+        if {"step", "seconds", "cpu_seconds", "best", "objective", "optimizer"} <= set(state):
             return state
     except (RuntimeError, EOFError, OSError, ValueError, TypeError, pickle.UnpicklingError):
         pass

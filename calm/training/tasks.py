@@ -19,7 +19,7 @@ from ..modeling.calm import EnergyTransformer
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from ..modeling.heads.energy import HeadBlock
 from . import tokenizer as tokenizers
-from .initialization import copy_init, copy_init_attention, init_backbone_from, init_from
+from .initialization import copy_init, copy_init_attention, init_autoencoder_from, init_backbone_from, init_from
 from .loop import Task, run
 from .objectives import AutoencoderDistillation, AutoencoderObjective, NextTokenObjective, NextVectorObjective
 from .settings import AutoencoderSettings, CalmSettings, LanguageModelSettings, TokenizerSettings
@@ -55,6 +55,8 @@ class AutoencoderTask:
         config = AutoencoderConfig(**{**_token_fields(tokenizer), **settings.model})
         torch.manual_seed(settings.seed)
         self.model = Autoencoder(config).train()
+        if settings.init_from:
+            init_autoencoder_from(self.model, settings.init_from)
         self.objective: nn.Module = AutoencoderObjective(self.model)
         if settings.distil_from:
             teacher = load_autoencoder(settings.distil_from, like=config)

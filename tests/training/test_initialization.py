@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -89,7 +91,18 @@ def test_a_run_starts_from_a_bundled_model_without_other_files(tmp_path):
         'init_from = "story-k4"', 'tokenizer = "story-k4"', 'autoencoder = "story-k4"', 'sources = ["storyland:0:20"]',
         'valid = ["storyland:10000000:1"]', "steps = 1", "batch_size = 1", 'mixed_precision = "no"',
         f'out = "{tmp_path / "run"}"', f'data = "{tmp_path / "data"}"', "joint_from = 0.0",
+        "head_warmup_from = 0.0", "stream_workers = 0",
     ])  # fmt: skip
     further, before = calm.load(tasks.train("lm", settings), "cpu"), calm.load("story-k4", "cpu")
     for (name, new), old in zip(further.calm.state_dict().items(), before.calm.state_dict().values()):
         assert torch.equal(new, old) == name.startswith("ae_model"), name
+
+
+def test_an_autoencoder_starts_with_the_weights_of_another(tmp_path, autoencoder):
+    settings = {**json.loads((autoencoder.parent / "settings.json").read_text()), "out": str(tmp_path / "run")}
+    task = tasks.make("autoencoder", {**settings, "init_from": str(autoencoder)})
+    for name, tensor in Autoencoder.from_pretrained(autoencoder).state_dict().items():
+        assert torch.equal(task.model.state_dict()[name], tensor), name
+    wider = {**settings["model"], "hidden_size": 48}
+    with pytest.raises(CalmError, match="another shape"):
+        tasks.make("autoencoder", {**settings, "init_from": str(autoencoder), "model": wider})

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import calm
 from calm.training import tasks
 
 from .conftest import lm_settings, log
@@ -56,6 +58,9 @@ def test_ctrl_c_stops_cleanly_and_the_run_resumes(tmp_path, tokenizer_folder, au
     assert process.returncode == 0 and b"Traceback" not in errors
     step = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"]
     assert step >= 3
+    assert calm.load(tmp_path / "run" / "last", device="cpu").chunk_size == 4  # the model as it stopped
+    done = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert all(0 < a["cpu_seconds"] < b["cpu_seconds"] for a, b in itertools.pairwise(done))
     tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=step + 1))
     assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == step + 1
 
