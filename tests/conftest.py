@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import calm
 from calm import storyland
-from calm.modeling.calm import EnergyTransformer
+from calm.modeling.calm import model_class
 from calm.modeling.config import CalmConfig
 from calm.training.tokenizer import TokenizerSettings, train
 
@@ -60,10 +60,11 @@ def tokenizer(tokenizer_folder):
 
 @pytest.fixture
 def tiny(tokenizer):
-    """Builds a tiny CALM of any K over the test tokenizer."""
+    """Builds a tiny CALM of any K and head over the test tokenizer."""
 
     def build(k: int = 4, **changes) -> calm.LanguageModel:
-        model = EnergyTransformer(tiny_config(k, len(tokenizer), **changes)).eval()
+        config = tiny_config(k, len(tokenizer), **changes)
+        model = model_class(config.head)(config).eval()
         fixed_weights(model)
         return calm.LanguageModel(f"tiny-k{k}", model, tokenizer)
 

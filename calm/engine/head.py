@@ -17,8 +17,8 @@ from transformers import LlamaForCausalLM
 from transformers.activations import ACT2FN
 
 from ..modeling.autoencoder import AutoencoderLayer
-from ..modeling.calm import EnergyTransformer
-from ..modeling.heads.energy import HeadBlock
+from ..modeling.calm import CalmModel, EnergyTransformer
+from ..modeling.heads.energy import EnergyHead, HeadBlock
 from .ops.cuda_graphs import GraphedFunction
 from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend, select_operators
 from .ops.types import Linear, Norm, fuse_linears
@@ -50,7 +50,7 @@ class HeadStep:
     free_draws = 1
     """Draws for one row that take no longer than a single draw."""
 
-    def __init__(self, model: EnergyTransformer):
+    def __init__(self, model: CalmModel):
         self.model, self.head = model, model.generative_head  # stored, because a lookup in a module takes time
 
     def embed(self, chunks: Tensor) -> Tensor:
@@ -63,12 +63,12 @@ class HeadStep:
 
     def project(self, hidden: Tensor) -> Tensor:
         """hidden [R, D] -> head states [R, blocks, D]: what the head's blocks read of it, for any number of draws."""
-        return self.head.project(hidden).transpose(0, 1)
+        return self.head.project(hidden)
 
     def vectors(self, states: Tensor, rows: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         """Draws a latent vector for each noise vector: states [R, blocks, D], rows [n] of them, noise [n, noise_size]
         -> vectors [n, L]."""
-        return self.head.draw(states[torch.as_tensor(rows)].transpose(0, 1), noise)
+        return self.head.draw(states[torch.as_tensor(rows)], noise)
 
     def decode(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> the most likely token ids [n, K]."""
@@ -81,8 +81,13 @@ class HeadStep:
         return list(map(tuple, self.decode(vectors).tolist())), vectors.float().cpu().numpy()
 
 
-def make_head_step(model: EnergyTransformer, backend: Backend | None = None) -> HeadStep:
-    """The head step of a backend; by default of the fastest one for the model."""
+def make_head_step(model: CalmModel, backend: Backend | None = None) -> HeadStep:
+    """The head step of a backend; by default of the fastest one for the model.
+
+    Only the energy head has compiled kernels and CUDA graphs.
+    """
+    if not isinstance(model, EnergyTransformer):
+        return HeadStep(model)
     backend = backend or select_backend(next(model.parameters()), model.config.autoencoder_config().hidden_act)
     if backend is Backend.CPU_KERNELS:
         kernels = cpu_kernels()
@@ -115,6 +120,7 @@ class CudaGraphHeadStep(HeadStep):
     """
 
     free_draws = DRAW_BLOCK
+    head: EnergyHead
 
     def __init__(self, model: EnergyTransformer):
         super().__init__(model)
@@ -205,6 +211,8 @@ class CudaGraphHeadStep(HeadStep):
 
 class CpuHeadStep(HeadStep):
     """By compiled CPU kernels."""
+
+    head: EnergyHead
 
     def __init__(self, model: EnergyTransformer, kernels: ModuleType):
         super().__init__(model)

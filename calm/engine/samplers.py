@@ -1,4 +1,4 @@
-"""Samplers choose the next chunk of a text among draws of the energy head, or its next token by probabilities.
+"""Samplers choose the next chunk of a text among draws of the generative head, or its next token by probabilities.
 
 A chunk sampler asks for draws in growing batches until its rule decides. One batch draws for several requests.
 R rows (one for each request), n draws, L latent, V vocabulary.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CalmError
-from ..modeling.heads.energy import EnergyHead
+from ..modeling.heads.base import GenerativeHead
 from ..modeling.temperature import ExactRule, temper
 from .head import HeadStep, TokenIds
 
@@ -83,8 +83,8 @@ class ChunkSampler:
             least = max(least, free_draws)
         return min(max(least, self.drawn), LARGEST_BATCH, self.limit - self.drawn)
 
-    def noise(self, count: int, head: EnergyHead, like: Tensor) -> Tensor:
-        """The noise vectors [count, noise_size] of the next draws. A repeated call returns the same ones until
+    def noise(self, count: int, head: GenerativeHead, like: Tensor) -> Tensor:
+        """The noise [count, *noise_shape] of the next draws. A repeated call returns the same ones until
         ``feed`` takes the draws."""
         if count > len(self.unused_noise):
             more = head.noise((max(count, NOISE_BATCH),), like, self.generator)

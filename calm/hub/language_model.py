@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
 from ..errors import CalmError
-from ..modeling.calm import EnergyTransformer
+from ..modeling.calm import CalmModel
 
 CHUNK_TEXTS = 100_000  # entries of the cache of chunk texts
 
@@ -16,18 +16,18 @@ class LanguageModel:
     """A network in evaluation mode on its device, with its tokenizer."""
 
     name: str
-    model: EnergyTransformer | LlamaForCausalLM
+    model: CalmModel | LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
     _chunk_texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
 
     @property
     def is_calm(self) -> bool:
-        return isinstance(self.model, EnergyTransformer)
+        return isinstance(self.model, CalmModel)
 
     @property
-    def calm(self) -> EnergyTransformer:
+    def calm(self) -> CalmModel:
         """The network of a CALM. Raises CalmError for a token-by-token model."""
-        if not isinstance(self.model, EnergyTransformer):
+        if not isinstance(self.model, CalmModel):
             raise CalmError(f"{self.name} works token by token and has no vectors; choose a CALM model.")
         return self.model
 

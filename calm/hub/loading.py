@@ -9,13 +9,14 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from ..errors import CalmError
 from ..modeling.autoencoder import Autoencoder
-from ..modeling.calm import EnergyTransformer
+from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from .folders import CHECKPOINTS, download, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
 from .weights import read_weights
 
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
+TOKEN_BY_TOKEN = "tokens"
 AUTOENCODER_PREFIX = "ae_model."
 """Prefix of the autoencoder's weights in a CALM."""
 
@@ -40,14 +41,14 @@ def load(
     config = read_config(folder)
     weights = read_weights(folder)
     kind = _kind(config, weights)
-    if kind == "LlamaForCausalLM":
+    if kind == TOKEN_BY_TOKEN:
         if "lm_head.weight" not in weights:
             config.setdefault("tie_word_embeddings", True)
         model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, dtype)
     else:
         if not config.get("autoencoder"):
             config["autoencoder"], weights = _find_autoencoder(folder, config, weights)
-        model = _build(EnergyTransformer, CalmConfig, config, weights, folder, dtype)
+        model = _build(model_class(kind), CalmConfig, config, weights, folder, dtype)
     tokenizer = _read_tokenizer(folder)
     if len(tokenizer) > model.config.vocab_size:
         raise CalmError(
@@ -97,7 +98,7 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
     """
     folder = find_folder(str(name))
     config = read_config(folder)
-    if "latent_size" in config and "noise_size" not in config:  # the configuration of a CALM has a head as well
+    if "latent_size" in config and "num_hidden_layers" not in config:  # a CALM also has a backbone
         weights = read_weights(folder)
         autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, torch.float32).eval()
     else:
@@ -122,20 +123,25 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    """The class of a checkpoint, by ``architectures``, else by its weights' names; ``model_type`` is unreliable."""
+    """The head of a CALM checkpoint, or ``TOKEN_BY_TOKEN``: by its ``architectures``, or without them by the names of
+    its weights. Official files hold an unreliable ``model_type``. Raises CalmError for another kind of model."""
+    kinds = {"LlamaForCausalLM": TOKEN_BY_TOKEN, **{model.__name__: head for head, model in MODELS.items()}}
     architectures = config.get("architectures")
-    kind = str(next(iter(architectures), "")) if isinstance(architectures, list) else ""
-    if kind not in ("EnergyTransformer", "LlamaForCausalLM"):
-        if any(name.startswith("generative_head.noise_embd") for name in weights) and kind == "":
-            kind = "EnergyTransformer"
-        elif "model.embed_tokens.weight" in weights and kind == "":
-            kind = "LlamaForCausalLM"
-        else:
-            raise CalmError(
-                f"Models of the kind {kind or 'unknown'!r} cannot be run here; "
-                "EnergyTransformer (CALM) and LlamaForCausalLM (token by token) can."
-            )
+    architecture = str(next(iter(architectures), "")) if isinstance(architectures, list) else ""
+    kind = kinds.get(architecture) if architecture else _kind_by_names(weights)
+    if kind is None:
+        raise CalmError(f"Models of the kind {architecture or 'unknown'!r} cannot be run here; {', '.join(kinds)} can.")
     return kind
+
+
+def _kind_by_names(weights: dict[str, Tensor]) -> str | None:
+    head = "generative_head."
+    if f"{head}noise_embd.weight" in weights or "mlp_generator.noise_embd.weight" in weights:
+        return "energy"
+    if (last := weights.get(f"{head}net.final_layer.linear.weight")) is not None:
+        latent_size = weights[f"{head}net.input_proj.weight"].shape[1]
+        return "flow" if len(last) == latent_size else "diffusion"  # a diffusion head also predicts the variance
+    return TOKEN_BY_TOKEN if "model.embed_tokens.weight" in weights else None
 
 
 def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:

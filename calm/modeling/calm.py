@@ -1,11 +1,21 @@
-"""The next-vector model: Llama backbone, token-grounded input, energy head, frozen autoencoder (paper, section 3)."""
+"""The next-vector model: Llama backbone, token-grounded input, generative head, frozen autoencoder (paper, section 3).
+
+The official code has a class for each head; here they differ in nothing else.
+"""
+
+from typing import ClassVar
 
 from torch import Tensor, nn
-from transformers import AutoModel, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import AutoModel, LlamaConfig, LlamaModel, PreTrainedModel, initialization
 
+from ..errors import CalmError
 from .autoencoder import Autoencoder
 from .config import CalmConfig
+from .heads.adaln import ZeroLinear
+from .heads.base import GenerativeHead
+from .heads.diffusion import DiffusionHead
 from .heads.energy import EnergyHead
+from .heads.flow import FlowHead
 
 
 def backbone_config(config: CalmConfig) -> LlamaConfig:
@@ -31,19 +41,24 @@ def backbone_config(config: CalmConfig) -> LlamaConfig:
     )
 
 
-class EnergyTransformer(PreTrainedModel):
-    """CALM with the energy head. The head has two official names; they are one module."""
+TIED_EMBEDDING = {"ae_model.decoder.lm_head_weight": "ae_model.encoder.embed_tokens.weight"}
+
+
+class CalmModel(PreTrainedModel):
+    """CALM with any head; ``config.head`` becomes that of the class."""
 
     config_class = CalmConfig
     base_model_prefix = "calm"
     supports_gradient_checkpointing = False
     _supports_sdpa = True
-    _tied_weights_keys = {
-        "ae_model.decoder.lm_head_weight": "ae_model.encoder.embed_tokens.weight",
-        "mlp_generator": "generative_head",
-    }
+    _tied_weights_keys = TIED_EMBEDDING
+
+    head: ClassVar[str]
+    head_class: ClassVar[type[GenerativeHead]]
+    generative_head: GenerativeHead
 
     def __init__(self, config: CalmConfig):
+        config.head = self.head
         super().__init__(config)
         width = config.hidden_size
         self.transformer = LlamaModel(backbone_config(config))
@@ -53,11 +68,18 @@ class EnergyTransformer(PreTrainedModel):
             nn.Linear(2 * width, width),
             nn.LayerNorm(width, eps=1e-6),
         )
-        self.generative_head = EnergyHead(config)
-        self.mlp_generator = self.generative_head
+        self._add_head(self.head_class(config))
         self.ae_model = Autoencoder(config.autoencoder_config())
         self.ae_model.requires_grad_(False)
         self.post_init()
+
+    def _add_head(self, head: GenerativeHead) -> None:
+        self.generative_head = head
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ZeroLinear):
+            initialization.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.transformer.embed_tokens
@@ -75,4 +97,41 @@ class EnergyTransformer(PreTrainedModel):
         return self.transformer(inputs_embeds=self.embed(chunks), **backbone).last_hidden_state
 
 
-AutoModel.register(CalmConfig, EnergyTransformer)
+class EnergyTransformer(CalmModel):
+    """CALM with the energy head. The head has two official names; they are one module."""
+
+    head, head_class = "energy", EnergyHead
+    generative_head: EnergyHead
+    _tied_weights_keys = {**TIED_EMBEDDING, "mlp_generator": "generative_head"}
+
+    def _add_head(self, head: GenerativeHead) -> None:
+        super()._add_head(head)
+        self.mlp_generator = head
+
+
+class DiffusionTransformer(CalmModel):
+    """CALM with the diffusion head."""
+
+    head, head_class = "diffusion", DiffusionHead
+
+
+class FlowTransformer(CalmModel):
+    """CALM with the flow-matching head."""
+
+    head, head_class = "flow", FlowHead
+
+
+MODELS: dict[str, type[CalmModel]] = {
+    model.head: model for model in (EnergyTransformer, DiffusionTransformer, FlowTransformer)
+}
+"""The class of each head."""
+
+
+def model_class(head: str) -> type[CalmModel]:
+    """The class of a head. Raises CalmError for an unknown one."""
+    if head not in MODELS:
+        raise CalmError(f"The head must be one of {', '.join(MODELS)}, not {head!r}.")
+    return MODELS[head]
+
+
+AutoModel.register(CalmConfig, tuple(MODELS.values()))  # transformers chooses by the configuration's architectures

@@ -63,8 +63,10 @@ class AutoencoderConfig(PretrainedConfig):
 class CalmConfig(PretrainedConfig):
     """The next-vector model: Llama fields for the backbone, then the head's. Defaults are the official CALM-M's.
 
-    ``num_mlp_layers`` counts the blocks of the energy head, ``noise_size`` its noise dimensions; ``num_samples`` (N)
-    and ``beta`` belong to the energy score. ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
+    ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
+    ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
+    draw; None stands for 100 and 20. The training loss takes ``num_samples`` (N) samples at a position, and the energy
+    score the exponent ``beta``. ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
     files leave it out and name a second folder in ``ae_path`` instead, which ``calm.load`` resolves.
     """
 
@@ -90,8 +92,10 @@ class CalmConfig(PretrainedConfig):
         attention_bias: bool = False,
         attention_dropout: float = 0.0,
         mlp_bias: bool = False,
+        head: str = "energy",
         num_mlp_layers: int = 4,
         noise_size: int = 64,
+        num_sampling_steps: int | None = None,
         num_samples: int = 8,
         beta: float = 1.0,
         ae_path: str | None = None,
@@ -122,8 +126,10 @@ class CalmConfig(PretrainedConfig):
         self.attention_bias = attention_bias
         self.attention_dropout = attention_dropout
         self.mlp_bias = mlp_bias
+        self.head = head
         self.num_mlp_layers = num_mlp_layers
         self.noise_size = noise_size
+        self.num_sampling_steps = num_sampling_steps
         self.num_samples = num_samples
         self.beta = beta
         self.ae_path = ae_path

@@ -13,17 +13,19 @@ def counted(work) -> int:
     return counter.get_total_flops()
 
 
+HEADS = {"energy": None, "diffusion": 5, "flow": 4}  # sampling steps
+
+
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_a_calm_costs_what_its_products_cost(tiny, k):
-    lm = tiny(k)
+def test_a_calm_costs_what_its_products_cost(tiny, k, head):
+    lm = tiny(k, head=head, num_sampling_steps=HEADS[head])
     model, head = lm.calm, lm.calm.generative_head
     state = torch.zeros(1, model.config.hidden_size)
 
     def step(draws: int):
         model(torch.zeros(1, k, dtype=torch.long), use_cache=False)
-        projected = head.project(state)
-        for _ in range(draws):
-            model.ae_model.decode(head.draw(projected, head.noise((1,), state)))
+        model.ae_model.decode(head.draw(head.project(state), head.noise((draws, 1), state)))
 
     for draws in (1, 3):  # the counter leaves out attention, too
         assert k * flops_per_token(lm, draws) == counted(partial(step, draws))
@@ -35,19 +37,22 @@ def test_a_token_by_token_model_costs_what_its_products_cost(tiny_ar):
     assert flops_per_token(tiny_ar) == found
 
 
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_training_costs_three_forward_passes_and_the_targets(tiny, tiny_ar, k):
+def test_training_costs_three_forward_passes_and_the_targets(tiny, tiny_ar, k, head):
     assert training_flops_per_token(tiny_ar) == 3 * flops_per_token(tiny_ar)
-    lm = tiny(k)
+    lm = tiny(k, head=head, num_sampling_steps=HEADS[head])
     model, head = lm.calm, lm.calm.generative_head
     state = torch.zeros(1, model.config.hidden_size)
     chunk = torch.zeros(1, k, dtype=torch.long)
 
     def forward():
         model(chunk, use_cache=False)
-        projected = head.project(state)
-        for _ in range(model.config.num_samples):
-            head.draw(projected, head.noise((1,), state))
+        if lm.calm.config.head == "energy":  # the energy score adds products of samples, which are not counted
+            head.sample(state, model.config.num_samples)
+        else:
+            mean = torch.zeros(1, model.config.latent_size)
+            head.loss(state, mean, mean)
 
     targets = counted(lambda: model.ae_model.encode(chunk))
     assert k * training_flops_per_token(lm) == 3 * counted(forward) + targets

@@ -63,15 +63,16 @@ def test_a_model_may_share_the_autoencoder_of_a_neighbouring_folder(tiny, tmp_pa
         save(other, tmp_path / "other", torch.float32, shared_autoencoder="whole")
 
 
-def official(lm, folder, shards: bool):
+def official(lm, folder, shards: bool, architecture: bool = True):
     """Writes a model as the official code does: a pickle, the autoencoder in a folder beside, head names twice."""
     folder.mkdir()
     beside = folder.parent / "the-autoencoder"
     beside.mkdir()
     config = lm.calm.config.to_dict()
     (beside / "config.json").write_text(json.dumps(config.pop("autoencoder")))
-    config |= {"architectures": ["EnergyTransformer"], "ae_path": "runs/the-autoencoder", "rope_theta": 10000.0}
-    for ours in ("model_type", "rope_parameters"):
+    config |= {"ae_path": "runs/the-autoencoder", "rope_theta": 10000.0}
+    config["architectures"] = [type(lm.model).__name__] if architecture else None
+    for ours in ("model_type", "rope_parameters", "head", "num_sampling_steps"):
         config.pop(ours)
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "energy", "rope_scaling": None}))
     lm.tokenizer.save_pretrained(folder)
@@ -94,6 +95,21 @@ def test_official_folders_load_unchanged(tiny, tmp_path, shards):
     for name, tensor in weights.items():
         assert torch.equal(lm.model.state_dict()[name], tensor), name
     assert list(calm.generate(lm, "Once", max_new_tokens=4, pool_size=5))
+
+
+@pytest.mark.parametrize("head", ["energy", "diffusion", "flow"])
+@pytest.mark.parametrize("architecture", [True, False])
+def test_the_head_follows_the_architecture_or_the_names_of_the_weights(tiny, tmp_path, head, architecture):
+    original = tiny(2, head=head)
+    official(original, tmp_path / "official", False, architecture)
+    lm = calm.load(tmp_path / "official", device="cpu")
+    assert type(lm.model) is type(original.model) and lm.calm.config.head == head
+    save(lm, tmp_path / "saved", torch.float32)
+    again = calm.load(tmp_path / "saved", device="cpu")
+    for other in (lm, again):
+        states = original.model.state_dict(), other.model.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path, capsys):
@@ -127,8 +143,8 @@ def test_names_that_lead_nowhere_are_one_sentence(tmp_path):
 def test_models_of_another_kind_are_named(tiny, tmp_path):
     save(tiny(4), tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
-    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "architectures": ["DiffusionTransformer"]}))
-    with pytest.raises(CalmError, match=r"DiffusionTransformer.*cannot be run here"):
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "architectures": ["GPT2LMHeadModel"]}))
+    with pytest.raises(CalmError, match=r"GPT2LMHeadModel.*cannot be run here"):
         calm.load(tmp_path / "m")
 
 

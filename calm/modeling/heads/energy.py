@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import CalmConfig
+from ..losses import energy_score
+from .base import GenerativeHead, HeadCost, count_weights
 
 
 class HeadBlock(nn.Module):
@@ -47,13 +49,15 @@ class FinalLayer(nn.Module):
         return self.linears(self.in_ln(x))
 
 
-class EnergyHead(nn.Module):
-    """An implicit sampler: each noise vector gives one draw from the distribution of the next latent vector."""
+class EnergyHead(GenerativeHead):
+    """One evaluation of the network turns uniform noise on [-0.5, 0.5) into a draw; the energy score trains it."""
+
+    num_sampling_steps = 1
 
     def __init__(self, config: CalmConfig):
         super().__init__()
         width = config.hidden_size
-        self.noise_size = config.noise_size
+        self.noise_size, self.num_samples, self.beta = config.noise_size, config.num_samples, config.beta
         self.noise_embd = nn.Linear(config.noise_size, width)
         self.hidden_embd = nn.Linear(width, width)
         self.norm_hidden = nn.LayerNorm(width, eps=1e-6)
@@ -61,23 +65,44 @@ class EnergyHead(nn.Module):
         self.mlp_blocks = nn.ModuleList(HeadBlock(width) for _ in range(config.num_mlp_layers))
         self.final_layer = FinalLayer(width, config.latent_size)
 
-    def project(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] -> what each block needs of it [blocks, ..., D], computed once for any number of draws."""
-        condition = self.norm_hidden(self.hidden_embd(hidden))
-        return torch.stack([cast(HeadBlock, block).project(condition) for block in self.mlp_blocks])
-
-    def draw(self, projected: Tensor, noise: Tensor) -> Tensor:
-        """projected [blocks, ..., D], noise [N, ..., noise_size] (or without N) -> latent [N, ..., L]."""
-        x = self.norm_noise(self.noise_embd(noise))
-        for block, condition in zip(self.mlp_blocks, projected):
-            x = block(x, condition)
-        return self.final_layer(x)
-
-    def forward(self, hidden: Tensor, noise: Tensor) -> Tensor:
-        """hidden [..., D], noise [N, ..., noise_size] (or without N) -> latent [N, ..., L]."""
-        return self.draw(self.project(hidden), noise)
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return (self.noise_size,)
 
     def noise(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Uniform noise on [-0.5, 0.5) of shape [*shape, noise_size], drawn in float32 on the device of ``like``."""
-        drawn = torch.rand((*shape, self.noise_size), generator=generator, device=like.device)
+        drawn = torch.rand((*shape, *self.noise_shape), generator=generator, device=like.device)
         return (drawn - 0.5).to(like.dtype)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] -> what each block needs of it [..., blocks, D]."""
+        condition = self.norm_hidden(self.hidden_embd(hidden))
+        return torch.stack([cast(HeadBlock, block).project(condition) for block in self.mlp_blocks], dim=-2)
+
+    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
+        """states [..., blocks, D], noise [N, ..., noise_size] (or without N) -> latent vectors [N, ..., L]."""
+        x = self.norm_noise(self.noise_embd(noise))
+        for block, state in zip(self.mlp_blocks, states.unbind(-2)):
+            x = block(x, state)
+        return self.final_layer(x)
+
+    def loss(
+        self,
+        hidden: Tensor,
+        mean: Tensor,
+        std: Tensor,
+        posterior_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The energy score [...] of ``num_samples`` draws against ``posterior_samples`` of the posterior (eq. 10)."""
+        shape = (posterior_samples, *mean.shape)
+        noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        targets = mean + std * noise if posterior_samples else mean[None]  # [M, ..., L]
+        samples = self.sample(hidden, self.num_samples, generator)
+        return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), self.beta)
+
+    def cost(self) -> HeadCost:
+        blocks = [cast(HeadBlock, block) for block in self.mlp_blocks]
+        position = count_weights(self.hidden_embd) + sum(block.mix.weight.numel() // 2 for block in blocks)
+        draw = count_weights(self) - position
+        return HeadCost(position, draw, position + self.num_samples * draw)
