@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import calm
-from calm.cli import parser
+from calm.cli import COMMANDS, parser
 from calm.training.settings import AutoencoderSettings, CalmSettings, TokenizerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -65,8 +65,11 @@ def test_links_and_pictures_exist(document):
 
 @each(DOCUMENTS)
 def test_commands_parse(document):
-    for arguments in commands(document, "python -m calm"):
-        if not arguments or arguments[0].startswith("."):  # another module, such as calm.training
+    for arguments in commands(document, "python -m calm") + commands(document, "calm"):
+        if not arguments or arguments[0].startswith((".", "-")):  # a module, a name such as calm.load, or --help
+            continue
+        if len(arguments) == 1:
+            assert arguments[0] in COMMANDS, f"{document.name} names the command {arguments[0]}"
             continue
         try:
             parsed = parser().parse_args(arguments)
@@ -124,6 +127,11 @@ def test_the_training_guide_names_every_recipe_and_setting():
     kinds = (TokenizerSettings, AutoencoderSettings, CalmSettings)
     settings = {field.name for kind in kinds for field in fields(kind)}
     assert {name for name in RECIPES | settings if f"`{name}`" not in guide} == set()
+
+
+def test_every_command_is_shown():
+    shown = {arguments[0] for arguments in commands(ROOT / "docs/usage.md", "python -m calm")}
+    assert set(COMMANDS) <= shown
 
 
 def test_the_readme_is_short():
