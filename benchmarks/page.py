@@ -40,14 +40,14 @@ def first_chunk(visitor: Visitor, seed: int) -> float:
     visitor.page.wait_for_timeout(300)
     seconds = visitor.page.evaluate(
         f"""async () => {{ {PAINTED}
-          const text = document.querySelector('#run .calm-text'), before = text.dataset.run;
-          const begin = performance.now();
+          const text = document.querySelector('#run .calm-text'), before = CALM.store.shown.run_id;
+          const start = performance.now();
           const seen = new Promise((done) => new MutationObserver((_, watch) => {{
-            if (text.dataset.run !== before && text.querySelector('.calm-chunk')) {{ watch.disconnect(); done(); }}
+            if (CALM.store.shown.run_id !== before && text.querySelector('.calm-chunk')) {{ watch.disconnect(); done(); }}
           }}).observe(text, {{ childList: true, subtree: true, attributes: true }}));
           document.querySelector('#generate').click();
           await seen; await painted();
-          return (performance.now() - begin) / 1000; }}"""
+          return (performance.now() - start) / 1000; }}"""
     )
     visitor.finished()
     return seconds
@@ -58,11 +58,11 @@ def plot_update(visitor: Visitor, index: int) -> float:
     return visitor.page.evaluate(
         f"""async (index) => {{ {PAINTED}
           const plot = document.querySelector('#map .calm-plot');
-          const begin = performance.now();
+          const start = performance.now();
           const drawn = new Promise((done) => plot.once('plotly_afterplot', done));
-          CALM.select(CALM.shown.run, index);
+          CALM.store.selectStep(index);
           await drawn; await painted();
-          return (performance.now() - begin) / 1000; }}""",
+          return (performance.now() - start) / 1000; }}""",
         index,
     )
 
@@ -72,11 +72,11 @@ def weighting(visitor: Visitor, temperature: float) -> float:
     return visitor.page.evaluate(
         f"""async (temperature) => {{ {PAINTED}
           const slider = document.querySelector('#run .calm-weigh input');
-          const begin = performance.now();
+          const start = performance.now();
           slider.value = temperature;
           slider.dispatchEvent(new Event('input', {{ bubbles: true }}));
           await painted();
-          return (performance.now() - begin) / 1000; }}""",
+          return (performance.now() - start) / 1000; }}""",
         temperature,
     )
 
@@ -88,8 +88,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
         visitor.generate("Once upon a time")  # the first request waits for the model
         chunks = [first_chunk(visitor, seed) for seed in range(1, rounds + 1)]
         visitor.page.locator("#run .calm-chunk").nth(2).focus()
-        visitor.page.get_by_role("button", name="Draw 200 here").click()
-        visitor.page.get_by_text("200 fresh draws").wait_for()
+        visitor.page.get_by_role("button", name="Draw 200 samples").click()
+        visitor.page.get_by_text("200 fresh samples").wait_for()
         weights = [weighting(visitor, 0.2 + 1.6 * i / rounds) for i in range(rounds)]
         visitor.tab("Vector space")
         visitor.page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
