@@ -4,11 +4,14 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from app import zero_gpu  # first, because on ZeroGPU it imports spaces, which must come before torch
 from app.page import build, launch_options
-from app.registry import loading
+from app.registry import loading, place_on_zero_gpu
 
 if __name__ == "__main__":
     page = build()
+    if zero_gpu.ENABLED:
+        place_on_zero_gpu()
     page.launch(prevent_thread_lock=True, **launch_options())
     loading()  # imports torch, which would delay the first page if it came earlier
     page.block_thread()

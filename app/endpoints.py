@@ -13,7 +13,7 @@ from .errors import api_errors
 from .limits import DEFAULT_NEW_TOKENS, DEFAULT_POOL_SIZE, MAX_CONCURRENT_RUNS, TEMPERATURE_DEFAULT
 from .registry import DEFAULT, loaded
 from .tabs.evaluate import measure, split_texts
-from .tabs.generate import stream
+from .tabs.generate import run_payloads
 from .tabs.reconstruct import parse_reconstruct_text
 
 
@@ -38,10 +38,10 @@ def generate(
         model: Name of a model in the page's menu; story-ar generates token by token, the others are CALMs.
     """
     with api_errors():
-        for (run,) in stream(loaded(model), prompt, temperature, max_new_tokens, seed, sampler, pool_size):
-            steps = run.payload["steps"]
-            text = run.payload["prompt"] + "".join(step["text"] for step in steps)
-            yield {"text": text, "steps": len(steps), "ended": run.payload["ended"]}
+        for payload in run_payloads(model, prompt, temperature, max_new_tokens, seed, sampler, pool_size):
+            steps = payload["steps"]
+            text = payload["prompt"] + "".join(step["text"] for step in steps)
+            yield {"text": text, "steps": len(steps), "ended": payload["ended"]}
 
 
 def reconstruct(text: str, noise: float = 0.0, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
@@ -79,9 +79,8 @@ def trajectory(
         model: Name of a CALM in the page's menu that has a map.
     """
     with api_errors():
-        chosen = loaded(model)
-        chosen.require_map()
-        *_, (run,) = stream(chosen, prompt, temperature, max_new_tokens, seed, "auto", DEFAULT_POOL_SIZE)
+        loaded(model).require_map()
+        *_, payload = run_payloads(model, prompt, temperature, max_new_tokens, seed, "auto", DEFAULT_POOL_SIZE)
         return [
             {
                 "index": step["index"],
@@ -89,7 +88,7 @@ def trajectory(
                 "plane": step["predicted"]["plane"],
                 "space": step["predicted"]["space"],
             }
-            for step in run.payload["steps"]
+            for step in payload["steps"]
         ]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import calm
 from calm.vector_map import VectorMap, map_path, read
 
-from . import compute
+from . import compute, zero_gpu
 from .files import ASSETS, CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -96,6 +96,16 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
         return _loads[name]
 
 
+def place_on_zero_gpu() -> None:
+    """Loads every model that is not bundled, for the workers of a ZeroGPU Space. Call it on the main thread, before the
+    page is launched."""
+    zero_gpu.place([name for name in offered() if name not in bundled()])
+    for name in offered():
+        if (lm := zero_gpu.model(name)) is not None:
+            _loads[name] = Future()
+            _loads[name].set_result(lm)
+
+
 def is_loaded(name: str) -> bool:
     known = _loads.get(name)
     return known is not None and known.done() and not known.exception()
@@ -127,7 +137,7 @@ def _download_and_load(name: str) -> LanguageModel:
 
 def _load(name: str) -> LanguageModel:
     try:
-        lm = calm.load(name)
+        lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None)
     except (OSError, RuntimeError) as error:  # damaged files, or too little memory
         raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
     from calm.engine.warmup import warm_up_or_fall_back

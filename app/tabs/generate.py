@@ -11,7 +11,7 @@ import gradio as gr
 
 import calm
 
-from .. import limits
+from .. import limits, zero_gpu
 from ..components import RunText, VectorMapPlot
 from ..controls import (
     FALLBACK_NOTE,
@@ -51,6 +51,7 @@ def stream(
     sampler: Any,
     pool_size: Any,
     samples: Any = 1,
+    *,
     branch: BranchRequest | None = None,
 ) -> Iterator[list[Run]]:
     """Runs of one prompt with consecutive seeds, generated side by side: all of them after each step of any of them,
@@ -134,18 +135,45 @@ def _finished(runs: Sequence[Run]) -> Progress:
     return Progress(status, (payload, payload))
 
 
-def _show(name: str, generate: Callable[[LoadedModel], Iterator[list[Run]]]) -> Iterator[Progress]:
-    """Progress of the runs that ``generate`` makes with the model of this name, on the page and on the map."""
-    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(str(name))} is being loaded …")
+def _generate(model: LoadedModel, inputs: tuple[Any, ...], branch: BranchRequest | None = None) -> Iterator[Progress]:
+    """Progress of the runs of ``stream``, on the page and on the map."""
     runs: list[Run] = []
     try:
-        for runs in throttle(generate(loaded(name))):
+        for runs in throttle(stream(model, *inputs, branch=branch)):
             yield _progress(runs)
     except Exception:
         if runs:
             yield _finished(runs)  # what was generated before the error is a run like any other
         raise
     yield _finished(runs)
+
+
+def _payloads(model: LoadedModel, inputs: tuple[Any, ...]) -> Iterator[RunPayload]:
+    for (run,) in stream(model, *inputs):
+        yield run.payload
+
+
+def _show(name: str, inputs: tuple[Any, ...], branch: BranchRequest | None = None) -> Iterator[Progress]:
+    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(str(name))} is being loaded …")
+    yield from _on_device(name, _generate, inputs, branch)
+
+
+def run_payloads(name: str, *inputs: Any) -> Iterator[RunPayload]:
+    """The payload of one run after each step; ``inputs`` are those of ``stream``, for one sample."""
+    yield from _on_device(name, _payloads, inputs)
+
+
+def _on_device(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any, ...], *more: Any) -> Iterator[Any]:
+    """The items of ``generate(model, inputs, *more)``, computed in this process or in a worker with a ZeroGPU."""
+    if zero_gpu.model(name) is None:
+        return generate(loaded(name), inputs, *more)
+    _, _, max_new_tokens, _, _, _, *samples = inputs
+    tokens = parse_new_tokens(max_new_tokens) * (_parse_samples(samples[0]) if samples else 1)
+    return zero_gpu.stream(name, _in_worker, (generate, inputs, *more), tokens)
+
+
+def _in_worker(lm: calm.LanguageModel, generate: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+    return generate(LoadedModel(lm.name, lm, None), *arguments)
 
 
 def _prompt_box() -> gr.Textbox:
@@ -217,12 +245,12 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     text = RunText(value=example(), elem_id="run", server_functions=[draw_pool])
 
     def run(name: str, *inputs: Any) -> Iterator[Progress]:
-        yield from _show(name, lambda model: stream(model, *inputs))
+        yield from _show(name, inputs)
 
     def branch(temperature, length, seed, sampler, pool_size, event: gr.EventData) -> Iterator[Progress]:
         request: BranchRequest = event._data
         inputs = (request["prompt"], temperature, length, seed, sampler, pool_size)
-        yield from _show(request["model"], lambda model: stream(model, *inputs, branch=request))
+        yield from _show(request["model"], inputs, request)
 
     def show_status(event: gr.EventData) -> str:
         return event._data["status"]

@@ -1,0 +1,99 @@
+"""ZeroGPU Spaces: a forked worker process has a GPU for the duration of a call, and the main process has none.
+
+The bundled models compute on the CPU of the Space: they are faster there than a GPU call starts. The models named in
+CALM_MODELS are placed on "cuda" before the page is launched, which the package ``spaces`` emulates in the main process.
+Only ``_in_worker`` runs them, in the worker: with an engine of its own, without numba, whose threads do not survive a
+fork. Arguments and results cross the process border, so they are plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import calm
+
+from .errors import error_sentence
+
+if TYPE_CHECKING:
+    from calm import LanguageModel
+
+ENABLED = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+START_SECONDS = 20
+"""GPU seconds requested for the start of a worker, which moves the weights to the GPU."""
+TOKENS_PER_SECOND = 20
+"""A cautious rate by which the requested GPU seconds grow. A request that takes less returns the rest."""
+
+_models: dict[str, LanguageModel] = {}
+_engine_process = 0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception in the worker, as the sentence that the user reads."""
+
+    sentence: str
+
+
+def place(names: Sequence[str]) -> None:
+    """Loads models and places them on the GPU. Call it on the main thread, before the page is launched."""
+    for name in names:
+        _models[name] = calm.load(name, device="cuda")
+
+
+def model(name: str) -> LanguageModel | None:
+    """The model of this name if it is placed on the GPU."""
+    return _models.get(name)
+
+
+def stream(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any, ...], tokens: int) -> Iterator[Any]:
+    """The items of ``generate(lm, *inputs)``, computed in a worker with the GPU.
+
+    ``generate`` is a function of a module, and inputs and items can be pickled. ``tokens`` is the number of tokens at
+    most. Raises CalmError with one sentence if the worker fails, or if there is no GPU time left.
+    """
+    import gradio as gr
+
+    try:
+        for item in _in_worker(name, generate, inputs, tokens):
+            if isinstance(item, _Failure):
+                raise calm.CalmError(item.sentence)
+            yield item
+    except gr.Error as error:
+        raise calm.CalmError(
+            f"The GPU of this Space is not available ({error.message}); the bundled models need none."
+        ) from error
+
+
+def _seconds(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any, ...], tokens: int) -> float:
+    return START_SECONDS + tokens / TOKENS_PER_SECOND
+
+
+def _in_worker(
+    name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any, ...], tokens: int
+) -> Iterator[Any]:
+    try:
+        yield from generate(_prepared(name), *inputs)
+    except Exception as error:
+        yield _Failure(error_sentence(error))
+
+
+def _prepared(name: str) -> LanguageModel:
+    """The model, in a worker that has created engines of its own."""
+    global _engine_process
+    from calm.engine import create_engine
+    from calm.engine.ops.selection import FALLBACK
+
+    if _engine_process != os.getpid():
+        for lm in _models.values():
+            create_engine(lm, backend=None if lm.device.type == "cuda" else FALLBACK)
+        _engine_process = os.getpid()
+    return _models[name]
+
+
+if ENABLED:
+    import spaces  # type: ignore[import-not-found]  # before anything that could initialise CUDA
+
+    _in_worker = spaces.GPU(duration=_seconds)(_in_worker)
