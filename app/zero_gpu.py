@@ -9,13 +9,12 @@ fork. Arguments and results cross the process border, so they are plain values.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import calm
-
-from .errors import error_sentence
 
 if TYPE_CHECKING:
     from calm import LanguageModel
@@ -32,9 +31,11 @@ _engine_process = 0
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception in the worker, as the sentence that the user reads."""
+    """An exception in the worker."""
 
     sentence: str
+    """What the user reads, if the exception was a CalmError; else empty."""
+    traceback: str
 
 
 def place(names: Sequence[str]) -> None:
@@ -52,14 +53,15 @@ def stream(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any,
     """The items of ``generate(lm, *inputs)``, computed in a worker with the GPU.
 
     ``generate`` is a function of a module, and inputs and items can be pickled. ``tokens`` is the number of tokens at
-    most. Raises CalmError with one sentence if the worker fails, or if there is no GPU time left.
+    most. Raises CalmError if ``generate`` does or if there is no GPU time left, and RuntimeError with the
+    worker's traceback for any other exception.
     """
     import gradio as gr
 
     try:
         for item in _in_worker(name, generate, inputs, tokens):
             if isinstance(item, _Failure):
-                raise calm.CalmError(item.sentence)
+                raise calm.CalmError(item.sentence) if item.sentence else RuntimeError(item.traceback)
             yield item
     except gr.Error as error:
         raise calm.CalmError(
@@ -77,7 +79,7 @@ def _in_worker(
     try:
         yield from generate(_prepared(name), *inputs)
     except Exception as error:
-        yield _Failure(error_sentence(error))
+        yield _Failure(str(error) if isinstance(error, calm.CalmError) else "", traceback.format_exc())
 
 
 def _prepared(name: str) -> LanguageModel:

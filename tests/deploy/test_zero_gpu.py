@@ -66,6 +66,10 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _client(page: str) -> Client:
+    return Client(page, verbose=False, httpx_kwargs={"timeout": 120})  # the CPU kernels may be compiling meanwhile
+
+
 @pytest.fixture(scope="module")
 def official_folder(tmp_path_factory, tokenizer) -> Path:
     from tests.conftest import fixed_weights, tiny_config
@@ -121,7 +125,7 @@ def test_a_worker_generates_the_text_that_the_cpu_generates(space):
     lm = calm.load(folder, "cpu", torch.bfloat16)  # as the page loads it for a GPU
     create_engine(lm, backend=FALLBACK)
     expected = PROMPT + "".join(step.text for step in calm.generate(lm, PROMPT, **OPTIONS))
-    client = Client(page, verbose=False)
+    client = _client(page)
     before = len(state["calls"])
     result = client.predict(PROMPT, model=str(folder), **OPTIONS, api_name="/generate")
     assert result["text"] == expected and result["steps"] == 6
@@ -131,13 +135,13 @@ def test_a_worker_generates_the_text_that_the_cpu_generates(space):
 def test_an_error_in_the_worker_is_the_sentence_of_the_library(space):
     page, folder, _ = space
     with pytest.raises(AppError, match="temperature must be"):
-        Client(page, verbose=False).predict(PROMPT, 7.0, model=str(folder), api_name="/generate")
+        _client(page).predict(PROMPT, 7.0, model=str(folder), api_name="/generate")
 
 
 def test_a_bundled_model_needs_no_gpu(space):
     page, _, state = space
     before = len(state["calls"])
-    result = Client(page, verbose=False).predict(PROMPT, max_new_tokens=8, model="story-ar", api_name="/generate")
+    result = _client(page).predict(PROMPT, max_new_tokens=8, model="story-ar", api_name="/generate")
     assert result["steps"] == 8 and len(state["calls"]) == before
 
 
@@ -146,6 +150,6 @@ def test_a_used_quota_is_one_sentence(space):
     state["quota_is_used"].set()
     try:
         with pytest.raises(AppError, match=r"GPU of this Space is not available .* bundled models need none"):
-            Client(page, verbose=False).predict(PROMPT, model=str(folder), api_name="/generate")
+            _client(page).predict(PROMPT, model=str(folder), api_name="/generate")
     finally:
         state["quota_is_used"].clear()
