@@ -1,6 +1,7 @@
 import math
 import random
 from collections import Counter
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import calm
 from calm import CalmError
 from calm.engine import engine_for
 from calm.engine.samplers import Choice, ChunkSampler, sample_chunk
-from calm.generation import align
+from calm.generation import MIN_TEMPERATURE, align
 
 from .modeling.test_temperature import chi_square, tempered
 
@@ -52,11 +53,11 @@ def test_one_seed_gives_one_text(story):
 
     assert text(3, temperature=0.7) == text(3, temperature=0.7)
     assert len({text(seed, temperature=1.0) for seed in range(4)}) > 1
-    torch.manual_seed(99)  # nobody else's generator matters
+    torch.manual_seed(99)  # no global generator matters
     assert text(3, temperature=0.7) == text(3, temperature=0.7)
 
 
-def test_two_interleaved_runs_do_not_disturb_each_other(story):
+def test_two_interleaved_runs_are_independent(story):
     alone = ["".join(s.text for s in calm.generate(story, "A", seed=s, max_new_tokens=40)) for s in (1, 2)]
     runs = [calm.generate(story, "A", seed=s, max_new_tokens=40) for s in (1, 2)]
     together = ["", ""]
@@ -111,14 +112,14 @@ def test_conditioned_first_chunk_begins_with_the_leftover(story):
 
 
 def draws(story, hidden: torch.Tensor, count: int, seed: int) -> list[tuple[int, ...]]:
-    """``count`` chunks drawn at a place, without any rule."""
+    """``count`` chunks drawn from a hidden state, without any rule."""
     head_step = engine_for(story).head
     noise = story.calm.generative_head.noise((count,), hidden, torch.Generator().manual_seed(seed))
     return head_step.draw(head_step.project(hidden[None]), [0] * count, noise)[0]
 
 
 def choose(story, hidden: torch.Tensor, sampler: ChunkSampler) -> Choice:
-    """One choice at a place; the sampler's generators go on with each."""
+    """One choice from a hidden state; the sampler's generators advance."""
     return sample_chunk(engine_for(story).head, hidden, sampler)
 
 
@@ -127,7 +128,7 @@ def new_sampler(temperature: float, pool_size: int, sampler: str, seed: int) -> 
 
 
 def record(sampler: ChunkSampler) -> list[tuple[int, ...]]:
-    """A list that grows by whatever the sampler is fed."""
+    """A list of the chunks that the sampler is fed from now on."""
     fed: list = []
     take = sampler.feed
     sampler.feed = lambda chunks, vectors: (fed.extend(chunks), take(chunks, vectors))
@@ -135,8 +136,8 @@ def record(sampler: ChunkSampler) -> list[tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module")
-def open_place(story) -> torch.Tensor:
-    """The hidden state [D] of a place in a held-out story where the model is torn between two chunks."""
+def open_state(story) -> torch.Tensor:
+    """The hidden state [D] at a position of a held-out story where two chunks are nearly equally probable."""
     with torch.no_grad():
         for text in calm.storyland.stories("validation", 100, skip=900):
             ids, _ = align(story, story.tokenize(text))
@@ -144,33 +145,33 @@ def open_place(story) -> torch.Tensor:
                 counts = [n for _, n in Counter(draws(story, hidden, 200, seed=7)).most_common(2)]
                 if len(counts) == 2 and counts[0] >= 50 and counts[1] >= 0.6 * counts[0]:
                     return hidden
-    raise AssertionError("the bundled model is nowhere torn between two chunks")
+    raise AssertionError("the bundled model has no such position in these stories")
 
 
 @pytest.fixture(scope="module")
-def drawn_there(story, open_place):
-    """Which chunks come how often in 40,000 draws."""
+def chunk_counts(story, open_state):
+    """The counts of the distinct chunks in 40,000 draws."""
     with torch.no_grad():
-        return Counter(chunk for seed in range(40) for chunk in draws(story, open_place, 1000, seed=100 + seed))
+        return Counter(chunk for seed in range(40) for chunk in draws(story, open_state, 1000, seed=100 + seed))
 
 
 @pytest.mark.parametrize("temperature", [0.35, 0.5, 1.0])
 @pytest.mark.parametrize("sampler", ["auto", "exact"])
 def test_samplers_follow_the_tempered_distribution_of_a_real_context(
-    story, open_place, drawn_there, sampler, temperature
+    story, open_state, chunk_counts, sampler, temperature
 ):
-    """Chi-square of a thousand choices at one place of a real text against p^(1/T), p from 40,000 draws."""
-    chunks = list(drawn_there)
-    target = tempered([drawn_there[c] / 40_000 for c in chunks], temperature)
+    """Chi-square of a thousand choices at one position of a real text against p^(1/T), p from 40,000 draws."""
+    chunks = list(chunk_counts)
+    target = tempered([chunk_counts[c] / 40_000 for c in chunks], temperature)
     rule = new_sampler(temperature, 4000, sampler, seed=5)
     with torch.no_grad():
-        counts = Counter(choose(story, open_place, rule).token_ids for _ in range(1000))
+        counts = Counter(choose(story, open_state, rule).token_ids for _ in range(1000))
     unseen = 1000 - sum(counts[c] for c in chunks)  # chunks so rare that 40,000 draws did not show them
     assert abs(chi_square([*(counts[c] for c in chunks), unseen], [*target, 0.0])) < 5
 
 
-def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
-    """Fed the same draws and the same uniform numbers, both choose the same chunk."""
+def test_auto_is_the_exact_rule_where_it_accepts(story, open_state):
+    """With the same draws and the same uniform numbers, both choose the same chunk."""
     from calm.modeling.temperature import ExactRule
 
     decided = 0
@@ -178,7 +179,7 @@ def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
         for seed in range(30):
             sampler = new_sampler(0.5, 200, "auto", seed)
             fed = record(sampler)
-            chosen = choose(story, open_place, sampler)
+            chosen = choose(story, open_state, sampler)
             assert len(fed) == chosen.draws
             rule = ExactRule(0.5, random.Random(seed).random)
             accepted = next((chunk for chunk in fed if rule.feed(chunk)), None)
@@ -187,15 +188,15 @@ def test_auto_is_the_exact_rule_where_it_accepts(story, open_place):
     assert decided > 20
 
 
-def test_the_pool_is_drawn_only_as_far_as_needed(story, open_place):
-    def spent(temperature, sampler="auto"):
+def test_draws_stop_once_the_rule_decides(story, open_state):
+    def draws_at(temperature, sampler="auto"):
         with torch.no_grad():
-            return choose(story, open_place, new_sampler(temperature, 200, sampler, seed=3)).draws
+            return choose(story, open_state, new_sampler(temperature, 200, sampler, seed=3)).draws
 
-    assert spent(1.0) == 1
-    assert spent(0.5) < 100
-    assert spent(0.5, "pooled") == 200
-    assert spent(1.4) == 200  # no rejection rule exists above 1
+    assert draws_at(1.0) == 1
+    assert draws_at(0.5) < 100
+    assert draws_at(0.5, "pooled") == 200
+    assert draws_at(1.4) == 200  # no rejection rule exists above 1
 
 
 def test_token_by_token_models_generate_the_same_way(tiny_ar):
@@ -221,6 +222,27 @@ def test_token_by_token_models_generate_the_same_way(tiny_ar):
         ({"seed": -1}, "from 0"),
         ({"seed": True}, "whole number"),
         ({"prompt": None}, "must be text"),
+        ({"prompt": "half \ud83d"}, "must be text"),
+        ({"temperature": 1e-40}, "at least 0.001"),
+        ({"temperature": 1e-320, "sampler": "pooled"}, "at least 0.001"),
+        ({"temperature": True}, "above 0"),
+        ({"temperature": None}, "above 0"),
+        ({"temperature": "warm"}, "above 0 and at most 2, not 'warm'"),
+        ({"temperature": 1j}, "above 0"),
+        ({"temperature": 10**400}, "at most 2"),
+        ({"temperature": float("inf")}, "at most 2"),
+        ({"sampler": None}, "auto, exact, pooled"),
+        ({"sampler": ["auto"]}, "auto, exact, pooled"),
+        ({"max_new_tokens": "8"}, "whole number"),
+        ({"max_new_tokens": float("nan")}, "whole number"),
+        ({"pool_size": None}, "whole number"),
+        ({"seed": 2**63}, "from 0"),
+        ({"seed": -(10**5000)}, "from 0"),
+        ({"prefix_chunks": 5}, "a list of chunks"),
+        ({"prefix_chunks": [5]}, "a list of chunks"),
+        ({"prefix_chunks": "text"}, "4 token ids below"),
+        ({"prefix_chunks": [[1, 2, 3, 1.0]]}, "4 token ids below"),
+        ({"prefix_chunks": [[1, 2, 3, -1]]}, "4 token ids below"),
     ],
 )
 def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sentence):
@@ -228,13 +250,54 @@ def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sen
         calm.generate(tiny(4), **{"prompt": "x", **options})
 
 
-def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
-    import calm.engine.samplers
+def test_options_hold_plain_numbers_whatever_they_are_made_from():
+    plain = calm.GenerationOptions(0.5, 8, 20, "auto", 3, "front", ((1, 2, 3, 4),))
+    other = calm.GenerationOptions(
+        "0.5", np.int64(8), np.uint8(20), "auto", np.int32(3), "front", [np.array([1, 2, 3, 4])]
+    )
+    assert other == plain and replace(other, seed=np.int8(4)) == replace(plain, seed=4)
+    assert [type(getattr(other, name)) for name in ("temperature", "max_new_tokens", "seed")] == [float, int, int]
+    with pytest.raises(FrozenInstanceError):
+        other.seed = 4
 
-    monkeypatch.setattr(calm.engine.samplers, "EXACT_LIMIT", 100)
+
+@pytest.mark.parametrize("form", ["0.5", np.float64(0.5), np.float16(0.5), torch.tensor(0.5)])
+def test_a_temperature_may_have_any_numeric_form(tiny, form):
+    lm = tiny(4)
+    texts = [[s.token_ids for s in calm.generate(lm, "x", t, 24, pool_size=8, seed=1)] for t in (0.5, form)]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "pooled"])
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, 0.01, 0.0137])
+def test_the_lowest_temperatures_choose_the_most_probable(story, sampler, temperature):
+    for lm in (story, calm.load("story-ar", "cpu")):
+        for step in calm.generate(lm, "Once upon a time", temperature, 24, sampler=sampler, pool_size=50):
+            probabilities = [candidate.probability for candidate in step.candidates]
+            assert probabilities == sorted(probabilities, reverse=True) and all(map(math.isfinite, probabilities))
+            (chosen,) = (c.probability for c in step.candidates if c.token_ids == step.token_ids)
+            assert chosen == probabilities[0]  # two chunks may share the largest count
+
+
+def test_a_bad_request_leaves_the_running_ones_alone(story):
+    options = {"temperature": 0.7, "max_new_tokens": 48}
+    alone = [[s.token_ids for s in calm.generate(story, "Once", seed=i, **options)] for i in range(4)]
+    runs = [calm.generate(story, "Once", seed=i, **options) for i in range(4)]
+    texts = [[next(run).token_ids] for run in runs]
+    for temperature in (1e-40, 1e-320, float("nan"), None):
+        with pytest.raises(CalmError):
+            calm.generate(story, "Once", temperature)
+    fifth = [s.token_ids for s in calm.generate(story, "Once", "0.7", 48, seed=0)]
+    for text, run in zip(texts, runs):
+        text += [s.token_ids for s in run]
+    assert texts == alone and fifth == alone[0]
+
+
+def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
+    monkeypatch.setattr("calm.engine.samplers.EXACT_LIMIT", 100)
     lm = tiny(4)
     torch.manual_seed(0)
-    lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw another chunk
+    lm.calm.generative_head.final_layer.linears[2].weight.data.normal_(std=5)  # every draw is another chunk
     with pytest.raises(CalmError, match="did not accept within 100 draws"):
         list(calm.generate(lm, "x", temperature=0.1, sampler="exact", max_new_tokens=4))
 
@@ -248,19 +311,19 @@ def test_a_pool_holds_the_draws_of_the_pooled_sampler(tiny):
     assert [c.probability for c in pool] == pytest.approx([c.count / 300 for c in pool])
 
 
-def test_a_pool_is_drawn_behind_the_chunks_of_a_run(tiny):
+def test_a_pool_follows_the_prefix_chunks(tiny):
     lm = tiny()
     ids = lm.tokenize("Once upon a time there was")[:4]
     text = lm.detokenize(ids)
     assert lm.tokenize(text) == ids
     behind, read, alone = (
-        calm.draw_pool(lm, *given, pool_size=2000, seed=1) for given in (("", [ids]), (text,), ("",))
+        calm.draw_pool(lm, *arguments, pool_size=2000, seed=1) for arguments in (("", [ids]), (text,), ("",))
     )
     assert behind == read != alone
 
 
 @pytest.mark.parametrize("chunks", [[[1, 2]], [[1, 2, 3, 10_000]], [["a", "b", "c", "d"]]])
-def test_a_pool_behind_something_else_is_refused(tiny, chunks):
+def test_a_pool_needs_valid_prefix_chunks(tiny, chunks):
     with pytest.raises(CalmError, match="4 token ids below"):
         calm.draw_pool(tiny(), "Once", chunks)
 
@@ -270,7 +333,7 @@ def test_a_token_by_token_model_has_no_pool(tiny_ar):
         calm.draw_pool(tiny_ar, "Once")
 
 
-def test_a_text_goes_on_behind_chunks_that_it_has(tiny):
+def test_a_text_continues_from_prefix_chunks(tiny):
     lm = tiny()
     ids = lm.tokenize("Once upon a time there was")[:4]
     behind = list(calm.generate(lm, "", 1.0, 16, seed=3, prefix_chunks=[ids]))

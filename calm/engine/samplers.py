@@ -114,7 +114,7 @@ class ChunkSampler:
         """
         if self.chosen is None and self.sampler == "exact":
             raise CalmError(
-                f"The exact sampler did not accept within {EXACT_LIMIT:,} draws: this place in the text is too open "
+                f"The exact sampler did not accept within {EXACT_LIMIT:,} draws: the next chunk is too uncertain "
                 f"for T = {self.temperature:g}. Use the auto sampler or a temperature nearer to 1."
             )
         counts = Counter(self.pool)

@@ -9,7 +9,7 @@ from calm.engine.backbone import BackboneStep, make_backbone_step
 from calm.engine.head import DRAW_BLOCK, SLOTS, CudaGraphHeadStep, HeadStep
 from calm.evaluation.reports import story_figures
 
-from ..test_scheduler import PROMPTS, in_turns, told
+from ..test_scheduler import PROMPTS, interleave, token_ids
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS, STORIES = (160, 16) if DEVICE == "cuda" else (64, 6)  # unrecorded, a step takes many times as long
@@ -23,7 +23,7 @@ def lm(request) -> calm.LanguageModel:
     return lm
 
 
-def write(lm, seed: int, **options):
+def generate(lm, seed: int, **options):
     options = {"temperature": 0.5, "max_new_tokens": TOKENS, "seed": seed, **options}
     return calm.generate(lm, PROMPTS[seed % 4], **options)
 
@@ -67,9 +67,9 @@ def test_recorded_draws_are_those_of_the_modules(count):
 
 def test_a_text_is_the_same_alone_and_among_others(lm):
     options = [{"temperature": 0.35 + 0.1 * i} for i in range(SLOTS)]
-    alone = [told(write(lm, i, **options[i])) for i in range(SLOTS)]
-    assert told(write(lm, 3, **options[3])) == alone[3]
-    assert in_turns([write(lm, i, **options[i]) for i in range(SLOTS)]) == alone
+    alone = [token_ids(generate(lm, i, **options[i])) for i in range(SLOTS)]
+    assert token_ids(generate(lm, 3, **options[3])) == alone[3]
+    assert interleave([generate(lm, i, **options[i]) for i in range(SLOTS)]) == alone
 
 
 def test_stories_are_as_sound_as_by_the_kernels(lm):
