@@ -106,6 +106,12 @@ def place_on_zero_gpu() -> None:
             _loads[name].set_result(lm)
 
 
+def load_error(name: str) -> BaseException | None:
+    """Why the last load of a model failed; None if it did not, or has not ended."""
+    known = _loads.get(name)
+    return known.exception() if known is not None and known.done() else None
+
+
 def is_loaded(name: str) -> bool:
     known = _loads.get(name)
     return known is not None and known.done() and not known.exception()
@@ -166,7 +172,7 @@ def _replace_fallback(lm: LanguageModel) -> None:
     from calm.engine.warmup import replace_fallback
 
     replace_fallback(lm)
-    compute.use_cores(leave_one=any(uses_fallback(loading(name).result()) for name in offered() if is_loaded(name)))
+    compute.use_cores(leave_one=bool(on_fallback()))
 
 
 def uses_fallback(lm: LanguageModel) -> bool:
@@ -174,3 +180,9 @@ def uses_fallback(lm: LanguageModel) -> bool:
     from calm.engine import engine_for
 
     return engine_for(lm).is_fallback
+
+
+def on_fallback() -> list[str]:
+    """The loaded models that generate without their kernels."""
+    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
+    return [name for name in here if uses_fallback(loading(name).result())]

@@ -1,0 +1,42 @@
+"""``/health``: whether the page can serve requests, for load balancers, containers and monitoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def health() -> dict[str, Any]:
+    """``status`` is ``starting``, ``ready``, ``degraded`` or ``failed``; ``reasons`` are sentences, empty if ready.
+
+    A degraded page serves every request, but slower. A failed one cannot load its default model.
+    """
+    models = [name for name in offered() if is_loaded(name)]
+    reasons: list[str] = []
+    status = "ready"
+    if (error := load_error(DEFAULT)) is not None:
+        status, reasons = "failed", [f"{DEFAULT} could not be loaded: {error}"]
+    elif DEFAULT not in models:
+        status, reasons = "starting", [f"{DEFAULT} is being loaded."]
+    elif slow := on_fallback():
+        status, reasons = "degraded", [f"The CPU kernels of {', '.join(slow)} are not compiled, so PyTorch computes."]
+    return {"status": status, "reasons": reasons, "models": models}
+
+
+def add_routes(server: FastAPI) -> None:
+    """Adds ``/health`` in front of Gradio's routes, which end in one that matches every path."""
+    from fastapi import APIRouter
+    from fastapi.responses import JSONResponse
+
+    router = APIRouter()
+
+    @router.get("/health")
+    def answer() -> JSONResponse:
+        state = health()
+        return JSONResponse(state, status_code=503 if state["status"] == "failed" else 200)
+
+    server.router.routes[:0] = router.routes

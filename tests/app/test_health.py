@@ -1,0 +1,51 @@
+"""``/health`` says whether the page can serve requests, and why not."""
+
+from concurrent.futures import Future
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app import health, registry
+
+
+@pytest.fixture
+def get(monkeypatch):
+    monkeypatch.setattr(registry, "_loads", {})
+    server = FastAPI()
+    server.get("/{page}")(lambda page: "Gradio's own route")
+    health.add_routes(server)
+    return lambda: TestClient(server).get("/health")
+
+
+def _load(story, monkeypatch, fallback: bool) -> None:
+    future: Future = Future()
+    future.set_result(story)
+    registry._loads[registry.DEFAULT] = future
+    monkeypatch.setattr(registry, "uses_fallback", lambda lm: fallback)
+
+
+def test_a_page_without_its_default_model_is_starting(get):
+    answer = get()
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "starting", "reasons": ["story-k4 is being loaded."], "models": []}
+
+
+def test_a_loaded_model_is_ready(get, story, monkeypatch):
+    _load(story, monkeypatch, fallback=False)
+    assert get().json() == {"status": "ready", "reasons": [], "models": ["story-k4"]}
+
+
+def test_a_fallback_engine_is_degraded(get, story, monkeypatch):
+    _load(story, monkeypatch, fallback=True)
+    answer = get()
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert "story-k4" in answer.json()["reasons"][0]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_failure(get):
+    registry._loads[registry.DEFAULT] = Future()
+    registry._loads[registry.DEFAULT].set_exception(OSError("the file is cut"))
+    answer = get()
+    assert (answer.status_code, answer.json()["status"]) == (503, "failed")
+    assert "the file is cut" in answer.json()["reasons"][0]
