@@ -20,12 +20,14 @@ from transformers import LlamaModel
 from ..errors import CalmError
 from ..hub.loading import load, load_autoencoder
 from ..modeling.autoencoder import Autoencoder
-from ..modeling.calm import EnergyTransformer
+from ..modeling.calm import CalmModel
 
 ATTENTION_COPY = 0.5
 """Share of what attention reads that it writes back to the residual stream."""
 EMBEDDING_SHARE, ROTATION_SHARE = 0.7, 0.7
 """Shares of a token embedding that enter the sum of a chunk as they are and rotated by position in the chunk."""
+HEADS = ("generative_head.", "mlp_generator.")
+"""Names of a head's weights; the energy head has both."""
 MLP_SCALE = 0.3
 """Factor on the initial output of the MLPs."""
 
@@ -45,7 +47,7 @@ def copy_init_attention(backbone: LlamaModel) -> None:
         layer.mlp.down_proj.weight.data.mul_(MLP_SCALE)
 
 
-def copy_init(model: EnergyTransformer) -> None:
+def copy_init(model: CalmModel) -> None:
     """Copy initialization of a whole CALM. The token embeddings start as the autoencoder's where the widths agree."""
     embedding, source = model.transformer.embed_tokens.weight, model.ae_model.encoder.embed_tokens.weight
     with torch.no_grad():
@@ -55,7 +57,7 @@ def copy_init(model: EnergyTransformer) -> None:
     copy_init_attention(model.transformer)
 
 
-def copy_init_input(model: EnergyTransformer) -> None:
+def copy_init_input(model: CalmModel) -> None:
     """Makes ``embed_proj`` output the sum of a chunk's token embeddings.
 
     For K > 1 each embedding enters as itself plus a random rotation that depends on its position in the chunk, so that
@@ -82,7 +84,8 @@ def copy_init_input(model: EnergyTransformer) -> None:
 def init_from(model: nn.Module, name: str, layers: list[int]) -> None:
     """Copies the weights of the model ``name``, of its backbone only ``layers`` (all of them if empty).
 
-    - Blocks that the energy head has beyond those of the source start as the identity.
+    - Blocks that the energy head has beyond those of the source start as the identity. A head of another kind than the
+      source's keeps its random weights.
     - A CALM keeps its own autoencoder.
     - A CALM of twice the width and twice the heads gets the weights widened, and computes the same at first.
 
@@ -95,6 +98,9 @@ def init_from(model: nn.Module, name: str, layers: list[int]) -> None:
             raise CalmError(f"{name!r} has the layers 0 to {depth - 1}; the recipe keeps {layers} of them.")
         lm.backbone.layers = nn.ModuleList(lm.backbone.layers[i] for i in layers)
     weights, width = lm.model.state_dict(), lm.model.config.hidden_size
+    if lm.is_calm and isinstance(model, CalmModel) and lm.calm.head != model.head:
+        own_head = {key: weight for key, weight in model.state_dict().items() if key.startswith(HEADS)}
+        weights = {key: weight for key, weight in weights.items() if not key.startswith(HEADS)} | own_head
     try:
         for key, own in model.state_dict().items():
             if ".mlp_blocks." in key and key not in weights:
@@ -139,7 +145,7 @@ def _widened(weight: Tensor, random: Tensor, width: int, halve: bool) -> Tensor:
     return weight
 
 
-def init_backbone_from(model: EnergyTransformer, name: str) -> None:
+def init_backbone_from(model: CalmModel, name: str) -> None:
     """Copies the backbone of the model ``name``; the input projection starts as the sum of the token embeddings.
 
     Raises CalmError if the source cannot be loaded or its backbone has another shape.

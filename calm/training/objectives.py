@@ -11,10 +11,9 @@ from transformers import LlamaForCausalLM
 
 from ..hub.loading import load
 from ..modeling.autoencoder import Autoencoder
-from ..modeling.calm import EnergyTransformer
+from ..modeling.calm import CalmModel
 from ..modeling.losses import (
     cross_entropy,
-    energy_score,
     hidden_state_distance,
     posterior_divergence,
     reconstruction_loss,
@@ -96,10 +95,10 @@ def corrupt(ids: Tensor, k: int, share: float, generator: torch.Generator | None
 
 
 class NextVectorObjective(nn.Module):
-    """Energy score of the next chunk's latent vector at every position of a row (paper, section 3.3), with the stages
-    that ``CalmSettings`` describes: backbone alone, head on a frozen backbone, joint training."""
+    """The head's loss for the next chunk's latent vector at every position of a row (paper, section 3.3), with the
+    stages that ``CalmSettings`` describes: backbone alone, head on a frozen backbone, joint training."""
 
-    def __init__(self, model: EnergyTransformer, settings: CalmSettings):
+    def __init__(self, model: CalmModel, settings: CalmSettings):
         super().__init__()
         self.model, self.settings = model, settings
         width, k = model.config.hidden_size, model.config.patch_size
@@ -107,7 +106,8 @@ class NextVectorObjective(nn.Module):
         self.teacher = load(settings.distil_from, "cpu").calm.requires_grad_(False) if settings.distil_from else None
 
     def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """ids [B, T * K] -> loss, and of energy, cross_entropy and distance those that the stage computes."""
+        """ids [B, T * K] -> loss, and those of its terms that the stage has: the head's loss under the head's name
+        (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance."""
         model, settings = self.model, self.settings
         k = model.config.patch_size
         frozen = settings.head_warmup_from <= progress < settings.joint_from
@@ -123,8 +123,8 @@ class NextVectorObjective(nn.Module):
             figures["distance"] = hidden_state_distance(hidden, target)
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
-            figures["energy"] = self._energy(hidden, following, generator)
-            loss = loss + figures["energy"]
+            figures[model.head] = self._head_loss(hidden, following, generator)
+            loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
             figures["cross_entropy"] = self._token_loss(hidden, following, generator)
@@ -137,17 +137,12 @@ class NextVectorObjective(nn.Module):
         decay = (progress - settings.joint_from) / max(settings.token_loss_until - settings.joint_from, 1e-9)
         return settings.token_loss_weight * min(1.0, max(0.0, 1 - decay))
 
-    def _energy(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> mean energy score."""
-        model, config = self.model, self.model.config
+    def _head_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
+        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> mean loss of the head."""
         with torch.no_grad():
-            mean, std = model.ae_model.encode(following)
-            shape = (self.settings.posterior_samples, *mean.shape)
-            noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
-            targets = mean + std * noise if len(noise) else mean[None]  # [M, B, T - 1, L]
-        head = model.generative_head
-        samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
-        return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
+            mean, std = self.model.ae_model.encode(following)
+        head = self.model.generative_head
+        return head.loss(hidden, mean, std, self.settings.posterior_samples, generator).mean()
 
     def _token_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
         """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> cross-entropy in nats a token."""

@@ -135,13 +135,13 @@ class CalmSettings(LanguageModelSettings):
     """A model of the same widths, of another K or token by token, whose backbone the run starts with. Input projection
     and head start anew."""
     posterior_samples: int = 100
-    """M, samples of the posterior that the head's samples are compared with; 0 for the posterior's mean alone."""
+    """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0
     """Weight of the cross-entropy of the next chunk under a small token decoder, which is not saved with the model."""
     distil_from: str = ""
     """A CALM of the same width and K whose hidden states the backbone learns up to ``head_warmup_from``."""
     head_warmup_from: float = 0.0
-    """Share of the run at which the energy head starts to learn. Up to it the backbone learns alone, by the token loss
+    """Share of the run at which the head starts to learn. Up to it the backbone learns alone, by the token loss
     or from ``distil_from``."""
     joint_from: float = 0.0
     """Share of the run at which joint training starts. From ``head_warmup_from`` up to it the head learns alone, on a

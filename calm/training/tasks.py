@@ -15,8 +15,9 @@ from ..evaluation.brier import brier_lm
 from ..hub.language_model import LanguageModel
 from ..hub.loading import load_autoencoder, load_tokenizer
 from ..modeling.autoencoder import Autoencoder, AutoencoderLayer
-from ..modeling.calm import EnergyTransformer
+from ..modeling.calm import CalmModel, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
+from ..modeling.heads.adaln import AdaLNBlock
 from ..modeling.heads.energy import HeadBlock
 from . import tokenizer as tokenizers
 from .initialization import copy_init, copy_init_attention, init_autoencoder_from, init_backbone_from, init_from
@@ -106,12 +107,12 @@ class AutoencoderTask:
 class LanguageModelTask:
     """A CALM or a token-by-token model, trained on rows of text and validated by BrierLM."""
 
-    compiled_types: tuple[type[nn.Module], ...] = (LlamaDecoderLayer, HeadBlock)
+    compiled_types: tuple[type[nn.Module], ...] = (LlamaDecoderLayer, HeadBlock, AdaLNBlock)
 
     def __init__(
         self,
         settings: LanguageModelSettings,
-        model: EnergyTransformer | LlamaForCausalLM,
+        model: CalmModel | LlamaForCausalLM,
         objective: nn.Module,
         tokenizer: Any,
         texts: list[str],
@@ -172,7 +173,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     fields = {**_token_fields(tokenizer), **shared, **settings.model}
     config = CalmConfig(**fields, autoencoder=autoencoder.config.to_dict())
     torch.manual_seed(settings.seed)
-    model = EnergyTransformer(config).train()
+    model = model_class(config.head)(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())
     if settings.init_from:
         init_from(model, settings.init_from, settings.init_layers)

@@ -12,6 +12,7 @@ from transformers import LlamaConfig
 
 from ..data.documents import read_documents
 from ..errors import CalmError
+from ..modeling.calm import model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from .settings import AutoencoderSettings, CalmSettings, LanguageModelSettings, LoopSettings, TokenizerSettings
 
@@ -166,6 +167,7 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
         if needed and not getattr(settings, name):
             raise CalmError(f"The setting {name!r} is missing; name at least one source of text.")
     if isinstance(settings, CalmSettings):
+        model_class(settings.model.get("head", "energy"))
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")
         if settings.head_warmup_from and not (settings.token_loss_weight or settings.distil_from):

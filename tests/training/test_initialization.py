@@ -9,7 +9,7 @@ from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
 from calm.training import recipe, tasks
 
-from .conftest import baseline_settings, lm_settings
+from .conftest import baseline_settings, lm_settings, log
 
 
 def test_a_run_starts_with_the_weights_of_a_model(tmp_path, tokenizer_folder, autoencoder):
@@ -47,6 +47,19 @@ def test_a_run_starts_with_a_model_of_half_the_width(tmp_path, tokenizer_folder,
     assert (one - other).abs().max() > 1e-3  # the copies diverge in training
     with pytest.raises(CalmError, match="another shape"):
         tasks.make("lm", {**wide, "model": {**shape, "hidden_size": 48}})
+
+
+@pytest.mark.parametrize("head", ["diffusion", "flow"])
+def test_another_head_starts_anew_on_the_backbone_of_a_model(tmp_path, tokenizer_folder, autoencoder, head):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=2)
+    first = calm.load(tasks.train("lm", settings), device="cpu").calm
+    changes = {"out": str(tmp_path / head), "init_from": str(tmp_path / "run" / "best"), "token_loss_weight": 0.0}
+    other = {**settings, **changes, "model": {**settings["model"], "head": head}}
+    model = tasks.make("lm", other).lm.calm
+    for name, tensor in first.transformer.state_dict().items():
+        assert torch.equal(model.transformer.state_dict()[name], tensor), name
+    trained = calm.load(tasks.train("lm", other), device="cpu").calm
+    assert trained.head == head and all(head in row for row in log(tmp_path / head) if "loss" in row)
 
 
 def test_a_run_starts_with_the_backbone_of_another_chunk_size(tmp_path, tokenizer_folder, autoencoder):
