@@ -39,7 +39,7 @@ def theme() -> gr.themes.Base:
         block_background_fill="*body_background_fill",
         block_background_fill_dark="*body_background_fill",
         block_label_background_fill="transparent",
-        block_padding="0.4rem",
+        block_padding="0.4rem 0",
         layout_gap="0.75rem",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
@@ -148,7 +148,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme(),
         "head": head(),
-        "css_paths": [ASSETS / "calm.css"],
+        "css_paths": sorted((ASSETS / "css").glob("*.css")),
         "footer_links": ["api", "settings"],
         "show_error": False,
         "ssr_mode": False,

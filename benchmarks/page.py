@@ -43,7 +43,9 @@ def first_chunk(visitor: Visitor, seed: int) -> float:
           const text = document.querySelector('#run .calm-text'), before = CALM.store.shown.run_id;
           const start = performance.now();
           const seen = new Promise((done) => new MutationObserver((_, watch) => {{
-            if (CALM.store.shown.run_id !== before && text.querySelector('.calm-chunk')) {{ watch.disconnect(); done(); }}
+            if (CALM.store.shown.run_id === before || !text.querySelector('.calm-chunk')) return;
+            watch.disconnect();
+            done();
           }}).observe(text, {{ childList: true, subtree: true, attributes: true }}));
           document.querySelector('#generate').click();
           await seen; await painted();

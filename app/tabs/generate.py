@@ -234,7 +234,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             _show_message(temperature)
     with gr.Row(elem_id="go-row"):
         length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)
-        seed = seed_box("seed", info="The same seed gives the same text.", scale=2)
+        seed = seed_box("seed", info="Same seed, same text.", scale=2)
         dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
         samples = gr.Slider(
             1, limits.MAX_SAMPLES, value=1, step=1, label="Samples", info="Side by side.", scale=3, elem_id="samples"

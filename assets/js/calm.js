@@ -1,5 +1,5 @@
 // What Python calls by name: the mount functions of `app/components.py` and the handlers of events in the browser.
-import { muteFooterImages } from "./footer.js";
+import { repairFooter } from "./footer.js";
 import { store } from "./store.js";
 import { temper } from "./temperature.js";
 
@@ -18,4 +18,4 @@ export { mountFitResult, mountVectorMapPlot, ownRuns } from "./vector_map.js";
 export const tourTab = () => store.tourTab;
 
 window.CALM = { store, temper }; // for the browser tests
-muteFooterImages();
+repairFooter();

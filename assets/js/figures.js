@@ -6,14 +6,13 @@ const FONT = "system-ui, sans-serif";
 const OPTIONS = {
   displaylogo: false,
   responsive: true,
-  displayModeBar: "hover",
-  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  displayModeBar: false,
 };
 
 /** @type {Promise<PlotlyModule> | null} */
 let loading = null;
 
-/** Plotly, loaded once, when the first figure is drawn. */
+/** Plotly, loaded once, as soon as the page has a figure. */
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const onload = () => resolve(/** @type {PlotlyModule} */ (window.Plotly));
@@ -37,6 +36,7 @@ export function palette() {
     second: variable("--calm-second", dark ? "#f0a35e" : "#b5540b"),
     others: dark ? ["#b99df5", "#6fcf97", "#f29bb2"] : ["#6b3fc4", "#1c7c4a", "#b0305c"],
     quiet: variable("--calm-quiet", "#5b6472"),
+    paper: variable("--body-background-fill", dark ? "#0b0f19" : "#ffffff"),
     ink: dark ? "#e6e9ef" : "#1f2733",
     grid: dark ? "rgba(170,180,195,0.18)" : "rgba(100,110,125,0.18)",
     cloud: dark ? "rgba(170,180,195,0.38)" : "rgba(100,110,125,0.32)",
@@ -53,8 +53,12 @@ function withDefaults(colours, layout) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colours.ink, size: 12, family: FONT },
     margin: { l: 8, r: 8, t: 8, b: 8 },
-    hoverlabel: { font: { family: FONT, size: 13 } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.quiet, activecolor: colours.accent },
+    hoverlabel: {
+      font: { family: FONT, size: 13, color: colours.ink },
+      bgcolor: colours.paper,
+      bordercolor: colours.quiet,
+    },
+    modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: colours.quiet, activecolor: colours.accent },
     ...layout,
   };
 }
@@ -70,6 +74,7 @@ function withDefaults(colours, layout) {
 export function createFigure(element, target, build, { rebuildOnResize = false, onFirstDraw } = {}) {
   const plot = /** @type {PlotlyElement} */ (target);
   let drawn = false;
+  loadPlotly();
 
   const draw = async () => {
     if (!plot.clientWidth) return; // a hidden tab has no width

@@ -1,7 +1,12 @@
-// Gradio names the pictures in its footer a second time, beside the words; a screen reader would read both.
-import { waitFor } from "./dom.js";
+// Gradio's footer. The page's CSS cannot reach it: Gradio prefixes every selector with the container of the content.
+import { node, waitFor } from "./dom.js";
 
-export function muteFooterImages() {
+/** Gradio hides the first of two links on a phone, and leaves the dot between them. */
+const PHONE_STYLE = "@media (max-width: 640px) { footer .divider { display: none !important; } }";
+
+/** Takes the names from the footer's pictures, which a screen reader would read beside the same words. */
+export function repairFooter() {
+  document.head.append(node("style", {}, PHONE_STYLE));
   const images = () => {
     const found = document.querySelectorAll("footer img");
     return found.length ? found : null;

@@ -125,7 +125,7 @@ function trainingChunks(view, colours) {
   return trace(view, "training chunks", points, {
     mode: "markers",
     marker: marker(view, { color: colours.cloud, size: [4, 2] }),
-    hovertemplate: "“%{text}”<extra>training chunk</extra>",
+    hovertemplate: "“%{text}”<br>training chunk<extra></extra>",
   });
 }
 
@@ -271,7 +271,7 @@ export function mapLayout({ run, dimensions, layout }, colours) {
   return {
     showlegend: true,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
-    margin: { l: 8, r: 8, t: 34, b: 8 },
+    margin: { l: 8, r: 34, t: 34, b: 8 }, // above stands the legend, on the right the tools
     uirevision: `${run.model}-${dimensions}-${layout}`, // keeps zoom and camera while a run grows
     xaxis: axis(),
     yaxis: axis(),

@@ -50,6 +50,7 @@ interface Palette {
   second: string;
   others: string[];
   quiet: string;
+  paper: string;
   ink: string;
   grid: string;
   cloud: string;

@@ -50,7 +50,7 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
     const otherRuns = controls.showOthers() ? [...runs.values()].filter(isOther) : [];
     const cloud = markedStep === null ? null : store.cloud(run.run_id, markedStep);
     const view = { run, markedStep, fit, map, otherRuns, cloud, ...controls.view() };
-    return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: { scrollZoom: true } };
+    return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: mapConfig(view.dimensions) };
   }
 
   function draw() {
@@ -88,6 +88,13 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
   watch("value", () => store.receive(props.value));
   if (!store.shown) store.receive(props.value); // a tab that opens late has an old value
   draw();
+}
+
+/** @param {2 | 3} dimensions */
+function mapConfig(dimensions) {
+  const flat = ["pan2d", "zoom2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
+  const spatial = ["orbitRotation", "pan3d", "zoom3d", "resetCameraDefault3d"];
+  return { scrollZoom: true, displayModeBar: "hover", modeBarButtons: [dimensions === 2 ? flat : spatial] };
 }
 
 /** @param {PlotlyElement} plot */

@@ -35,12 +35,16 @@ def test_text_can_be_written_and_its_steps_read_by_keyboard_alone(visitor):
     page.keyboard.press("Enter")
     visitor.another_run(before)
     visitor.finished()
+    assert page.locator("#run .calm-chunk[tabindex='0']").count() == 1  # one Tab stop, however long the text
     page.locator("#run .calm-chunk").first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("() => document.activeElement.dataset.index") == "1"
     assert "Step 2" in page.locator("#run .calm-detail").inner_text()
+    assert page.locator("#run .calm-chunk[tabindex='0']").get_attribute("data-index") == "1"
     ring = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
     assert ring == "solid"  # focus is seen
+    page.keyboard.press("Tab")
+    assert not page.evaluate("() => document.activeElement.closest('.calm-text')")
     page.locator("#tab-generate-button").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -97,6 +97,31 @@ def test_a_chunk_shows_its_pool(visitor):
     assert "Step 5" in detail.inner_text()
 
 
+def test_the_pointer_previews_a_step_and_a_click_pins_it(visitor):
+    page = visitor.page
+    chunks, title = page.locator("#run .calm-chunk"), page.locator("#run .calm-detail h2")
+    chunks.nth(4).click()
+    chunks.nth(2).hover()
+    assert title.inner_text().startswith("Step 3")
+    title.hover()
+    assert title.inner_text().startswith("Step 5")
+    assert page.locator("#run .calm-chunk.selected").get_attribute("data-index") == "4"
+
+
+def test_what_follows_the_end_of_a_text_is_told_apart(visitor):
+    """Candidates that differ only behind the end of the text show the mark, and behind it what follows."""
+    page = visitor.page
+    page.evaluate("""() => {
+        const run = structuredClone(CALM.store.shown), step = run.steps.at(-1);
+        const candidate = (text, chosen) => ({ text, count: 1, token_ids: [0, 1, 2, 3], chosen });
+        step.candidates = [candidate(" ever.∎Once", true), candidate(" ever.∎A", false)];
+        CALM.store.receive({ ...run, run_id: "changed" });
+    }""")
+    names = page.locator("#run .calm-bars .name")
+    assert names.all_inner_texts() == ["▸  ever.∎Once", "↳  ever.∎A"]
+    assert names.locator(".calm-after-end").all_inner_texts() == ["Once", "A"]
+
+
 def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
     page = visitor.page
     detail = page.locator("#run .calm-detail")

@@ -5,7 +5,7 @@ import threading
 import pytest
 from gradio_client import Client
 
-from .conftest import ORDER
+from .conftest import ORDER, Visitor
 
 PHONE = {"width": 390, "height": 844}
 
@@ -44,6 +44,55 @@ def test_a_reload_keeps_tab_inputs_and_text(visitor):
     page.locator("#run .calm-chunk").first.wait_for()
     assert visitor.text() == text
     assert page.locator("#prompt textarea").input_value() == "Once upon a time"
+
+
+def test_the_page_works_where_the_browser_denies_storage(browser, address):
+    context = browser.new_context()
+    context.add_init_script(
+        """for (const name of ["localStorage", "sessionStorage"])
+            Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+        history.replaceState = () => { throw new DOMException("denied", "SecurityError"); };"""
+    )
+    visitor = Visitor(context.new_page(), address).open()
+    visitor.set("#length", 24)
+    assert visitor.generate("Once upon a time")
+    visitor.tab("Learn")
+    visitor.page.get_by_role("button", name="Start the tour").click()
+    visitor.page.get_by_role("heading", name="Encode a chunk").first.wait_for()
+    assert visitor.problems == []
+    context.close()
+
+
+def test_controls_and_texts_begin_on_one_line(visitor):
+    page = visitor.page
+    lefts = page.evaluate(
+        """() => ["#header h1", "#tab-generate-button", ".calm-intro", "#prompt textarea", ".gallery", "#length label",
+            "#status p", "#run .calm-text", "#run .calm-actions button"]
+            .map((selector) => Math.round(document.querySelector(selector).getBoundingClientRect().left))"""
+    )
+    assert len(set(lefts)) == 1, lefts
+    middles = page.evaluate(
+        """() => ["#length input[type=range]", "#seed input", "#samples input[type=range]", "#generate"]
+            .map((selector) => document.querySelector(selector).getBoundingClientRect())
+            .map((box) => (box.top + box.bottom) / 2)"""
+    )
+    assert max(middles) - min(middles) <= 2, middles
+
+
+def test_select_boxes_have_an_arrow_and_the_strip_shows_whole_lines(visitor):
+    page = visitor.page
+    visitor.tab("Vector space")
+    style = "(e) => getComputedStyle(e)"
+    assert page.locator("[data-layout]").evaluate(f"(e) => ({style})(e).backgroundImage").count("gradient") == 2
+    strip = page.locator("#map .calm-strip").evaluate(f"(e) => parseFloat(({style})(e).maxHeight)")
+    line = page.locator("#map .calm-strip .calm-text").evaluate(f"(e) => parseFloat(({style})(e).lineHeight)")
+    assert strip / line == pytest.approx(round(strip / line), abs=0.01)
+
+
+@pytest.mark.parametrize("visitor", [PHONE], indirect=True)
+def test_the_footer_of_a_phone_has_no_lone_dot(visitor):
+    assert visitor.page.locator("footer .divider").first.is_hidden()
+    assert visitor.page.locator("footer button.settings").is_visible()
 
 
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
