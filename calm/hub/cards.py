@@ -73,15 +73,22 @@ def _description(folder: Path, config: dict[str, Any], evaluation: dict[str, Any
 
 def _training(record: dict[str, Any]) -> str:
     """A line for each run: the stages in order, other runs that were averaged, the autoencoder's run."""
+    runs = _stages(record, "stage", "one stage")
+    if backbone := runs[0][1].get("init_backbone_from"):
+        runs.insert(0, ("last stage of the model that initialized the backbone", backbone))
+    runs += [("another run, averaged with this one", run) for run in record.get("averaged", [])]
+    if autoencoder := record.get("autoencoder"):
+        runs += _stages(autoencoder, "autoencoder, stage", "autoencoder")
+    return "\n".join(f"- {title}: {_run(run)}" for title, run in runs)
+
+
+def _stages(record: dict[str, Any], several: str, single: str) -> list[tuple[str, dict[str, Any]]]:
+    """Titles and records of a run and of those that it was initialized from, the first one first."""
     stages = [record]
     while before := stages[0].get("init_from"):
         stages.insert(0, before)
-    runs = [(f"stage {i} of {len(stages)}" if stages[1:] else "one stage", run) for i, run in enumerate(stages, 1)]
-    if backbone := stages[0].get("init_backbone_from"):
-        runs.insert(0, ("last stage of the model that initialized the backbone", backbone))
-    runs += [("another run, averaged with this one", run) for run in record.get("averaged", [])]
-    runs += [("autoencoder", run) for run in [record.get("autoencoder")] if run]
-    return "\n".join(f"- {title}: {_run(run)}" for title, run in runs)
+    count = len(stages)
+    return [(f"{several} {i} of {count}" if count > 1 else single, run) for i, run in enumerate(stages, 1)]
 
 
 def _run(run: dict[str, Any]) -> str:
@@ -92,8 +99,11 @@ def _run(run: dict[str, Any]) -> str:
     else:
         texts = ", ".join(f"`{source}`" for source in sources)
     device = f" on an {run['device']}" if "device" in run else ""
+    seconds = (
+        f"{run['cpu_seconds']:,.0f} seconds of CPU time" if "cpu_seconds" in run else f"{run['seconds']:,.0f} seconds"
+    )
     parts = [
-        f"{run['steps']:,} steps, {run['tokens'] / 1e6:.1f} million tokens, {run['seconds']:,.0f} seconds{device}",
+        f"{run['steps']:,} steps, {run['tokens'] / 1e6:.1f} million tokens, {seconds}{device}",
         f"texts {texts}" + (f" after {run['primer_steps']} steps on the primer" if run.get("primer_steps") else ""),
     ]
     if "init_layers" in run:

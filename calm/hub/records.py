@@ -19,7 +19,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """The training record of an exported model or of a run's folder; None for any other folder.
 
     The record of a run holds its settings, sources, tokens and seconds. Under ``init_from``, ``init_backbone_from`` and
-    ``autoencoder`` it holds the records of the runs that these name.
+    ``autoencoder`` it holds the records of the runs that these name. Runs on a CPU also have their seconds of CPU time.
     """
     if (folder / "training.json").is_file():
         return read_json(folder / "training.json")
@@ -32,11 +32,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         settings.pop("primer", None)  # inherited from the base of the recipe, and not used
     record = {name: settings[name] for name in SETTINGS if settings.get(name)}
     record |= {"sources": _portable(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
+    if "cpu_seconds" in rows[-1] and "device" not in record:
+        record["cpu_seconds"] = rows[-1]["cpu_seconds"]
     for stage in ("init_from", "init_backbone_from", "autoencoder"):
         if name := settings.get(stage):
             record[stage] = find_record(name)
-    if record.get("autoencoder"):  # the setting may name a CALM; keep the record of its autoencoder
-        record["autoencoder"] = record["autoencoder"].get("autoencoder") or record["autoencoder"]
+    # The setting may name a CALM; keep the record of its autoencoder.
+    stage = "init_from" if isinstance(settings["sources"], dict) else "autoencoder"
+    if record.get(stage):
+        record[stage] = record[stage].get("autoencoder") or record[stage]
     return record
 
 
