@@ -22,7 +22,7 @@ class HeadCost(NamedTuple):
 
 
 class GenerativeHead(nn.Module, ABC):
-    """An implicit sampler: given a position's hidden state, each noise tensor determines one draw (paper, section 3.3).
+    """An implicit sampler: given a position's hidden state, each noise tensor determines one draw (paper, section 3.2).
 
     The random numbers of a draw are all in its noise, so a draw depends neither on other draws nor on their order.
     """

@@ -1,4 +1,4 @@
-"""The diffusion head: a latent vector emerges from noise in 100 denoising steps (paper, section 3.3).
+"""The diffusion head: a latent vector emerges from noise in 100 denoising steps (paper, section 7.4).
 
 The process is that of "Improved denoising diffusion" (arXiv 2102.09672), as the official CALM code and MAR (arXiv
 2406.11838) configure it: a cosine schedule of 1,000 steps, of which a draw makes evenly spaced ones, predicted noise,
