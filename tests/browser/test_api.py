@@ -54,9 +54,9 @@ def test_every_model_of_the_menu_can_be_asked_for(address):
         client.predict("x", model="other", api_name="/generate")
 
 
-def test_the_examples_of_the_readme_run(address, capsys):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    examples = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in code]
+def test_the_examples_of_the_documents_run(address, capsys):
+    usage = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
+    examples = [code for code in re.findall(r"```python\n(.*?)```", usage, re.DOTALL) if "gradio_client" in code]
     assert examples and all("http://127.0.0.1:7860" in code for code in examples)
     for code in examples:
         exec(code.replace("http://127.0.0.1:7860", address), {})
