@@ -22,23 +22,42 @@ def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) ->
     - ``changes`` are ``key=value`` lines in TOML syntax that replace settings, with dots for tables
       (``model.hidden_size=128``).
 
-    Raises CalmError for a recipe that does not exist or cannot be read.
+    Raises CalmError for a recipe that does not exist, cannot be read, or is its own base.
     """
+    settings = _read(name, corpus, ())
+    for change in changes or []:
+        _merge(settings, _parse(change, f"change {change!r}"))
+    return settings
+
+
+def _read(name: str, corpus: str, derived: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a recipe and its bases; ``derived`` holds the recipes that have it as a base."""
     path = FOLDER / f"{name}.toml"
     path = path if path.exists() else Path(name)
     if not path.is_file():
         raise CalmError(f"There is no recipe {name!r}: name a file, or one of {', '.join(names())}.")
+    if name in derived:
+        raise CalmError(f"The recipe {name!r} is its own base, by way of {', '.join(derived)}.")
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8").replace("{corpus}", corpus))
-        if "base" in settings:
-            base = read(settings.pop("base"), corpus)
-            _merge(base, settings)
-            settings = base
-        for change in changes or []:
-            _merge(settings, tomllib.loads(change))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CalmError(f"The settings of {path.name} cannot be read as TOML: {error}.") from error
-    return settings
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CalmError(f"The recipe {path.name} is not UTF-8 text.") from error
+    settings = _parse(text.replace("{corpus}", corpus), f"recipe {path.name}")
+    if "base" not in settings:
+        return settings
+    base = settings.pop("base")
+    if not isinstance(base, str):
+        raise CalmError(f"The base of the recipe {path.name} must be a recipe's name, not {base!r}.")
+    merged = _read(base, corpus, (*derived, name))
+    _merge(merged, settings)
+    return merged
+
+
+def _parse(text: str, what: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CalmError(f"The {what} cannot be read as TOML: {error}.") from error
 
 
 def _merge(settings: dict, changes: dict) -> None:

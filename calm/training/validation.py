@@ -145,6 +145,14 @@ def _check_model(values: dict[str, Any], config: Any) -> None:
         raise CalmError(f"{heads} attention heads cannot share {groups} key/value heads; choose a divisor of {heads}.")
 
 
+def _check_head(config: CalmConfig) -> None:
+    model_class(config.head)
+    if config.head == "energy" and config.num_samples < 2:
+        raise CalmError("The energy score compares at least 2 samples of the head; set model.num_samples to 2 or more.")
+    if not 0 < config.beta < 2:
+        raise CalmError(f"The setting 'model.beta' must be between 0 and 2, not {config.beta}.")
+
+
 def _check_autoencoder(settings: AutoencoderSettings) -> None:
     _check_model(settings.model, AutoencoderConfig())
     for name, sources in settings.sources.items():
@@ -167,7 +175,7 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
         if needed and not getattr(settings, name):
             raise CalmError(f"The setting {name!r} is missing; name at least one source of text.")
     if isinstance(settings, CalmSettings):
-        model_class(settings.model.get("head", "energy"))
+        _check_head(CalmConfig(**settings.model))
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")
         if settings.head_warmup_from and not (settings.token_loss_weight or settings.distil_from):

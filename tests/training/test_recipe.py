@@ -24,3 +24,27 @@ def test_recipes_can_be_changed_and_are_checked():
         parse(CalmSettings, {"out": "x", "stepz": 1})
     with pytest.raises(CalmError, match="cannot be read as TOML"):
         recipe.read("story-k4", changes=["steps=seven"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"steps = ", "recipe mine.toml cannot be read as TOML"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"base = 5", "must be a recipe's name, not 5"),
+        (b"base = 'nothing'", "There is no recipe 'nothing'"),
+        (b"base = '{corpus}/mine.toml'", "is its own base"),
+    ],
+)
+def test_a_recipe_file_that_cannot_be_used_is_one_sentence(tmp_path, content, message):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(CalmError, match=message):
+        recipe.read(str(path), corpus=str(tmp_path))
+
+
+def test_a_recipe_file_can_change_a_bundled_recipe(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "story-k4"\nsteps = 3\n[model]\nnum_samples = 8\n')
+    settings, bundled = recipe.read(str(path)), recipe.read("story-k4")
+    assert settings == {**bundled, "steps": 3, "model": {**bundled["model"], "num_samples": 8}}

@@ -45,6 +45,8 @@ GOOD = {"out": "x", "sources": ["storyland:0:1"], "valid": ["storyland:10000000:
         ({"model": {"hidden_size": 100, "num_attention_heads": 3}}, "100 cannot be split over 3 attention heads"),
         ({"model": {"hidden_size": 12, "num_attention_heads": 4}}, "12 cannot be split over 4 attention heads"),
         ({"model": {"num_attention_heads": 8, "num_key_value_heads": 3}}, "cannot share 3 key/value heads"),
+        ({"model": {"num_samples": 1}}, "at least 2 samples"),
+        ({"model": {"beta": 2.0}}, "'model.beta' must be between 0 and 2, not 2.0"),
         ({"model": {"head": "softmax"}}, "head must be one of energy, diffusion, flow"),
         ({"init_from": "story-k4", "init_backbone_from": "story-ar"}, "not from both"),
         ({"head_warmup_from": 0.5}, "set 'token_loss_weight' or 'distil_from'"),
