@@ -1,4 +1,4 @@
-"""From hidden states to candidate chunks: the energy head draws latent vectors, the autoencoder decodes them.
+"""From hidden states to candidate chunks: the generative head draws latent vectors, the autoencoder decodes them.
 
 R rows (one for each request), n draws, K tokens a chunk, L latent, D hidden size.
 """
@@ -24,7 +24,8 @@ from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend, s
 from .ops.types import Linear, Norm, fuse_linears
 
 SLOTS = 8  # rows of a batch: as many requests as an engine runs at once
-DRAW_BLOCK = 32  # draws that a GPU makes in one call
+DRAW_BLOCK = 32  # draws in one call, where many cost little more than one
+POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that want as many
 
 TokenIds = tuple[int, ...]
 
@@ -62,13 +63,13 @@ class HeadStep:
         return self.model.embed(padded)[: len(chunks)]
 
     def project(self, hidden: Tensor) -> Tensor:
-        """hidden [R, D] -> head states [R, blocks, D]: what the head's blocks read of it, for any number of draws."""
+        """hidden [R, D] -> head states [R, *state] for any number of draws; [R, blocks, D] of an energy head."""
         return self.head.project(hidden)
 
     def vectors(self, states: Tensor, rows: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
-        """Draws a latent vector for each noise vector: states [R, blocks, D], rows [n] of them, noise [n, noise_size]
+        """Draws a latent vector for each noise tensor: states [R, *state], rows [n] of them, noise [n, *noise_shape]
         -> vectors [n, L]."""
-        return self.head.draw(states[torch.as_tensor(rows)], noise)
+        return self.head.draw(states, noise, torch.as_tensor(rows))
 
     def decode(self, vectors: Tensor) -> Tensor:
         """vectors [n, L] -> the most likely token ids [n, K]."""
@@ -84,10 +85,10 @@ class HeadStep:
 def make_head_step(model: CalmModel, backend: Backend | None = None) -> HeadStep:
     """The head step of a backend; by default of the fastest one for the model.
 
-    Only the energy head has compiled kernels and CUDA graphs.
+    Only the energy head has compiled kernels and fused operators.
     """
     if not isinstance(model, EnergyTransformer):
-        return HeadStep(model)
+        return IterativeHeadStep(model)
     backend = backend or select_backend(next(model.parameters()), model.config.autoencoder_config().hidden_act)
     if backend is Backend.CPU_KERNELS:
         kernels = cpu_kernels()
@@ -111,15 +112,73 @@ class HeadBlockWeights(NamedTuple):
         return cls(Norm.of(block.in_ln), mix, *map(Linear.of, (block.linears[2], block.linears[4], block.down_proj)))
 
 
-class CudaGraphHeadStep(HeadStep):
-    """Captured as CUDA graphs of fused operators; on a GPU many draws cost little more than one.
+class BlockHeadStep(HeadStep):
+    """Draws in calls of fixed numbers of draws, so that a draw does not depend on the other draws of the call.
 
-    A call always computes a fixed number of rows, ``SLOTS`` for rows that want one draw and ``DRAW_BLOCK`` for rows
-    that want more, so that a draw does not depend on the other draws of the call. Row-independent operators compute
-    a single row alone.
+    Rows that want one draw share blocks of ``SLOTS`` draws; the others fill the larger blocks. On a GPU, where many
+    draws cost little more than one, each block is captured as a CUDA graph.
     """
 
     free_draws = DRAW_BLOCK
+    graphs: dict[int, GraphedFunction[Tensor]]
+    """By the number of draws."""
+
+    def _capture(self, blocks: Sequence[int], states: Tensor, noise: Tensor) -> None:
+        """For head states shaped like states [R, *state] and draws with noise like noise [*noise_shape]."""
+        self.draw_blocks = [block for block in blocks if block > SLOTS]
+        self.graphs = {}
+        for block in blocks:
+            rows = torch.zeros(block, dtype=torch.long, device=states.device)
+            repeated = noise.expand(block, *noise.shape)
+            self.graphs[block] = GraphedFunction(self._draw_table, states, rows, repeated)
+
+    def _draw_table(self, states: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
+        """The arguments of ``vectors`` -> token ids and vectors side by side [n, K + L]."""
+        vectors = self.vectors(states, rows, noise)
+        # One tensor, because each copy from the GPU takes time; float32 holds integers exactly up to 2^24.
+        return torch.cat((self.decode(vectors).float(), vectors.float()), 1)
+
+    def _block_of(self, draws: int) -> int:
+        """The block size for a row that wants so many draws: the largest that they fill."""
+        if draws == 1:
+            return SLOTS
+        return max((block for block in self.draw_blocks if block <= draws), default=self.draw_blocks[0])
+
+    def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
+        draws_of = Counter(rows)
+        tables, order = [], []
+        for block in (SLOTS, *self.draw_blocks):
+            indices = [i for i, row in enumerate(rows) if self._block_of(draws_of[row]) == block]
+            order += indices
+            for start in range(0, len(indices), block):
+                part = indices[start : start + block]
+                part_noise = noise if len(part) == len(noise) else noise[part]
+                size = next(size for size in self.graphs if size >= len(part)) if block == SLOTS else block
+                table = self.graphs[size](states, torch.tensor([rows[i] for i in part]), part_noise)
+                tables.append(table[: len(part)].cpu())
+        table = torch.cat(tables)[np.argsort(order)]
+        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
+        return list(map(tuple, ids.long().tolist())), vectors.numpy()
+
+
+class IterativeHeadStep(BlockHeadStep):
+    """By the PyTorch modules of a head that evaluates its network many times for a draw."""
+
+    def __init__(self, model: CalmModel):
+        super().__init__(model)
+        parameter = next(model.parameters())
+        states = self.project(parameter.new_zeros(SLOTS, model.config.hidden_size))
+        noise = torch.zeros(self.head.noise_shape, device=parameter.device)
+        self._capture((SLOTS, DRAW_BLOCK, POOL_BLOCK), states, noise)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        padded = F.pad(hidden, (0, 0, 0, max(0, SLOTS - len(hidden))))
+        return super().project(padded)[: len(hidden)]
+
+
+class CudaGraphHeadStep(BlockHeadStep):
+    """By fused operators on a GPU. Row-independent operators compute a single draw alone."""
+
     head: EnergyHead
 
     def __init__(self, model: EnergyTransformer):
@@ -141,13 +200,8 @@ class CudaGraphHeadStep(HeadStep):
             )
             for layer in layers
         ]
-        states = weight.new_zeros(SLOTS, len(blocks), width)
-        self.graphs: dict[int, GraphedFunction[Tensor]] = {}
-        for count in (1, SLOTS, DRAW_BLOCK) if self.operators.ROW_INDEPENDENT else (SLOTS, DRAW_BLOCK):
-            rows = torch.zeros(count, dtype=torch.long, device=weight.device)
-            self.graphs[count] = GraphedFunction(
-                self._draw_table, states, rows, weight.new_zeros(count, config.noise_size)
-            )
+        sizes = (1, SLOTS, DRAW_BLOCK) if self.operators.ROW_INDEPENDENT else (SLOTS, DRAW_BLOCK)
+        self._capture(sizes, weight.new_zeros(SLOTS, len(blocks), width), weight.new_zeros(self.head.noise_shape))
 
     def embed(self, chunks: Tensor) -> Tensor:
         first, _, second, norm = self.model.embed_proj
@@ -185,28 +239,6 @@ class CudaGraphHeadStep(HeadStep):
             inner = linear(x, gate_up, norm, self.activation, gated=True)
             x = linear(inner, down, add=x)
         return x
-
-    def _draw_table(self, states: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
-        """The arguments of ``vectors`` -> token ids and vectors side by side [n, K + L]."""
-        vectors = self.vectors(states, rows, noise)
-        # One tensor, because each copy from the GPU takes time; float32 holds integers exactly up to 2^24.
-        return torch.cat((self.decode(vectors).float(), vectors.float()), 1)
-
-    def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
-        draws_of = Counter(rows)
-        tables, order = [], []
-        for block, single in ((SLOTS, True), (DRAW_BLOCK, False)):
-            indices = [i for i, row in enumerate(rows) if (draws_of[row] == 1) == single]
-            order += indices
-            for start in range(0, len(indices), block):
-                part = indices[start : start + block]
-                part_noise = noise if len(part) == len(noise) else noise[part]
-                size = next(size for size in self.graphs if size >= len(part)) if single else block
-                table = self.graphs[size](states, torch.tensor([rows[i] for i in part]), part_noise)
-                tables.append(table[: len(part)].cpu())
-        table = torch.cat(tables)[np.argsort(order)]
-        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
-        return list(map(tuple, ids.long().tolist())), vectors.numpy()
 
 
 class CpuHeadStep(HeadStep):

@@ -1,8 +1,18 @@
 import numba
+import numpy as np
 import pytest
 import torch
 
-from calm.engine.head import DRAW_BLOCK, SLOTS, CpuHeadStep, CudaGraphHeadStep, HeadStep, make_head_step
+from calm.engine.head import (
+    DRAW_BLOCK,
+    POOL_BLOCK,
+    SLOTS,
+    CpuHeadStep,
+    CudaGraphHeadStep,
+    HeadStep,
+    IterativeHeadStep,
+    make_head_step,
+)
 from calm.engine.ops import cpu as kernels
 
 from .ops.cpu.emulated_unit import HAS_UNIT
@@ -60,6 +70,26 @@ def test_blocks_of_draws_are_those_of_the_modules(head_steps, count):
     vectors = torch.from_numpy(drawn)
     assert torch.allclose(vectors, modules.vectors(states, draw_rows, noise), atol=1e-5)
     assert ids == [tuple(row) for row in modules.decode(vectors).tolist()]
+
+
+@pytest.mark.parametrize("head", ["diffusion", "flow"])
+@torch.inference_mode()
+def test_draws_of_many_evaluations_do_not_depend_on_those_beside_them(tiny, head):
+    model = tiny(4, head=head, num_sampling_steps=4).calm
+    modules, step = HeadStep(model), make_head_step(model)
+    assert isinstance(step, IterativeHeadStep)
+    states = step.project(rows(SLOTS, model.config.hidden_size))
+    wanted = [1, 3, DRAW_BLOCK, POOL_BLOCK + 40, 1]
+    places = [row for row, count in enumerate(wanted) for _ in range(count)][::-1]
+    noise = step.head.noise((len(places),), states, torch.Generator().manual_seed(0))
+    ids, drawn = step.draw(states, places, noise)
+    expected = modules.vectors(states, places, noise).numpy()
+    assert np.allclose(drawn, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
+    assert ids == [tuple(row) for row in modules.decode(torch.from_numpy(drawn)).tolist()]
+    for row in range(len(wanted)):
+        own = [i for i, place in enumerate(places) if place == row]
+        alone = step.draw(states[row : row + 1], [0] * len(own), noise[own])
+        assert alone[0] == [ids[i] for i in own] and np.array_equal(alone[1], drawn[own])
 
 
 @torch.inference_mode()

@@ -44,6 +44,15 @@ def test_a_text_is_the_same_alone_and_among_others(story):
     assert interleave([generate(story, i, **options[i]) for i in range(SLOTS)]) == alone
 
 
+@pytest.mark.parametrize("head", ["diffusion", "flow"])
+def test_heads_of_many_evaluations_share_steps(tiny, head):
+    lm = tiny(4, head=head, num_sampling_steps=4)
+    options = [{"temperature": 1 - 0.1 * i, "pool_size": 40, "max_new_tokens": 20} for i in range(SLOTS)]
+    alone = [token_ids(generate(lm, i, **options[i])) for i in range(SLOTS)]
+    assert all(alone) and len({str(text) for text in alone}) == SLOTS
+    assert interleave([generate(lm, i, **options[i]) for i in range(SLOTS)]) == alone
+
+
 def test_threads_get_their_own_texts(story):
     alone = [token_ids(generate(story, i)) for i in range(2 * SLOTS)]
     results: list = [None] * len(alone)

@@ -23,6 +23,10 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
+def select_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    return x if rows is None else x[rows]
+
+
 class ZeroLinear(nn.Linear):
     """A linear layer whose weights a new model sets to zero (DiT, section 3.2)."""
 
@@ -57,8 +61,8 @@ class AdaLNBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.adaLN_modulation = modulation(width, 3)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale, gate = self.adaLN_modulation(condition).chunk(3, dim=-1)
+    def forward(self, x: Tensor, condition: Tensor, rows: Tensor | None) -> Tensor:
+        shift, scale, gate = select_rows(self.adaLN_modulation(condition), rows).chunk(3, dim=-1)
         return x + gate * self.mlp(modulate(self.in_ln(x), shift, scale))
 
 
@@ -68,8 +72,8 @@ class AdaLNFinalLayer(nn.Module):
         self.linear = ZeroLinear(width, outputs)
         self.adaLN_modulation = modulation(width, 2)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+    def forward(self, x: Tensor, condition: Tensor, rows: Tensor | None) -> Tensor:
+        shift, scale = select_rows(self.adaLN_modulation(condition), rows).chunk(2, dim=-1)
         return self.linear(modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale))
 
 
@@ -85,12 +89,16 @@ class AdaLNNetwork(nn.Module):
         self.res_blocks = nn.ModuleList(AdaLNBlock(width) for _ in range(config.num_mlp_layers))
         self.final_layer = AdaLNFinalLayer(width, outputs)
 
-    def evaluate(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [..., L], condition [..., D] (embedded time plus embedded hidden state) -> float32 [..., outputs]."""
+    def evaluate(self, x: Tensor, condition: Tensor, rows: Tensor | None = None) -> Tensor:
+        """x [..., L], condition [..., D] (embedded time plus embedded hidden state) -> float32 [..., outputs].
+
+        With ``rows`` [n], x is [n, L] and its i-th row reads condition[rows[i]]. Rows that share a condition share the
+        modulation, which takes most of the operations.
+        """
         y = self.input_proj(x.to(self.input_proj.weight.dtype))
         for block in self.res_blocks:
-            y = block(y, condition)
-        return self.final_layer(y, condition).float()
+            y = block(y, condition, rows)
+        return self.final_layer(y, condition, rows).float()
 
     def forward(self, x: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
         """x [..., L], t [...], hidden [..., D] -> float32 [..., outputs].

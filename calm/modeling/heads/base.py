@@ -44,8 +44,12 @@ class GenerativeHead(nn.Module, ABC):
         """hidden [..., D] -> head states [..., *state]: what any number of draws at these positions need."""
 
     @abstractmethod
-    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """states [..., *state], noise [N, ..., *noise_shape] (or without N) -> latent vectors [N, ..., L]."""
+    def draw(self, states: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        """states [..., *state], noise [N, ..., *noise_shape] (or without N) -> latent vectors [N, ..., L].
+
+        With ``rows`` [n], the i-th of n draws reads states[rows[i]]: states [R, *state], noise [n, *noise_shape] ->
+        [n, L].
+        """
 
     @abstractmethod
     def loss(

@@ -67,6 +67,13 @@ def schedule(steps: int = TRAINING_STEPS) -> Schedule[np.ndarray]:
     )
 
 
+@cache
+def timesteps(steps: int, device: torch.device) -> Tensor:
+    """The timesteps of the schedule on a device [steps], kept because a CUDA graph cannot contain their transfer."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(schedule(steps).timesteps).to(device)
+
+
 def predict_previous(output: Tensor, x: Tensor, step: Schedule[float] | Schedule[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and log variance of x_{t-1}, as the network predicts them (arXiv 2102.09672, eqs. 9, 11 and 15).
 
@@ -119,14 +126,14 @@ class DiffusionHead(AdaLNHead):
             raise CalmError(f"A diffusion head draws in 2 to {TRAINING_STEPS:,} steps, not {steps:,}.")
         return steps
 
-    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """states [..., D], noise [N, ..., steps + 1, L] (or without N) -> latent vectors [N, ..., L]."""
+    def draw(self, states: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Steps from x_T back to x_0."""
         constants = schedule(self.num_sampling_steps)
         x = noise[..., 0, :].float()
-        times = self.net.time_embed(torch.from_numpy(constants.timesteps).to(states.device))
+        times = self.net.time_embed(timesteps(self.num_sampling_steps, states.device))
         for drawn, t in enumerate(reversed(range(self.num_sampling_steps)), 1):
             step: Schedule[float] = Schedule(*(float(values[t]) for values in constants))
-            mean, log_variance = predict_previous(self.net.evaluate(x, states + times[t]), x, step)
+            mean, log_variance = predict_previous(self.net.evaluate(x, states + times[t], rows), x, step)
             x = mean + (0.5 * log_variance).exp() * noise[..., drawn, :] if t else mean
         return x.to(states.dtype)
 

@@ -79,8 +79,9 @@ class EnergyHead(GenerativeHead):
         condition = self.norm_hidden(self.hidden_embd(hidden))
         return torch.stack([cast(HeadBlock, block).project(condition) for block in self.mlp_blocks], dim=-2)
 
-    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """states [..., blocks, D], noise [N, ..., noise_size] (or without N) -> latent vectors [N, ..., L]."""
+    def draw(self, states: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        if rows is not None:
+            states = states[rows]
         x = self.norm_noise(self.noise_embd(noise))
         for block, state in zip(self.mlp_blocks, states.unbind(-2)):
             x = block(x, state)

@@ -33,17 +33,14 @@ class FlowHead(AdaLNHead):
             raise CalmError(f"A flow head evaluates its network twice a midpoint step, so not {steps} times in a draw.")
         return steps
 
-    def draw(self, states: Tensor, noise: Tensor) -> Tensor:
-        """states [..., D], noise [N, ..., L] (or without N) -> latent vectors [N, ..., L].
-
-        The midpoint rule integrates the velocity from t = 0 to 1.
-        """
+    def draw(self, states: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Integrates the velocity from t = 0 to 1 by the midpoint rule."""
         evaluations = self.num_sampling_steps
         x, half = noise.float(), 1 / evaluations
         times = self.net.time_embed(torch.arange(evaluations, device=states.device) * TIME_SCALE // evaluations)
         for i in range(0, evaluations, 2):
-            middle = x + half * self.net.evaluate(x, states + times[i])
-            x = x + 2 * half * self.net.evaluate(middle, states + times[i + 1])
+            middle = x + half * self.net.evaluate(x, states + times[i], rows)
+            x = x + 2 * half * self.net.evaluate(middle, states + times[i + 1], rows)
         return x.to(states.dtype)
 
     def times(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

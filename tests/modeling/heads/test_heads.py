@@ -32,7 +32,7 @@ class Stub(torch.nn.Module):
         self.function, self.cond_embed = function, torch.nn.Identity()
         self.time_embed = lambda t: t[:, None].float()
 
-    def evaluate(self, x, condition):
+    def evaluate(self, x, condition, rows=None):
         return self.function(x, condition[..., :1])
 
     def forward(self, x, t, states):
@@ -49,6 +49,10 @@ def test_a_draw_depends_on_its_noise_alone(kind):
     assert draws.shape == (5, 2, 3, 16)
     assert torch.allclose(head(states[1, 2], noise[4, 1, 2]), draws[4, 1, 2], rtol=1e-4)
     assert torch.allclose(head(states[:1], noise[2:4, :1]), draws[2:4, :1], rtol=1e-4)
+    rows = torch.tensor([2, 0, 2])
+    assert torch.allclose(
+        head.draw(head.project(states[1]), noise[:3, 1, 0], rows), head(states[1, rows], noise[:3, 1, 0]), rtol=1e-4
+    )
     same = head.sample(states, 5, torch.Generator().manual_seed(0))
     assert torch.equal(same, draws) and not torch.equal(head.sample(states, 5, torch.Generator().manual_seed(1)), draws)
 
