@@ -8,7 +8,7 @@ import { store } from "./store.js";
  */
 export function createBranchTree(element, onshow) {
   /** @param {RunPayload} run */
-  const draw = (run) => {
+  const render = (run) => {
     const rows = descendants(rootOf(run), 0);
     element.hidden = rows.length < 2;
     const items = rows.map(([member, depth]) => {
@@ -18,7 +18,7 @@ export function createBranchTree(element, onshow) {
     });
     element.replaceChildren(node("h2", {}, "Branches"), node("ul", {}, ...items));
   };
-  return { draw };
+  return { render };
 }
 
 /** @param {RunPayload} run */

@@ -32,25 +32,25 @@ export function createCandidatePanel(element, actions) {
   /** @type {number | null} the slider's, until another run is shown */
   let temperature = null;
   /** @type {{ run: RunPayload, stepIndex: number, pool: Pool } | null} */
-  let drawn = null;
+  let rendered = null;
 
   /**
    * @param {RunPayload} run
    * @param {number | null} stepIndex
    */
-  const draw = (run, stepIndex) => {
+  const render = (run, stepIndex) => {
     const step = run.steps[stepIndex ?? -1];
     if (stepIndex === null || !step) {
-      drawn = null;
+      rendered = null;
       element.replaceChildren(node("p", { class: "calm-note" }, "Point at a chunk to see its candidates."));
       return;
     }
     const fresh = store.freshPool(run.run_id, stepIndex);
     const pool = fresh ?? step;
-    const isSameRun = drawn?.run.run_id === run.run_id;
-    if (isSameRun && drawn?.stepIndex === stepIndex && (drawn.pool === pool || !fresh)) return;
+    const isSameRun = rendered?.run.run_id === run.run_id;
+    if (isSameRun && rendered?.stepIndex === stepIndex && (rendered.pool === pool || !fresh)) return;
     if (!isSameRun) temperature = null;
-    drawn = { run, stepIndex, pool };
+    rendered = { run, stepIndex, pool };
 
     const status = node("p", { class: "calm-note", role: "status" });
     const { list, rows } = candidateList(pool, (choice) => actions.branch(run, stepIndex, pool, choice));
@@ -84,7 +84,7 @@ export function createCandidatePanel(element, actions) {
     return start;
   };
 
-  return { draw };
+  return { render };
 }
 
 /**

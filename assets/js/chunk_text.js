@@ -13,7 +13,7 @@ const KEYS = new Map([
 ]);
 
 /**
- * Draws the shown run into an element and keeps it up to date. The pointer previews a step, a click or the focus pins
+ * Shows the shown run in an element and keeps it up to date. The pointer previews a step, a click or the focus pins
  * it. All chunks together are one Tab stop; arrow keys move between them.
  * @param {HTMLElement} target
  */
@@ -28,7 +28,7 @@ export function createChunkText(target) {
 
   // Chunks that are on the page stay the same elements while the run grows, so that focus and hover survive.
   /** @param {RunPayload} run */
-  const draw = (run) => {
+  const render = (run) => {
     if (runId !== run.run_id || chunks.length > run.steps.length) {
       target.replaceChildren(node("span", { class: "calm-prompt" }, run.prompt));
       runId = run.run_id;
@@ -78,7 +78,7 @@ export function createChunkText(target) {
     chunks[Math.min(Math.max(0, stepAt(event) + move), chunks.length - 1)].focus();
   });
 
-  return { draw, mark };
+  return { render, mark };
 }
 
 /**
@@ -106,8 +106,8 @@ function chunkElement(step) {
  * @param {string[]} texts
  */
 export function appendPieces(target, texts) {
-  const drawn = target.querySelectorAll(".calm-piece").length;
-  texts.slice(drawn).forEach((text, i) => {
-    target.append(node("span", { class: `calm-piece${(drawn + i) % 2 ? " odd" : ""}` }, text));
+  const rendered = target.querySelectorAll(".calm-piece").length;
+  texts.slice(rendered).forEach((text, i) => {
+    target.append(node("span", { class: `calm-piece${(rendered + i) % 2 ? " odd" : ""}` }, text));
   });
 }

@@ -7,7 +7,7 @@ export function mountCurveView({ element, props, watch }) {
   const figure = createFigure(element, find(element, ".calm-plot"), (colours) =>
     props.value ? curveFigure(props.value, colours) : null,
   );
-  watch("value", figure.draw);
+  watch("value", figure.render);
 }
 
 /**

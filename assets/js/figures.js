@@ -3,11 +3,7 @@ import { config } from "./config.js";
 import { node } from "./dom.js";
 
 const FONT = "system-ui, sans-serif";
-const OPTIONS = {
-  displaylogo: false,
-  responsive: true,
-  displayModeBar: false,
-};
+const OPTIONS = { displaylogo: false, responsive: true, displayModeBar: false };
 
 /** @type {Promise<PlotlyModule> | null} */
 let loading = null;
@@ -16,7 +12,10 @@ let loading = null;
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const onload = () => resolve(/** @type {PlotlyModule} */ (window.Plotly));
-    const onerror = () => reject(new Error("Plotly could not be loaded."));
+    const onerror = () => {
+      loading = null; // the next render tries again
+      reject(new Error("Plotly could not be loaded."));
+    };
     document.head.append(node("script", { src: config().plotly_url, onload, onerror }));
   });
   return loading;
@@ -64,43 +63,43 @@ function withDefaults(colours, layout) {
 }
 
 /**
- * Keeps a figure up to date: it is drawn when it first shows, resized later, and repainted when the page changes between
- * light and dark.
+ * Keeps a figure up to date: it is rendered when it first shows, resized later, and repainted when the page changes
+ * between light and dark.
  * @param {HTMLElement} element of the component
  * @param {HTMLElement} target of the figure
- * @param {(colours: Palette) => Figure | null} build null where there is nothing to draw yet
- * @param {{ rebuildOnResize?: boolean, onFirstDraw?: (target: PlotlyElement) => void }} [options]
+ * @param {(colours: Palette) => Figure | null} build null where there is nothing to render yet
+ * @param {{ rebuildOnResize?: boolean, onFirstRender?: (target: PlotlyElement) => void }} [options]
  */
-export function createFigure(element, target, build, { rebuildOnResize = false, onFirstDraw } = {}) {
+export function createFigure(element, target, build, { rebuildOnResize = false, onFirstRender } = {}) {
   const plot = /** @type {PlotlyElement} */ (target);
-  let drawn = false;
+  let rendered = false;
   loadPlotly();
 
-  const draw = async () => {
+  const render = async () => {
     if (!plot.clientWidth) return; // a hidden tab has no width
     const plotly = await loadPlotly();
     const colours = palette();
     const figure = build(colours);
     if (!figure) return;
     plotly.react(plot, figure.traces, withDefaults(colours, figure.layout), { ...OPTIONS, ...figure.config });
-    if (!drawn) onFirstDraw?.(plot);
-    drawn = true;
+    if (!rendered) onFirstRender?.(plot);
+    rendered = true;
   };
-  /** Draws anew from nothing, which a change between two and three dimensions needs. */
+  /** Renders from nothing, which a change between two and three dimensions needs. */
   const reset = async () => {
-    if (drawn) (await loadPlotly()).purge(plot);
-    drawn = false;
-    await draw();
+    if (rendered) (await loadPlotly()).purge(plot);
+    rendered = false;
+    await render();
   };
 
-  onThemeChange(element, draw);
+  onThemeChange(element, render);
   new ResizeObserver(async () => {
     if (!plot.clientWidth) return;
-    if (!drawn || rebuildOnResize) await draw();
-    if (drawn) (await loadPlotly()).Plots.resize(plot);
+    if (!rendered || rebuildOnResize) await render();
+    if (rendered) (await loadPlotly()).Plots.resize(plot);
   }).observe(plot);
 
-  return { draw, reset, plot, isDrawn: () => drawn };
+  return { render, reset, plot, isRendered: () => rendered };
 }
 
 /**

@@ -37,7 +37,7 @@ export function createPlayer(element) {
    * @param {RunPayload} run
    * @param {boolean} hasMap
    */
-  const draw = (run, hasMap) => {
+  const render = (run, hasMap) => {
     const index = store.currentStep;
     slider.max = String(Math.max(1, run.steps.length));
     slider.value = String((index ?? 0) + 1);
@@ -47,7 +47,7 @@ export function createPlayer(element) {
       : `There is no map of ${run.model}. The map keeps the last path of another model.`;
   };
 
-  return { draw };
+  return { render };
 }
 
 /**

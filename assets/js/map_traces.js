@@ -213,9 +213,9 @@ function cloudOf(cloud, view, colours) {
 function predictedPath(view, colours) {
   const points = stepPoints(view, view.run, errorLabel);
   const steps = /** @type {StepPayload[]} */ (points.map((point) => point.step));
-  const drawn = path(view, PATH, points, { color: colours.accent, size: [7, 4] }, "step %{text}<extra></extra>");
+  const plain = path(view, PATH, points, { color: colours.accent, size: [7, 4] }, "step %{text}<extra></extra>");
   const customdata = steps.map((step) => step.index);
-  return { ...drawn, customdata, marker: { ...drawn.marker, ...colourScale(view.colouring, steps) } };
+  return { ...plain, customdata, marker: { ...plain.marker, ...colourScale(view.colouring, steps) } };
 }
 
 /** @type {Record<string, { title: string, value: (step: StepPayload) => number }>} */

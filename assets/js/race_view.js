@@ -9,27 +9,27 @@ export function mountRaceView({ element, props, watch }) {
   /** @type {number | null} */
   let raceId = null;
   /** @type {{ facts: HTMLElement, text: HTMLElement }[]} */
-  let drawn = [];
+  let laneParts = [];
 
   const figure = createFigure(element, find(element, ".calm-plot"), (colours) =>
     props.value?.racers ? raceFigure(props.value, colours) : null,
   );
-  const draw = () => {
+  const render = () => {
     const race = props.value;
     if (!race?.racers) return;
     if (raceId !== race.race_id) {
       raceId = race.race_id;
       lanes.replaceChildren();
-      drawn = race.racers.map((racer) => addLane(lanes, racer, race.prompt));
+      laneParts = race.racers.map((racer) => addLane(lanes, racer, race.prompt));
     }
     race.racers.forEach((racer, i) => {
-      drawn[i].facts.replaceChildren(...factList(raceFacts(racer)));
-      appendPieces(drawn[i].text, racer.texts);
+      laneParts[i].facts.replaceChildren(...factList(raceFacts(racer)));
+      appendPieces(laneParts[i].text, racer.texts);
     });
-    figure.draw();
+    figure.render();
   };
-  watch("value", draw);
-  draw();
+  watch("value", render);
+  render();
 }
 
 /**

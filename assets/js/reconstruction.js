@@ -26,19 +26,19 @@ export function mountReconstructionView({ element, props, watch, server }) {
       pair.setAttribute("aria-pressed", String(i === index));
     });
     title.textContent = `Posterior of chunk ${index + 1}, “${visible(chunk.text)}”: mean and standard deviation of each latent dimension`;
-    posterior.draw();
+    posterior.render();
     walk.start(props.value.model, chunks, index);
   };
 
-  const draw = () => {
+  const render = () => {
     const chunks = props.value?.chunks;
     if (!chunks) return;
     pairs.replaceChildren(...chunks.map((chunk, i) => chunkPair(chunk, i, () => select(i))));
     select(Math.min(selected, chunks.length - 1));
   };
 
-  watch("value", draw);
-  draw();
+  watch("value", render);
+  render();
 }
 
 /**

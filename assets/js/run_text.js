@@ -19,31 +19,34 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   const branches = createBranchTree(find(element, ".calm-tree"), showRun);
   const candidates = createCandidatePanel(find(element, ".calm-detail"), {
     drawPool: (run, stepIndex) => drawPool(server, run, stepIndex),
-    branch: (run, stepIndex, pool, choice) => trigger("branch", branchRequest(run, stepIndex, pool, choice)),
+    branch: ({ run_id }, stepIndex, pool, choice) => {
+      const run = store.runs.get(run_id); // the vectors came after the panel was rendered
+      if (run) trigger("branch", branchRequest(run, stepIndex, pool, choice));
+    },
   });
   const actions = find(element, ".calm-actions");
   actions.append(...runActions());
 
-  const drawStep = () => {
+  const renderStep = () => {
     if (!store.shown) return;
     text.mark(store.currentStep);
-    candidates.draw(store.shown, store.currentStep);
+    candidates.render(store.shown, store.currentStep);
   };
-  const draw = () => {
+  const render = () => {
     const run = store.shown;
     if (!run) return;
     actions.hidden = false;
-    text.draw(run);
-    samples.draw(run);
-    branches.draw(run);
-    drawStep();
+    text.render(run);
+    samples.render(run);
+    branches.render(run);
+    renderStep();
   };
-  store.subscribe("run", element, draw);
-  store.subscribe("step", element, drawStep);
-  store.subscribe("pool", element, drawStep);
+  store.subscribe("run", element, render);
+  store.subscribe("step", element, renderStep);
+  store.subscribe("pool", element, renderStep);
   watch("value", () => store.receive(props.value));
   store.receive(props.value);
-  draw();
+  render();
 
   const restored = store.restoreRuns();
   if (restored) showRun(restored);

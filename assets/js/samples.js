@@ -8,7 +8,7 @@ import { store } from "./store.js";
  * @param {(run: RunPayload) => void} onshow
  */
 export function createSampleList(element, onshow) {
-  let drawnIds = "";
+  let renderedIds = "";
   /** @type {{ label: HTMLElement, text: HTMLElement }[]} */
   let columns = [];
 
@@ -22,12 +22,12 @@ export function createSampleList(element, onshow) {
   };
 
   /** @param {RunPayload} run */
-  const draw = (run) => {
+  const render = (run) => {
     const group = store.samplesOf(run);
     element.hidden = group.length < 2;
     const ids = group.map((member) => member.run_id).join();
-    if (ids !== drawnIds) {
-      drawnIds = ids;
+    if (ids !== renderedIds) {
+      renderedIds = ids;
       element.replaceChildren();
       columns = element.hidden ? [] : group.map(createColumn);
     }
@@ -40,5 +40,5 @@ export function createSampleList(element, onshow) {
     });
   };
 
-  return { draw };
+  return { render };
 }

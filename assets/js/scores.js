@@ -14,7 +14,7 @@ export function mountScoresPlot({ element, props, watch }) {
   const build = (colours) =>
     props.value?.models?.length ? scoresFigure(props.value, colours, target.clientWidth) : null;
   const figure = createFigure(element, target, build, { rebuildOnResize: true }); // the layout depends on the width
-  watch("value", figure.draw);
+  watch("value", figure.render);
 }
 
 /**

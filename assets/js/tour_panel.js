@@ -48,7 +48,7 @@ export function mountTourPanel({ props, trigger }) {
     store.leaveTour(isFinished ? 0 : store.tour.step_index);
   }
 
-  const draw = () => {
+  const render = () => {
     const { step_index, open } = store.tour;
     const step = current();
     panel.hidden = !open;
@@ -59,11 +59,11 @@ export function mountTourPanel({ props, trigger }) {
     back.disabled = step_index === 0;
     next.textContent = step_index === lastIndex ? "Finish" : "Next";
   };
-  store.subscribe("tour", panel, draw);
+  store.subscribe("tour", panel, render);
   store.subscribe("tour_tab", panel, () => {
     outcome.textContent = "";
     trigger("open_tab", { tab: store.tourTab });
     if (store.tour.open) title.focus({ preventScroll: true });
   });
-  draw();
+  render();
 }

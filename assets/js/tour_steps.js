@@ -19,13 +19,13 @@ export function mountTourSteps({ element, props }) {
     store.openTourStep(step_index, steps[step_index].tab);
   });
 
-  const draw = () => {
+  const render = () => {
     const { step_index, done } = store.tour;
     start.textContent = done.length || step_index ? `Continue with step ${step_index + 1}` : "Start the tour";
     steps.forEach((step, i) => {
       notes[i].textContent = `paper, ${step.section}${done.includes(step.name) ? " · ✓ done" : ""}`;
     });
   };
-  store.subscribe("tour", element, draw);
-  draw();
+  store.subscribe("tour", element, render);
+  render();
 }

@@ -1,7 +1,7 @@
 // The inputs and the open tab live in the address: they survive a reload, and the address can be shared.
 import { config } from "./config.js";
 
-const opened = new URL(location.href).searchParams; // before the first tab that is drawn reports itself as open
+const opened = new URL(location.href).searchParams; // read before the first tab reports itself as open
 let restored = false; // until then the inputs hold their defaults, which would hide what the address asks for
 
 /**

@@ -25,7 +25,8 @@ function mapFile(model, onload) {
       .then((file) => {
         files.set(model, file);
         onload();
-      });
+      })
+      .catch(() => files.delete(model)); // the next render tries again
   }
   return files.get(model) ?? null;
 }
@@ -38,12 +39,12 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
   const player = createPlayer(element);
   const drawCloud = /** @type {HTMLButtonElement} */ (find(element, "[data-cloud]"));
 
-  const figure = createFigure(element, find(element, ".calm-plot"), build, { onFirstDraw: followPointer });
+  const figure = createFigure(element, find(element, ".calm-plot"), build, { onFirstRender: followPointer });
 
   /** @param {Palette} colours */
   function build(colours) {
     const run = store.shown;
-    const map = run && mapFile(run.model, draw);
+    const map = run && mapFile(run.model, render);
     if (!map) return null;
     const { runs, markedStep, fit } = store;
     const isOther = (/** @type {RunPayload} */ other) => other.run_id !== run.run_id && other.model === run.model;
@@ -53,15 +54,15 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
     return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: mapConfig(view.dimensions) };
   }
 
-  function draw() {
+  function render() {
     const run = store.shown;
     if (!run) return;
-    text.draw(run);
+    text.render(run);
     text.mark(store.markedStep);
     scrollToMarked(strip);
-    player.draw(run, run.model in config().map_urls);
+    player.render(run, run.model in config().map_urls);
     drawCloud.disabled = run.steps.length === 0;
-    figure.draw();
+    figure.render();
   }
 
   drawCloud.addEventListener("click", async () => {
@@ -77,17 +78,17 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
   for (const button of element.querySelectorAll("[data-export]")) {
     const kind = /** @type {HTMLElement} */ (button).dataset.export ?? "";
     button.addEventListener("click", () => {
-      if (store.shown && figure.isDrawn()) exportMap(kind, figure.plot, store.shown);
+      if (store.shown && figure.isRendered()) exportMap(kind, figure.plot, store.shown);
     });
   }
-  controls.onchange(draw, figure.reset);
+  controls.onchange(render, figure.reset);
   store.subscribe("fit", element, () => controls.showFit());
-  store.subscribe("run", element, draw);
-  store.subscribe("step", element, draw);
-  store.subscribe("cloud", element, draw);
+  store.subscribe("run", element, render);
+  store.subscribe("step", element, render);
+  store.subscribe("cloud", element, render);
   watch("value", () => store.receive(props.value));
   if (!store.shown) store.receive(props.value); // a tab that opens late has an old value
-  draw();
+  render();
 }
 
 /** @param {2 | 3} dimensions */
@@ -183,13 +184,13 @@ function createControls(element) {
       turnTo(store.fit?.dimensions ?? 2);
     },
     /**
-     * @param {() => void} draw
-     * @param {() => void} redrawAnew
+     * @param {() => void} render
+     * @param {() => void} renderAnew
      */
-    onchange(draw, redrawAnew) {
-      reset = redrawAnew;
-      for (const control of [colouring, encoded, others]) control.addEventListener("change", draw);
-      layout.addEventListener("change", () => (layout.value === "own" ? turnTo(store.fit?.dimensions ?? 2) : draw()));
+    onchange(render, renderAnew) {
+      reset = renderAnew;
+      for (const control of [colouring, encoded, others]) control.addEventListener("change", render);
+      layout.addEventListener("change", () => (layout.value === "own" ? turnTo(store.fit?.dimensions ?? 2) : render()));
       for (const button of buttons) {
         button.addEventListener("click", () => {
           const wanted = Number(button.dataset.dimensions);

@@ -33,7 +33,7 @@ export function createWalk(target, server) {
   let walk = null;
   let requests = 0;
 
-  const draw = () => {
+  const render = () => {
     if (!start || !walk) return;
     const position = Number(slider.value);
     status.textContent = offsetText(route.value, walk.offsets[position]);
@@ -55,11 +55,11 @@ export function createWalk(target, server) {
     slider.min = "0";
     slider.max = String(walk.offsets.length - 1);
     slider.value = String(walk.offsets.findIndex((offset) => Math.abs(offset) < 1e-6));
-    draw();
+    render();
   };
 
   route.addEventListener("change", request);
-  slider.addEventListener("input", draw);
+  slider.addEventListener("input", render);
   return {
     /**
      * @param {string} model
