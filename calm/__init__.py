@@ -10,6 +10,8 @@ for step in calm.generate(lm, "Once upon a time", temperature=0.5):
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from .errors import CalmError
     from .evaluation.brier import BrierDifference, BrierLM, brier_difference, brier_lm, stream_brier_lm
