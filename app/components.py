@@ -46,11 +46,15 @@ class RunText(_Component):
     """
 
     template = """
+<div class="calm-run">
+<div>
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
 <div class="calm-actions" hidden></div>
 <div class="calm-samples" role="group" aria-label="samples of this prompt" hidden></div>
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
+</div>
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
+</div>
 """
     EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("branch"), EventListener("show_run")]
 

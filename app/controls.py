@@ -90,14 +90,17 @@ def throttle(values: Iterable[Value]) -> Iterator[Value]:
     yield from flush()
 
 
-def temperature_slider(elem_id: str) -> gr.Slider:
+TEMPERATURE_INFO = f"{TEMPERATURE_MIN:g} to {TEMPERATURE_MAX:g}; default {TEMPERATURE_DEFAULT:g}."
+
+
+def temperature_slider(elem_id: str, info: str | None = TEMPERATURE_INFO) -> gr.Slider:
     return gr.Slider(
         TEMPERATURE_MIN,
         TEMPERATURE_MAX,
         value=TEMPERATURE_DEFAULT,
         step=0.01,
         label="Temperature",
-        info=f"{TEMPERATURE_MIN:g} to {TEMPERATURE_MAX:g}; default {TEMPERATURE_DEFAULT:g}.",
+        info=info,
         elem_id=elem_id,
     )
 

@@ -21,9 +21,8 @@ from .tabs import evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
 <h1>CALM Playground</h1>
-<p>A Continuous Autoregressive Language Model predicts one <em>vector</em> per step instead of one token. Each vector
-stands for a chunk of K tokens, so a text takes K times fewer steps. The models of this page were trained only on
-Storyland, a small language of simple stories.</p>
+<p>A Continuous Autoregressive Language Model predicts one <em>vector</em> per step instead of one token.
+<span>Each vector stands for a chunk of K tokens, so a text takes K times fewer steps.</span></p>
 </header>"""
 
 
@@ -107,13 +106,13 @@ def build() -> gr.Blocks:
     """The Gradio app. The models need not be loaded yet."""
     serve_files()
     with Page(title="CALM Playground", analytics_enabled=False) as page:
-        gr.HTML(HEADER, elem_id="header")
         with gr.Row(elem_id="model-row"):
-            with gr.Column(scale=0, min_width=300):
+            with gr.Column(scale=5, min_width=300):
+                gr.HTML(HEADER, elem_id="header")
+            with gr.Column(scale=2, min_width=240):
                 model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
-            with gr.Column(min_width=480):
-                status = gr.HTML(facts_list(facts(DEFAULT), None, _loaded_names()), elem_id="model-facts")
         tabs = _build_tabs(model)
+        status = gr.HTML(facts_list(facts(DEFAULT), None, _loaded_names()), elem_id="model-facts")
         learn.build_panel(tabs)
         endpoints.build()
         sync_with_url({"model": model})

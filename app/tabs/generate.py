@@ -33,8 +33,10 @@ from ..files import asset
 from ..fresh_samples import draw_pool
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import BranchRequest, RunPayload
-from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
+from ..registry import LoadedModel, bundled, is_loaded, loaded, uses_fallback
 from ..streaming import Panel, Progress, wire
+
+EXAMPLE_PROMPT_SEEDS = (1, 2, 3, 5, 8, 13)
 
 
 def example() -> RunPayload:
@@ -176,18 +178,21 @@ def _in_worker(lm: calm.LanguageModel, generate: Callable[..., Iterator[Any]], *
     return generate(LoadedModel(lm.name, lm, None), *arguments)
 
 
-def _prompt_box() -> gr.Textbox:
-    prompt = gr.Textbox(
-        example()["prompt"],
-        label="Prompt",
-        info="Leave empty for a random story, or write a story prompt:",
-        lines=2,
-        max_lines=8,
-        elem_id="prompt",
-    )
-    prompts = asset("prompts")
-    gr.Examples(list(prompts.values()), prompt, example_labels=list(prompts), label="Example prompts")
-    return prompt
+def example_prompts() -> list[str]:
+    """Six story prompts of different plots, without the end of their line, and one beginning of a text."""
+    prompts = [calm.storyland.prompt(seed).strip() for seed in EXAMPLE_PROMPT_SEEDS]
+    return [*prompts, "Once upon a time"]
+
+
+def _random_prompt(name: str) -> str:
+    """A story prompt for a model that was trained on Storyland; none for any other."""
+    return calm.storyland.prompt(random.randrange(2**31)).strip() if name in bundled() else ""
+
+
+def _with_line_end(name: str, prompt: str) -> str:
+    """The prompt as a Storyland model reads it: a story prompt is a line of its own, and a one-line box has no end."""
+    is_story_prompt = name in bundled() and prompt.startswith("A story about ") and prompt.endswith(".")
+    return f"{prompt}\n" if is_story_prompt else prompt
 
 
 def _show_message(temperature: gr.Slider) -> None:
@@ -199,9 +204,23 @@ def _show_message(temperature: gr.Slider) -> None:
     temperature.change(None, temperature, message, js=in_browser(words, "t"))
 
 
-def _advanced() -> tuple[gr.Radio, gr.Slider]:
-    """Sampler and maximum number of samples per step, folded away."""
-    with gr.Accordion("Advanced", open=False):
+def _settings() -> dict[str, Any]:
+    """Everything about a run but prompt and temperature, folded away, by its name in the address of the page."""
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        with gr.Row(elem_id="go-row"):
+            length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)
+            seed = seed_box("seed", info="Same seed, same text.", scale=2)
+            dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
+            samples = gr.Slider(
+                1,
+                limits.MAX_SAMPLES,
+                value=1,
+                step=1,
+                label="Samples",
+                info="Side by side.",
+                scale=3,
+                elem_id="samples",
+            )
         sampler = gr.Radio(
             ["auto", "exact", "pooled"],
             value="auto",
@@ -217,62 +236,75 @@ def _advanced() -> tuple[gr.Radio, gr.Slider]:
             label="Max samples per step",
             info=f"Default {limits.DEFAULT_POOL_SIZE}.",
         )
-    return sampler, pool_size
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)
+    return {"length": length, "seed": seed, "sampler": sampler, "pool": pool_size, "samples": samples}
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     """Draws the tab. Each run is shown here and on the map ``plot``."""
-    gr.HTML(
-        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the energy head samples vectors, the '
-        "autoencoder decodes each vector to K tokens, and the temperature decides which chunk is chosen.</p>"
-    )
-    with gr.Row():
-        with gr.Column(scale=5):
-            prompt = _prompt_box()
-        with gr.Column(scale=4):
-            temperature = temperature_slider("temperature")
-            _show_message(temperature)
-    with gr.Row(elem_id="go-row"):
-        length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)
-        seed = seed_box("seed", info="Same seed, same text.", scale=2)
-        dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
-        samples = gr.Slider(
-            1, limits.MAX_SAMPLES, value=1, step=1, label="Samples", info="Side by side.", scale=3, elem_id="samples"
+    with gr.Row(elem_id="prompt-row"):
+        prompt = gr.Textbox(
+            example()["prompt"].strip(),
+            label="Prompt",
+            lines=1,
+            max_lines=4,
+            placeholder="Empty: a random story",
+            elem_id="prompt",
+            scale=6,
+            min_width=300,
         )
-        go, stop = start_and_stop("Generate", "generate", variant="primary", size="md", scale=2, min_width=160)
-    sampler, pool_size = _advanced()
+        go, stop = start_and_stop("Generate", "generate", variant="primary", size="md", scale=1, min_width=120)
+        surprise = gr.Button("Surprise me", size="md", scale=1, min_width=120, elem_id="surprise")
+        with gr.Column(scale=3, min_width=260):
+            temperature = temperature_slider("temperature", info=None)
+            _show_message(temperature)
+    settings = _settings()
     status = gr.HTML(example()["status"], elem_id="status")
     text = RunText(value=example(), elem_id="run", server_functions=[draw_pool])
+    examples = gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[text] for text in example_prompts()],
+        type="values",
+        label="Prompts to try",
+        elem_id="examples",
+    )
+    gr.HTML(
+        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the energy head samples vectors, the '
+        "autoencoder decodes each vector to K tokens, and the temperature decides which chunk is chosen. Select a "
+        "chunk to see the candidates of its step.</p>"
+    )
 
-    def run(name: str, *inputs: Any) -> Iterator[Progress]:
-        yield from _show(name, inputs)
+    def run(name: str, prompt: str | None, *inputs: Any) -> Iterator[Progress]:
+        prompt = prompt if prompt and prompt.strip() else _random_prompt(name)
+        for progress in _show(name, (_with_line_end(name, prompt), *inputs)):
+            results = progress.results or (gr.skip(), gr.skip())
+            yield Progress(progress.status, (*results, prompt))
+
+    def run_random(name: str, *inputs: Any) -> Iterator[Progress]:
+        return run(name, None, *inputs)
+
+    def run_example(name: str, sample: list[str], *inputs: Any) -> Iterator[Progress]:
+        return run(name, sample[0], *inputs)
 
     def branch(temperature, length, seed, sampler, pool_size, event: gr.EventData) -> Iterator[Progress]:
         request: BranchRequest = event._data
         inputs = (request["prompt"], temperature, length, seed, sampler, pool_size)
-        yield from _show(request["model"], inputs, request)
+        for progress in _show(request["model"], inputs, request):
+            results = progress.results or (gr.skip(), gr.skip())
+            yield Progress(progress.status, (*results, gr.skip()))
 
     def show_status(event: gr.EventData) -> str:
         return event._data["status"]
 
-    settings = [temperature, length, seed, sampler, pool_size]
-    sync_with_url(
-        {
-            "prompt": prompt,
-            "t": temperature,
-            "length": length,
-            "seed": seed,
-            "sampler": sampler,
-            "pool": pool_size,
-            "samples": samples,
-        }
-    )
+    sync_with_url({"prompt": prompt, "t": temperature, **settings})
+    options = [temperature, *(settings[name] for name in ("length", "seed", "sampler", "pool"))]
     wire(
-        Panel([text, plot], status, go, stop),
+        Panel([text, plot, prompt], status, go, stop),
         [
-            ([go.click, prompt.submit], run, [model, prompt, *settings, samples]),
-            ([text.branch], branch, settings),
+            ([go.click, prompt.submit], run, [model, prompt, *options, settings["samples"]]),
+            ([surprise.click], run_random, [model, *options, settings["samples"]]),
+            ([examples.click], run_example, [model, examples, *options, settings["samples"]]),
+            ([text.branch], branch, options),
         ],
     )
     text.show_run(show_status, None, status, queue=False, **PRIVATE)
-    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)
