@@ -93,6 +93,8 @@ class Visitor:
         self.page.wait_for_function(
             "() => !document.querySelector('#model-facts').innerText.includes('loading')", timeout=60_000
         )
+        self.page.locator("#settings > button").click()
+        self.page.wait_for_selector("#length input", state="visible")
         return self
 
     def tab(self, name: str) -> None:

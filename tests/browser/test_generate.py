@@ -255,3 +255,28 @@ def test_text_and_link_are_copied(visitor, browser):
     other.page.wait_for_function("() => document.querySelector('#seed input').value === '3'")
     assert other.generate() == text
     other.page.context.close()
+
+
+def test_surprise_me_draws_a_prompt_and_runs_it(visitor):
+    page = visitor.page
+    prompts = set()
+    visitor.set("#length", 16)
+    for _ in range(3):
+        before = visitor.run_id()
+        page.locator("#surprise").click()
+        visitor.another_run(before)
+        visitor.finished()
+        prompts.add(page.locator("#prompt textarea").input_value())
+        assert page.locator("#run .calm-prompt").inner_text().strip() == page.locator("#prompt textarea").input_value()
+    assert len(prompts) == 3 and "" not in prompts
+
+
+def test_a_prompt_to_try_runs_at_a_click(visitor):
+    page = visitor.page
+    visitor.set("#length", 16)
+    before = visitor.run_id()
+    page.locator("#examples .gallery button").nth(1).click()
+    visitor.another_run(before)
+    visitor.finished()
+    assert page.locator("#run .calm-prompt").inner_text().strip() == page.locator("#prompt textarea").input_value()
+    assert visitor.text()

@@ -16,7 +16,7 @@ PHONE = {"width": 390, "height": 844}
         (lambda v: v.page.locator("#prompt textarea").fill("x" * 5000), "The prompt has 5,000 characters"),
         (lambda v: v.set("#seed", ""), "Random seed must be a whole number"),
         (lambda v: v.set("#seed", -4), "seed must be a whole number from 0"),
-        (lambda v: (v.page.get_by_text("Advanced").click(), v.page.get_by_label("exact", exact=True).check(),
+        (lambda v: (v.page.get_by_label("exact", exact=True).check(),
                     v.set("#temperature", 1.5)), "at most 1"),
     ],
 )  # fmt: skip
@@ -72,11 +72,31 @@ def test_controls_and_texts_begin_on_one_line(visitor):
     )
     assert len(set(lefts)) == 1, lefts
     middles = page.evaluate(
-        """() => ["#length input[type=range]", "#seed input", "#samples input[type=range]", "#generate"]
-            .map((selector) => document.querySelector(selector).getBoundingClientRect())
-            .map((box) => (box.top + box.bottom) / 2)"""
+        """() => [["#length input[type=range]", "#seed input", "#samples input[type=range]"],
+                  ["#generate", "#surprise"]]
+            .map((row) => row.map((selector) => document.querySelector(selector).getBoundingClientRect())
+                .map((box) => (box.top + box.bottom) / 2))"""
     )
-    assert max(middles) - min(middles) <= 2, middles
+    assert all(max(row) - min(row) <= 2 for row in middles), middles
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
+def test_the_text_is_above_the_fold(browser, address, width, height):
+    """At each size a visitor sees what CALM is, the prompt, both buttons and several lines of the text at once."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("#run .calm-chunk", timeout=60_000)
+    for selector in ("#header p", "#prompt textarea", "#generate", "#surprise", "#temperature input[type=range]"):
+        box = page.locator(selector).first.bounding_box()
+        assert box and box["y"] + box["height"] <= height, selector
+    chunks = page.evaluate(
+        "height => [...document.querySelectorAll('#run .calm-chunk')]"
+        ".filter((chunk) => chunk.getBoundingClientRect().bottom <= height).length",
+        height,
+    )
+    assert chunks >= 5
+    context.close()
 
 
 def test_select_boxes_have_an_arrow_and_the_strip_shows_whole_lines(visitor):
