@@ -95,6 +95,7 @@ class Visitor:
         )
         self.page.locator("#settings > button").click()
         self.page.wait_for_selector("#length input", state="visible")
+        self._wait_for_events()
         return self
 
     def tab(self, name: str) -> None:
@@ -156,7 +157,10 @@ class Visitor:
         """Waits until the run that is being written has ended and is shown whole."""
         self.page.wait_for_function("() => CALM.store.shown.finished", timeout=60_000)
         self.page.wait_for_selector("#generate", state="visible")
-        # Gradio sends the last value once more when a run completes. A stream may stay open once another was stopped.
+        self._wait_for_events()  # Gradio sends the last value once more when a run completes
+
+    def _wait_for_events(self) -> None:
+        """Waits until no event is pending, for a second at most: a stream may stay open once another was stopped."""
         deadline = time.monotonic() + 1
         while self.pending and time.monotonic() < deadline:
             self.page.wait_for_timeout(20)
