@@ -40,7 +40,8 @@ def settings(folder: Path, steps: int, stories: int = 8000) -> dict[str, tuple[s
     shared = {"tokenizer": str(folder / "tokenizer"), "data": str(folder), "steps": steps, "warmup_steps": 0,
               "validate_every": 10**9, "save_every": 10**9, "log_every": WINDOW}  # fmt: skip
     sources = [f"storyland:0:{stories}"]
-    text = {"sources": sources, "valid": ["storyland:0:1"], "primer_steps": 0}
+    rows = {"row_tokens": 256, "batch_size": 8, "stream_workers": 0, "primer_steps": 0}
+    text = {"sources": sources, "valid": ["storyland:0:1"], **rows}
     coded = {"sources": {"stories": sources}, "valid": {"stories": ["storyland:0:100"]}, "shares": {}}
     found = {
         "autoencoder": ("autoencoder", {**recipe.read("autoencoder-k4"), **shared, **coded}),
