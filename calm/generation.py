@@ -16,9 +16,9 @@ from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
 from .engine.scheduler import Queued, Request
 from .errors import CalmError, check_seed, check_whole, shown
 from .hub.language_model import LanguageModel
+from .hub.text_format import ALIGNMENTS, CONDITION, END, FRONT
 from .modeling.temperature import check_temperature
 
-ALIGNMENTS = ("front", "end", "condition")
 MIN_TEMPERATURE = 0.001
 """Below it, the rounding of float32 logits would change a token's odds by more than a percent."""
 MAX_POOL = 10_000
@@ -68,7 +68,7 @@ class GenerationOptions:
     pool_size: int = 200
     sampler: str = "auto"
     seed: int = 0
-    alignment: str = "front"
+    alignment: str | None = None
     prefix_chunks: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
@@ -76,7 +76,8 @@ class GenerationOptions:
         if temperature < MIN_TEMPERATURE:
             raise CalmError(f"The temperature must be at least {MIN_TEMPERATURE:g}, not {temperature:g}.")
         _check_choice("sampler", self.sampler, SAMPLERS)
-        _check_choice("alignment", self.alignment, ALIGNMENTS)
+        if self.alignment is not None:
+            _check_choice("alignment", self.alignment, ALIGNMENTS)
         try:
             prefix_chunks = tuple(map(tuple, self.prefix_chunks))
         except TypeError:
@@ -100,7 +101,7 @@ def generate(
     pool_size: int = 200,
     sampler: str = "auto",
     seed: int = 0,
-    alignment: str = "front",
+    alignment: str | None = None,
     prefix_chunks: Sequence[Sequence[int]] = (),
 ) -> Generator[Step, None, None]:
     """Continues a prompt, one ``Step`` at a time, until end-of-text, ``max_new_tokens`` or the end of the context.
@@ -113,11 +114,12 @@ def generate(
     from 0.3 to 1.3 and a pool of 200; it is largest at T = 0.3, and near 0.8 for heavy tails (``benchmarks/pool``).
     All random numbers come from generators seeded for this call, so that a seed gives the same text on one device.
 
-    ``alignment`` says what happens if the prompt's length is no multiple of K. ``front`` puts end-of-text tokens in
-    front of it, as in training. It has the best Brier-n of what follows: 72.8, against 69.0 for ``condition`` and
-    -26.6 for ``end``, on the second stage of ``story-k4`` (``benchmarks/alignment``). ``end`` puts padding tokens
-    behind it, as the official code does. ``condition`` draws the first chunk among those that start with the leftover
-    tokens. A prompt longer than the context loses its beginning.
+    ``alignment`` says what happens if the prompt's length is no multiple of K; the default is that of the model's
+    training texts (``lm.text_format``). ``front``, the default of models trained here, puts end-of-text tokens in front
+    of the prompt. It has the best Brier-n of what follows: 72.8, against 69.0 for ``condition`` and -26.6 for ``end``,
+    on the second stage of ``story-k4`` (``benchmarks/alignment``). ``condition``, the default of official models, draws
+    the first chunk among those that start with the leftover tokens. ``end`` puts padding tokens behind the prompt, as
+    the official code does. A prompt longer than the context loses its beginning.
 
     ``max_new_tokens`` is rounded up to whole chunks. ``prefix_chunks`` are chunks of K token ids behind the prompt,
     for example from earlier steps; the text continues from them.
@@ -172,16 +174,23 @@ def draw_vectors(
     return vectors.float().cpu().numpy(), lm.calm.ae_model.decode(vectors).tolist()
 
 
-def align(lm: LanguageModel, ids: list[int], alignment: str = "front") -> tuple[list[int], list[int]]:
-    """Token ids -> (ids of whole chunks, leftover tokens with which the first generated chunk must start)."""
-    k = lm.chunk_size
-    eos = lm.tokenizer.eos_token_id
-    whole = len(ids) // k * k
-    if alignment == "front" or not ids:
-        return [eos] * (k - len(ids) % k) + ids, []
-    if alignment == "end":
+def align(lm: LanguageModel, ids: list[int], alignment: str | None = None) -> tuple[list[int], list[int]]:
+    """Token ids -> (ids of whole chunks, leftover tokens with which the first generated chunk must start).
+
+    The default alignment is the model's. There is at least one whole chunk.
+    """
+    k, text_format = lm.chunk_size, lm.text_format
+    alignment = alignment or text_format.alignment
+    if alignment == FRONT or not ids:
+        return [text_format.start_id] * (k - len(ids) % k) + ids, []
+    if alignment == CONDITION or text_format.single_start:
+        ids = text_format.start(k) + ids
+    if alignment == END:
         return ids + [lm.pad_id] * (-len(ids) % k), []
-    return [eos] * k + ids[:whole], ids[whole:]
+    if len(ids) < k:  # no position could draw the first chunk
+        return [text_format.start_id] * (k - len(ids)) + ids, []
+    whole = len(ids) // k * k
+    return ids[:whole], ids[whole:]
 
 
 def _check_prompt(prompt: object) -> str:
@@ -239,7 +248,7 @@ def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
 
 
 def _stream_steps(lm: LanguageModel, request: Request, leftover: list[int]) -> Generator[Step | Queued, None, None]:
-    text, eos, index = _TextStream(lm), lm.tokenizer.eos_token_id, 0
+    text, index = _TextStream(lm), 0
     text.add(leftover)
     for event in engine_for(lm).stream(request):
         if isinstance(event, Queued):
@@ -248,7 +257,7 @@ def _stream_steps(lm: LanguageModel, request: Request, leftover: list[int]) -> G
         choice, seconds = event
         ids = list(choice.token_ids)
         added = ids if index else ids[len(leftover) :]
-        ended = eos in ids
-        shown = text.add(added[: added.index(eos)] if ended else added, ended)
+        end = lm.text_format.end_position(added)
+        shown = text.add(added[:end], end is not None)
         yield Step(index, ids, shown, choice.vector, _candidates(lm, choice), choice.draws, seconds)
         index += 1

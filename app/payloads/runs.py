@@ -48,9 +48,8 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
 
 
 def _candidate(lm: LanguageModel, candidate: Candidate, chosen: Sequence[int]) -> CandidatePayload:
-    eos, text = lm.tokenizer.eos_token_id, candidate.text
-    if eos in candidate.token_ids:
-        end = candidate.token_ids.index(eos)
+    text, end = candidate.text, lm.text_format.end_position(candidate.token_ids)
+    if end is not None:
         before, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
         text = lm.detokenize(before) + END_OF_TEXT + lm.detokenize(behind)
     payload: CandidatePayload = {
@@ -136,23 +135,24 @@ class Run:
 
         if self.map is None:
             return []
-        k, eos = self.lm.chunk_size, self.lm.tokenizer.eos_token_id
+        k, start = self.lm.chunk_size, self.lm.text_format.start_id
         ids, _ = align(self.lm, self.lm.tokenize(prompt))
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
-        chunks = [chunk for chunk in chunks if any(i != eos for i in chunk)]  # not the padding alone
+        chunks = [chunk for chunk in chunks if any(i != start for i in chunk)]  # not the padding alone
         positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
         return [{"text": self.lm.detokenize(chunk), "encoded": at} for chunk, at in zip(chunks, positions)]
 
     def _step(self, index: int, token_ids: list[int]) -> StepPayload:
         """What the token ids alone determine of a step; the rest is filled in by the caller."""
-        eos = self.lm.tokenizer.eos_token_id
+        text_format = self.lm.text_format
+        end = text_format.end_position(token_ids)
         return {
             "index": index,
-            "text": self.lm.detokenize(token_ids[: token_ids.index(eos)] if eos in token_ids else token_ids),
-            "tokens": [END_OF_TEXT if i == eos else self.lm.detokenize([i]) for i in token_ids],
+            "text": self.lm.detokenize(token_ids[:end]),
+            "tokens": [END_OF_TEXT if i in text_format.end_ids else self.lm.detokenize([i]) for i in token_ids],
             "token_ids": token_ids,
             "seconds": 0.0,
-            "ended": eos in token_ids,
+            "ended": end is not None,
             "draws": 0,
             "candidates": [],
             "other_counts": [],

@@ -92,7 +92,7 @@ class Engine:
         executor: ComputeThread | None = None,
         backend: Backend | None = None,
     ):
-        self.chunk_size, self.end_id = lm.chunk_size, lm.tokenizer.eos_token_id
+        self.chunk_size, self.text_format = lm.chunk_size, lm.text_format
         self.slots, self.executor = slots, executor
         self.is_fallback = backend is FALLBACK
         """Whether PyTorch runs the steps, for example while the CPU kernels are being compiled."""
@@ -221,7 +221,7 @@ class Engine:
             request.results.append(Generated(outcome, time.perf_counter() - request.started))
             request.state = None
             request.steps -= 1
-            if not request.steps or self.end_id in outcome.token_ids:
+            if not request.steps or self.text_format.end_position(outcome.token_ids) is not None:
                 request.finish()
             else:
                 request.unread = [outcome.token_ids]

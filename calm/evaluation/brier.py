@@ -195,7 +195,7 @@ def _measure(
     per_text: PerText = ()
     for text in texts:
         ids = lm.tokenize(text)[: (lm.context_length - 8) * k]
-        if len(ids) >= MAX_ORDER:
+        if len(ids) + len(lm.text_format.start(k)) >= k + MAX_ORDER:
             drawn, accuracy, collisions = measure(lm, ids, stride, samples, generator)
             if expected_match:
                 accuracy = expected_match(text, drawn).mean(0).to(collisions)
@@ -242,10 +242,10 @@ Measured = tuple[Tensor, Tensor, Tensor]
 def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator) -> Measured:
     """Samples a CALM at each position of the token ids of one text."""
     model, k = lm.calm, lm.chunk_size
-    targets = torch.tensor(ids, device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
+    ids = lm.text_format.start(k) + ids  # the first chunk is context
+    targets = torch.tensor(ids[k:], device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
     count = len(targets)
-    last = (count - 1) * stride
-    context = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[:last]], device=lm.device)
+    context = torch.tensor([ids[: k + (count - 1) * stride]], device=lm.device)
     positions = torch.arange(count, device=lm.device) * (stride // k)
     cache = DynamicCache()
     first = model(context, past_key_values=cache, use_cache=True)[0, positions]
@@ -272,7 +272,7 @@ def _measure_tokens(
     text = torch.tensor(ids, device=lm.device)
     targets = text.unfold(0, MAX_ORDER, stride)
     positions = torch.arange(len(targets), device=lm.device) * stride
-    context = torch.cat([text.new_tensor([lm.tokenizer.eos_token_id]), text])[None]
+    context = torch.cat([text.new_tensor([lm.text_format.start_id]), text])[None]
     cache = DynamicCache()
     states = backbone(context, past_key_values=cache, use_cache=True).last_hidden_state[0]
     p = head(states).float().softmax(-1)  # [1 + len, V]; row i predicts token i of the text

@@ -7,6 +7,7 @@ from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
 from ..errors import CalmError
 from ..modeling.calm import CalmModel
+from .text_format import TextFormat, end_of_text_format
 
 CHUNK_TEXTS = 100_000  # entries of the cache of chunk texts
 
@@ -18,7 +19,12 @@ class LanguageModel:
     name: str
     model: CalmModel | LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
+    text_format: TextFormat = None  # type: ignore[assignment]
+    """How a text begins, ends and is cut into chunks; by default as in training here."""
     _chunk_texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.text_format = self.text_format or end_of_text_format(self.tokenizer)
 
     @property
     def is_calm(self) -> bool:

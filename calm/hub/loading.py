@@ -13,6 +13,7 @@ from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from .folders import CHECKPOINTS, download, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
+from .text_format import BEGIN_OF_TEXT, detect_format
 from .weights import read_weights
 
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
@@ -55,7 +56,10 @@ def load(
             f"The tokenizer of {folder.name} has {len(tokenizer):,} tokens and the model reads "
             f"{model.config.vocab_size:,}; use the tokenizer that the model was trained with."
         )
-    return LanguageModel(name if is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer)
+    text_format = detect_format(config, tokenizer)
+    if kind != TOKEN_BY_TOKEN and text_format.single_start:
+        model.config.text_start = BEGIN_OF_TEXT  # for ``save``, whose folders are not in the official format
+    return LanguageModel(name if is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer, text_format)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

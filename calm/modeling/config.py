@@ -66,7 +66,8 @@ class CalmConfig(PretrainedConfig):
     ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
     ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
     draw; None stands for 100 and 20. The training loss takes ``num_samples`` (N) samples at a position, and the energy
-    score the exponent ``beta``. ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
+    score the exponent ``beta``. ``text_start`` is "begin-of-text" for models whose training texts start with that token
+    (``calm.hub.text_format``). ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
     files leave it out and name a second folder in ``ae_path`` instead, which ``calm.load`` resolves.
     """
 
@@ -98,6 +99,7 @@ class CalmConfig(PretrainedConfig):
         num_sampling_steps: int | None = None,
         num_samples: int = 8,
         beta: float = 1.0,
+        text_start: str | None = None,
         ae_path: str | None = None,
         autoencoder: dict | None = None,
         pad_token_id: int | None = 128256,
@@ -132,6 +134,7 @@ class CalmConfig(PretrainedConfig):
         self.num_sampling_steps = num_sampling_steps
         self.num_samples = num_samples
         self.beta = beta
+        self.text_start = text_start
         self.ae_path = ae_path
         self.autoencoder = autoencoder
         kwargs.pop("tie_word_embeddings", None)
