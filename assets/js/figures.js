@@ -3,7 +3,8 @@ import { config } from "./config.js";
 import { node } from "./dom.js";
 
 const FONT = "system-ui, sans-serif";
-const OPTIONS = { displaylogo: false, responsive: true, displayModeBar: false };
+/** The last one would offer to upload the figure to a server of Plotly's maker. */
+const OPTIONS = { displaylogo: false, responsive: true, displayModeBar: false, showSendToCloud: false };
 
 /** @type {Promise<PlotlyModule> | null} */
 let loading = null;

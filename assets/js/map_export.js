@@ -52,5 +52,6 @@ async function standalonePage({ data, layout }) {
 <div id="map" style="height:95vh"></div>
 <script>${plotly.replace(/<\/script/g, "<\\/script")}</script>
 <script>const figure = ${figure};
-Plotly.newPlot("map", figure.data, figure.layout, { responsive: true, scrollZoom: true });</script>`;
+const options = { responsive: true, scrollZoom: true, displaylogo: false, showSendToCloud: false };
+Plotly.newPlot("map", figure.data, figure.layout, options);</script>`;
 }

@@ -8,6 +8,13 @@ import { createPlayer } from "./map_player.js";
 import { mapLayout, mapTraces, PATH } from "./map_traces.js";
 import { store } from "./store.js";
 
+/** Plotly builds a figure anew where nested lists of its configuration are set, so the buttons are chosen by removal. */
+const CONFIG = {
+  scrollZoom: true,
+  displayModeBar: "hover",
+  modeBarButtonsToRemove: ["toImage", "lasso2d", "select2d", "autoScale2d", "tableRotation", "resetCameraLastSave3d"],
+};
+
 /** @type {Map<string, MapFile | null>} the map file of each model; null while it is fetched */
 const files = new Map();
 
@@ -51,7 +58,7 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
     const otherRuns = controls.showOthers() ? [...runs.values()].filter(isOther) : [];
     const cloud = markedStep === null ? null : store.cloud(run.run_id, markedStep);
     const view = { run, markedStep, fit, map, otherRuns, cloud, ...controls.view() };
-    return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: mapConfig(view.dimensions) };
+    return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: CONFIG };
   }
 
   function render() {
@@ -89,13 +96,6 @@ export function mountVectorMapPlot({ element, props, watch, server }) {
   watch("value", () => store.receive(props.value));
   if (!store.shown) store.receive(props.value); // a tab that opens late has an old value
   render();
-}
-
-/** @param {2 | 3} dimensions */
-function mapConfig(dimensions) {
-  const flat = ["pan2d", "zoom2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
-  const spatial = ["orbitRotation", "pan3d", "zoom3d", "resetCameraDefault3d"];
-  return { scrollZoom: true, displayModeBar: "hover", modeBarButtons: [dimensions === 2 ? flat : spatial] };
 }
 
 /** @param {PlotlyElement} plot */
