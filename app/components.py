@@ -99,7 +99,7 @@ class VectorMapPlot(_Component):
 
 
 class FitResult(_Component):
-    """Hands a fitted map to the plot of the map; it shows nothing itself. Value: ``FittedMap``."""
+    """Passes a fitted map to the map plot. It has no visible part. Value: ``FittedMap``."""
 
     template = '<span class="calm-fit" hidden></span>'
 
@@ -154,7 +154,7 @@ class TourSteps(_Component):
 
 
 class TourPanel(TourSteps):
-    """The current step of the tour. Value: as of ``TourSteps``. Event: ``open_tab`` (``tab``)."""
+    """The current step of the tour. Value: the same as that of ``TourSteps``. Event: ``open_tab`` (``tab``)."""
 
     template = "<span hidden></span>"
     EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("open_tab")]

@@ -19,7 +19,7 @@ SETTLE_TIME = 0.4  # seconds within which updates that were sent before a stop h
 
 Value = TypeVar("Value")
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""Of the events of the page, which are no endpoints."""
+"""Arguments of the page's own events, which are not public endpoints."""
 FALLBACK_NOTE = "slower for now: kernels are being compiled"
 
 
@@ -136,7 +136,7 @@ def status_line(content: str) -> str:
 
 
 def error_line(sentence: str, stale: bool = False) -> str:
-    """An error where the user looks; ``stale`` marks the result below as an earlier one."""
+    """HTML of an error message; ``stale`` adds that the result below is from an earlier run."""
     mark = ' data-stale="true"' if stale else ""
     note = " The result below is an earlier one." if stale else ""
     return f'<p class="calm-note calm-error" role="alert"{mark}>{html.escape(sentence)}{note}</p>'

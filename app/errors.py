@@ -18,8 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def error_sentence(error: Exception) -> str:
-    """What the user reads. A ``CalmError`` is its own sentence; any other exception is logged with its traceback under
-    a short request id, which the sentence names."""
+    """The sentence that the user reads, which is the message of a ``CalmError``.
+
+    Any other exception is logged with its traceback under a short request id, and the sentence names that id.
+    """
     if isinstance(error, calm.CalmError):
         return str(error)
     request_id = uuid.uuid4().hex[:8]
@@ -53,7 +55,7 @@ def answers_with_error(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Page(gr.Blocks):
-    """Blocks that also send what fails outside of our own functions, such as an input that Gradio cannot parse, as one
+    """Blocks that also report errors outside our own functions, such as an input that Gradio cannot parse, in one
     sentence."""
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def tokens_per_step(model: ModelFacts) -> str:
 
 
 def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Sequence[str]) -> str:
-    """What is known of the chosen model, its device and precision once it is loaded, and all loaded models, as HTML."""
+    """HTML with the facts of the chosen model and the names of all loaded models. Device and precision are among the
+    facts once the model is loaded."""
     rows = {}
     if known:
         rows["parameters"] = f"{known.parameters / 1e6:.1f} M"
@@ -97,7 +98,7 @@ def _loaded_names() -> list[str]:
 
 
 def _menu() -> list[tuple[str, str]]:
-    """The models; those whose facts are known without loading them, with what a step generates."""
+    """The entries of the menu. They say what a step generates if this is known without loading the model."""
     known = [(name, facts(name)) for name in offered()]
     return [(f"{name} · {tokens_per_step(model)}" if model else name, name) for name, model in known]
 

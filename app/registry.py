@@ -43,7 +43,7 @@ class LoadedModel:
     map: VectorMap | None
 
     def require_map(self) -> VectorMap:
-        """The map. Raises CalmError where there is none."""
+        """The map. Raises CalmError if there is none."""
         if self.map is None:
             hint = "build one with python -m calm map" if self.lm.is_calm else "a token-by-token model has no vectors"
             raise calm.CalmError(f"There is no map of {self.name}: {hint}.")
@@ -64,7 +64,7 @@ def offered() -> list[str]:
 
 
 def facts(name: str) -> ModelFacts | None:
-    """Facts of a bundled model, from its files, or of a loaded one; None of a model that is neither."""
+    """Facts of a bundled model, from its files, or of a loaded one; None for any other model."""
     if name in bundled():
         folder = CHECKPOINTS / name
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -159,8 +159,8 @@ _compile_lock = Lock()
 
 
 def _compile(name: str, lm: LanguageModel) -> None:
-    """Lets another process compile the kernels of a model, whose fallback engine generates meanwhile. The fallback
-    stays if compiling fails."""
+    """Compiles the kernels of a model in another process, while its fallback engine generates. The fallback engine
+    remains if compilation fails."""
     from calm.engine.warmup import compile_in_subprocess
 
     with _compile_lock:

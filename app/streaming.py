@@ -44,7 +44,7 @@ class Panel:
         return [*self.results, self.status, *filter(None, (self.start, self.stop))]
 
     def _update(self, results: Sequence[Any] = (), status: Any = None, running: bool | None = None) -> list[Any]:
-        """One update of all outputs; what is not given stays."""
+        """One update of all outputs; outputs without a new value stay as they are."""
         shown = list(results) or [gr.skip() for _ in self.results]
         updates = [*shown, gr.skip() if status is None else status]
         if self.start and self.stop:

@@ -1,9 +1,9 @@
 """ZeroGPU Spaces: a forked worker process has a GPU for the duration of a call, and the main process has none.
 
-The bundled models compute on the CPU of the Space: they are faster there than a GPU call starts. The models named in
-CALM_MODELS are placed on "cuda" before the page is launched, which the package ``spaces`` emulates in the main process.
-Only ``_in_worker`` runs them, in the worker: with an engine of its own, without numba, whose threads do not survive a
-fork. Arguments and results cross the process border, so they are plain values.
+The bundled models run on the CPU of the Space, because they finish there before a GPU call would start. The models
+named in CALM_MODELS are placed on "cuda" before the page is launched, which the package ``spaces`` emulates in the main
+process. Only ``_in_worker`` runs them. The worker creates its own engine, without numba, because numba's threads do not
+survive a fork. Arguments and results cross the process border, so they are plain values.
 """
 
 from __future__ import annotations

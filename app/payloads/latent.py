@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rounded(numbers: np.ndarray, digits: int = 3) -> list[float]:
-    """Numbers as JSON takes them."""
+    """Rounded numbers as a list that JSON can encode."""
     return np.round(numbers.astype(float), digits).tolist()
 
 

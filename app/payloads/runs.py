@@ -35,7 +35,7 @@ _numbers = itertools.count(1)
 
 
 def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int]) -> Pool:
-    """The most frequent candidates, the one with the token ids ``chosen`` among them; of the others the counts.
+    """The most frequent candidates, including the one with the token ids ``chosen``, and the counts of the others.
 
     JavaScript computes the probabilities at a temperature from all counts (``temper``).
     """
@@ -90,7 +90,7 @@ class Run:
         return {**self.payload, "vectors": self.vectors, "finished": True, "status": status}
 
     def add(self, event: Step | Queued) -> None:
-        """Takes the next step, or the new position in the queue."""
+        """Adds the next step, or the new position in the queue."""
         if isinstance(event, calm.Queued):
             self.queued = event
         else:
@@ -98,9 +98,9 @@ class Run:
             self._add_step(event)
 
     def branch_off(self, request: BranchRequest) -> list[list[int]]:
-        """Starts as another run did, up to a step at which another candidate of its pool is taken.
+        """Copies the steps of another run up to one step, and takes another candidate from the pool of that step.
 
-        Returns the token ids of all chunks so far. Raises CalmError where the parts of the request do not fit together.
+        Returns the token ids of all chunks so far. Raises CalmError if the request is inconsistent.
         """
         try:
             *kept, replaced = request["steps"]
@@ -143,7 +143,7 @@ class Run:
         return [{"text": self.lm.detokenize(chunk), "encoded": at} for chunk, at in zip(chunks, positions)]
 
     def _step(self, index: int, token_ids: list[int]) -> StepPayload:
-        """What the token ids alone determine of a step; the rest is filled in by the caller."""
+        """The fields of a step that follow from its token ids; the caller fills in the others."""
         text_format = self.lm.text_format
         end = text_format.end_position(token_ids)
         return {

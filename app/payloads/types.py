@@ -66,7 +66,7 @@ class CandidatePayload(TypedDict):
     token_ids: list[int]
     chosen: bool
     probability: NotRequired[float]
-    """Only of a token-by-token model: its softmax gives the exact probability, and there is no pool."""
+    """Only for a token-by-token model: its softmax gives the exact probability, and there is no pool."""
 
 
 class Pool(TypedDict):
@@ -152,7 +152,7 @@ class BranchRequest(TypedDict):
 
 
 class StepRequest(TypedDict):
-    """A step of a run: what is there before its chunk."""
+    """Identifies a step of a run: the prompt and the chunks before the step."""
 
     model: str
     prompt: str

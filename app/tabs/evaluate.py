@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Measurement:
-    """What is known so far of one model."""
+    """The results of one model so far."""
 
     model: str
     texts: int = 0
@@ -149,7 +149,7 @@ def _figure(value: float, interval: BrierLM | BrierDifference) -> str:
 
 
 def _has_interval(interval: BrierLM | BrierDifference) -> bool:
-    """The bootstrap gives none for a single text."""
+    """Whether there is an interval; the bootstrap gives none for a single text."""
     return interval.low < interval.high
 
 

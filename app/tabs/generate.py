@@ -56,8 +56,9 @@ def stream(
     *,
     branch: BranchRequest | None = None,
 ) -> Iterator[list[Run]]:
-    """Runs of one prompt with consecutive seeds, generated side by side: all of them after each step of any of them,
-    or change of a position in the queue. With a ``branch``, the run continues another one from one of its steps.
+    """Runs of one prompt with consecutive seeds, generated side by side. Yields all runs after each step of one
+    of them, and after each change of a position in the queue. With a ``branch``, the run continues another run from
+    one of its steps.
 
     Raises CalmError for bad input before the first.
     """
@@ -109,13 +110,13 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
         return "Processing the prompt …" if running else ""
     lm = runs[0].lm
     tokens = len(steps) * lm.chunk_size
-    # Samples are generated together: each second of one is a second of all.
+    # Samples are generated in the same steps, so the run takes as long as its slowest sample.
     seconds = max(sum(step["seconds"] for step in run.payload["steps"]) for run in runs)
     parts = [
         f"<strong>{len(steps)}</strong> step{'s' * (len(steps) != 1)}",
         f"<strong>{tokens}</strong> token{'s' * (tokens != 1)}",
     ]
-    if seconds:  # a step that the visitor chose by hand takes none
+    if seconds:  # zero if the visitor chose every step by hand
         parts.append(f"<strong>{tokens / seconds:.0f}</strong> tokens/s")
     if lm.is_calm:
         parts.append(f"{sum(step['draws'] for step in steps) / len(steps):.0f} samples per step")
@@ -145,7 +146,7 @@ def _generate(model: LoadedModel, inputs: tuple[Any, ...], branch: BranchRequest
             yield _progress(runs)
     except Exception:
         if runs:
-            yield _finished(runs)  # what was generated before the error is a run like any other
+            yield _finished(runs)  # the page keeps the text generated before the error
         raise
     yield _finished(runs)
 
@@ -190,7 +191,7 @@ def _random_prompt(name: str) -> str:
 
 
 def _with_line_end(name: str, prompt: str) -> str:
-    """The prompt as a Storyland model reads it: a story prompt is a line of its own, and a one-line box has no end."""
+    """The prompt as a Storyland model reads it: a story prompt ends with a newline, but the text box has one line."""
     is_story_prompt = name in bundled() and prompt.startswith("A story about ") and prompt.endswith(".")
     return f"{prompt}\n" if is_story_prompt else prompt
 

@@ -1,4 +1,4 @@
-"""Tab "Reconstruct": the autoencoder encodes any text and decodes it again, with noise if the visitor wants."""
+"""Tab "Reconstruct": the autoencoder encodes any text and decodes it again, with optional noise."""
 
 from __future__ import annotations
 

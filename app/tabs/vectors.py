@@ -19,7 +19,7 @@ from ..streaming import Panel, Progress, wire
 
 
 def _own_vectors(own: Any) -> np.ndarray:
-    """All vectors [n, L] of a visitor's runs. Raises CalmError where there are none."""
+    """All vectors [n, L] of a visitor's runs. Raises CalmError if there are none."""
     try:
         vectors = [vector for run in own for vector in run["vectors"]][: limits.MAX_FIT_VECTORS]
         return np.array(vectors, np.float32).reshape(len(vectors), -1)
