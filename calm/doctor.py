@@ -1,4 +1,4 @@
-"""What this machine has and what the library and the page do with it, as a list of checks with remedies."""
+"""Checks this machine: what is installed, how the library and the page use it, and how to fix a problem."""
 
 import importlib.util
 import os

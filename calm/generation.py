@@ -20,7 +20,7 @@ from .hub.text_format import ALIGNMENTS, CONDITION, END, FRONT
 from .modeling.temperature import check_temperature
 
 MIN_TEMPERATURE = 0.001
-"""Below it, the rounding of float32 logits would change a token's odds by more than a percent."""
+"""Below this temperature, the rounding of float32 logits would change a token's odds by more than a percent."""
 MAX_POOL = 10_000
 
 
@@ -132,7 +132,7 @@ def generate(
 
 
 def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Generator[Step | Queued, None, None]:
-    """Like ``generate``, and while the request is queued, its position in the queue whenever that changes."""
+    """Like ``generate``. While the request is queued, it also yields ``Queued`` whenever the position changes."""
     if lm.is_calm and options.sampler == "exact":
         check_temperature(options.temperature, 1.0)
     ids, leftover = align(lm, lm.tokenize(_check_prompt(prompt)), options.alignment)

@@ -28,7 +28,7 @@ def doctor_options(parser: ArgumentParser) -> None:
 
 
 def deploy(arguments: Namespace) -> None:
-    """Upload the page as a Hugging Face Space. Without --yes, list what would be uploaded only."""
+    """Upload the page as a Hugging Face Space. Without --yes, only list what would be uploaded."""
     from ..hub import spaces
 
     space = spaces.plan(arguments.repository, arguments.hardware, dict(map(_variable, arguments.variable)))

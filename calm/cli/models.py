@@ -51,7 +51,7 @@ def card_options(parser: ArgumentParser) -> None:
 
 
 def push(arguments: Namespace) -> None:
-    """Upload a model folder with its card to the Hugging Face Hub. Without --yes, list the files only."""
+    """Upload a model folder with its card to the Hugging Face Hub. Without --yes, only list the files."""
     from ..hub.uploads import push
 
     result = push(arguments.folder, arguments.repository, dry=not arguments.yes)

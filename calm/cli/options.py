@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import CalmError
 
 Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
-"""What runs a command (its docstring is the help; it returns the exit code, None for 0), and what adds its options."""
+"""The function that runs a command and the function that adds its options. The docstring of the first is the help; it
+returns the exit code, or None for 0."""
 
 COMMAND_LINE = "command_line"
 """The attribute of the parsed arguments that holds all of them as they were given."""

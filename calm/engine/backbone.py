@@ -22,7 +22,7 @@ from .ops.cuda_graphs import GraphedFunction
 from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend, select_operators
 from .ops.types import Linear, Norm, TensorFunction, fuse_linears
 
-# Up to so many new positions the CPU kernels are faster than PyTorch's modules, without and with a matrix unit.
+# Up to this many new positions the CPU kernels are faster than PyTorch's modules, without and with a matrix unit.
 KERNEL_PROMPT, MATRIX_UNIT_PROMPT = 32, 256
 SMALLEST_CACHE = 256  # positions
 
@@ -130,7 +130,7 @@ class BackboneStep:
         return cos, sin
 
     def _reserve(self, positions: int) -> None:
-        """Grows the cache to at least so many positions. It doubles, so that short texts do not pay for long ones."""
+        """Grows the cache to hold at least ``positions``. It at least doubles, so that a long text needs few copies."""
         if positions <= self.capacity:
             return
         capacity = min(self.length, max(SMALLEST_CACHE, positions, 2 * self.capacity))

@@ -25,13 +25,13 @@ from .ops.types import Linear, Norm, fuse_linears
 
 SLOTS = 8  # rows of a batch: as many requests as an engine runs at once
 DRAW_BLOCK = 32  # draws in one call, where many cost little more than one
-POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that want as many
+POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that need as many
 
 TokenIds = tuple[int, ...]
 
 
 class TokenStep:
-    """What a token-by-token model computes around its backbone."""
+    """The input and output layers of a token-by-token model."""
 
     def __init__(self, model: LlamaForCausalLM):
         self.embedding, self.lm_head = model.model.embed_tokens, model.lm_head
@@ -46,7 +46,7 @@ class TokenStep:
 
 
 class HeadStep:
-    """What a CALM computes around its backbone, by the model's PyTorch modules."""
+    """The layers of a CALM before and after its backbone, computed by the model's PyTorch modules."""
 
     free_draws = 1
     """Draws for one row that take no longer than a single draw."""
@@ -115,13 +115,13 @@ class HeadBlockWeights(NamedTuple):
 class BlockHeadStep(HeadStep):
     """Draws in calls of fixed numbers of draws, so that a draw does not depend on the other draws of the call.
 
-    Rows that want one draw share blocks of ``SLOTS`` draws; the others fill the larger blocks. On a GPU, where many
+    Rows that need one draw share blocks of ``SLOTS`` draws; the others fill the larger blocks. On a GPU, where many
     draws cost little more than one, each block is captured as a CUDA graph.
     """
 
     free_draws = DRAW_BLOCK
     graphs: dict[int, GraphedFunction[Tensor]]
-    """By the number of draws."""
+    """The captured functions, by their number of draws."""
 
     def _capture(self, blocks: Sequence[int], states: Tensor, noise: Tensor) -> None:
         """For head states shaped like states [R, *state] and draws with noise like noise [*noise_shape]."""
@@ -139,7 +139,7 @@ class BlockHeadStep(HeadStep):
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)
 
     def _block_of(self, draws: int) -> int:
-        """The block size for a row that wants so many draws: the largest that they fill."""
+        """The block size for a row that needs ``draws`` draws: the largest block that they fill."""
         if draws == 1:
             return SLOTS
         return max((block for block in self.draw_blocks if block <= draws), default=self.draw_blocks[0])
@@ -162,7 +162,7 @@ class BlockHeadStep(HeadStep):
 
 
 class IterativeHeadStep(BlockHeadStep):
-    """By the PyTorch modules of a head that evaluates its network many times for a draw."""
+    """Uses the PyTorch modules of a head that evaluates its network many times for each draw."""
 
     def __init__(self, model: CalmModel):
         super().__init__(model)
@@ -177,7 +177,7 @@ class IterativeHeadStep(BlockHeadStep):
 
 
 class CudaGraphHeadStep(BlockHeadStep):
-    """By fused operators on a GPU. Row-independent operators compute a single draw alone."""
+    """Uses fused operators on a GPU. Row-independent operators compute a single draw alone."""
 
     head: EnergyHead
 
@@ -242,7 +242,7 @@ class CudaGraphHeadStep(BlockHeadStep):
 
 
 class CpuHeadStep(HeadStep):
-    """By compiled CPU kernels."""
+    """Uses compiled CPU kernels."""
 
     head: EnergyHead
 
@@ -289,7 +289,7 @@ class CpuHeadStep(HeadStep):
         return torch.from_numpy(ids)
 
     def _vocabulary(self, embedding: Tensor) -> tuple:
-        """What the argmax kernel reads."""
+        """The arguments of the argmax kernel for the vocabulary."""
         if self.packer.uses_matrix_unit:
             return self.packer.pack(embedding.numpy()), np.int64(len(embedding))
         return self.kernels.vocabulary_bounds(embedding, self._sample_states())

@@ -1,6 +1,6 @@
 """Samplers choose the next chunk of a text among draws of the generative head, or its next token by probabilities.
 
-A chunk sampler asks for draws in growing batches until its rule decides. One batch draws for several requests.
+A chunk sampler requests draws in growing batches until its rule decides. One batch draws for several requests.
 R rows (one for each request), n draws, L latent, V vocabulary.
 """
 
@@ -39,7 +39,7 @@ class Choice:
 
 
 Outcome = Choice | Exception | None
-"""What a batch of draws brings a request: a choice, an error, or None if it needs more draws."""
+"""The result of a batch of draws for one request: a choice, an error, or None if it needs more draws."""
 
 
 class ChunkSampler:
@@ -77,7 +77,7 @@ class ChunkSampler:
             return 0
         if self.sampler == "pooled":
             return self.limit - self.drawn
-        # First as many as the exact rule needs at least, which decide where the model is sure; then twice as many.
+        # The first batch is the least that the exact rule needs. It suffices for a confident model. Batches then grow.
         least = math.ceil(1 / self.temperature)
         if least > 1:
             least = max(least, free_draws)
@@ -130,7 +130,7 @@ class ChunkSampler:
 
 
 def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSampler]) -> list[Outcome]:
-    """Draws and decodes in one batch what each sampler wants next: head states [R, blocks, D] -> R outcomes.
+    """Draws and decodes in one batch the draws that each sampler needs next: head states [R, blocks, D] -> R outcomes.
 
     An exception of one sampler's rule is that sampler's outcome. If the batch itself raises, no sampler has changed,
     and the call can be repeated with fewer of them.

@@ -23,7 +23,7 @@ from .ops.selection import FALLBACK, Backend
 from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
 
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
-BURST_SECONDS = 0.05  # steps run for so long before callers wake up: waking them takes as long as a fast step
+BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waking them takes as long as a fast step
 
 Result = TypeVar("Result")
 
@@ -167,7 +167,7 @@ class Engine:
                 self._step()
                 while self._has_work() and time.perf_counter() < until:
                     self._step()
-        except Exception as error:  # a fault of the scheduler itself: no caller may wait for ever
+        except Exception as error:  # an error of the scheduler itself must reach every waiting caller
             self._finish_all(error)
         finally:
             with self._schedule_lock:
@@ -209,7 +209,7 @@ class Engine:
     def _step(self) -> None:
         """Draws once for each active request; the backbone then reads the chunks of those that could choose.
 
-        A request that needs many draws at an open place so does not delay the others.
+        A request that needs many draws therefore does not delay the others.
         """
         self.backbone.use_threads(torch.get_num_threads())
         for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
@@ -230,8 +230,8 @@ class Engine:
     def _try(
         self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]
     ) -> Iterable[tuple[Request, Result]]:
-        """What ``work`` returns for each request. If it fails for several, it is repeated for each alone; a request
-        for which it fails alone gets the exception."""
+        """The result of ``work`` for each request. If a call for several requests fails, each one is computed alone,
+        and the result of a request that still fails is its exception."""
         if not requests:
             return []
         try:

@@ -21,9 +21,9 @@ NOT_NEEDED = (
     "package-lock.json",
     "biome.json",
 )
-"""Tracked paths that the page does not read. The Space does without them."""
+"""Tracked paths that the page does not read. They are not uploaded."""
 FLAVORS = {"cpu": "cpu-basic", "zero": "zero-a10g", "t4": "t4-small", "l4": "l4x1", "a10g": "a10g-small"}
-"""Short names of hardware. Any other flavor of the Hub is taken as it is."""
+"""Short names of hardware. Any other name is passed to the Hub unchanged."""
 ZERO_GPU = "zero-a10g"
 ACCOUNTS = {
     ZERO_GPU: "A free account may create ZeroGPU Spaces; a visitor without an account has two GPU minutes a day.",

@@ -111,7 +111,7 @@ class Autoencoder(PreTrainedModel):
         return mean, log_std.exp()
 
     def decode(self, latent: Tensor) -> Tensor:
-        """latent [B, L] -> the likeliest token ids [B, K]."""
+        """latent [B, L] -> the most likely token ids [B, K]."""
         return self.decoder(latent).max(-1).indices  # the same as argmax, in half the time on a CPU
 
     def drop_latent(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:

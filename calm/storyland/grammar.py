@@ -38,7 +38,7 @@ DEFAULT_TYPES = {
 
 @dataclass(frozen=True)
 class Beat:
-    """Sentence forms of which a story takes one; an optional beat is told in half of the stories."""
+    """A story contains one of the sentence forms of each beat. Half of the stories skip an optional beat."""
 
     forms: tuple[str, ...]
     optional: bool = False

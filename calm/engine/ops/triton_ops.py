@@ -16,8 +16,8 @@ from .types import Linear, Norm, TensorFunction
 
 ROW_INDEPENDENT = True
 OUTPUTS, INPUTS, WARPS = 32, 128, 2  # the shape of a tile, and the warps that compute it
-STAGES = 6  # of the software pipeline that loads tiles ahead, if shared memory has room
-FEW_ROWS = 64  # up to so many rows tiles have 8 rows; it covers 8 chunks of 8 tokens
+STAGES = 6  # stages of the software pipeline that preloads tiles, if shared memory has room
+FEW_ROWS = 64  # up to this many rows, tiles have 8 rows; 64 covers 8 chunks of 8 tokens
 POSITIONS, ATTENTION_WARPS = 128, 8  # positions that attention reads at once, and its warps
 
 
@@ -148,7 +148,7 @@ def _attention_kernel(qkv, cache, positions, cos, sin, out, heads, kv_heads, qkv
 
 
 def _norm_arguments(norm: Norm | None, x: Tensor) -> tuple[str, Tensor, Tensor, float]:
-    """The kind of a norm, its weight, bias and epsilon; x stands for what the kind does not have."""
+    """The kind of a norm, its weight, bias and epsilon; x fills the arguments that the kind lacks."""
     if norm is None:
         return "", x, x, 0.0
     weight, bias, eps = norm
