@@ -2,10 +2,10 @@
 
     python -m benchmarks.concurrency [--rounds 3] [--temperature 0.5] [--json]
 
-Each visitor is a thread that asks the page's resident model for texts of its own, as Gradio's threads do; all begin at
-the same moment. Whatever their number, they ask for the same 64 texts, so that the work is the same: whoever has got
-one asks for the next that nobody has asked for. The numbers of visitors take turns within a round. Printed are medians
-over rounds, and whether every text equals its solo run.
+Each visitor is a thread that sends requests to the page's resident model, as Gradio's threads do. All threads start at
+the same moment. Any number of visitors shares the same 64 requests, so that the work is constant: a visitor takes the
+next request when its last text is complete. Each round measures every number of visitors once. The program prints the
+medians over rounds, and whether every text equals its solo run.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tupl
 def crowd(
     lm: calm.LanguageModel, count: int, prompts: list[str], options: dict, offset: int
 ) -> tuple[dict, float, list]:
-    """All visitors at once: their texts by seed, the seconds until the last has finished, the waits."""
+    """All visitors at once: their texts by seed, the total seconds, and the seconds to each first chunk."""
     found: dict[int, tuple[list[int], float]] = {}
     begin, seeds = threading.Barrier(count + 1), iter(range(offset, offset + TEXTS))
 

@@ -1,4 +1,4 @@
-"""The energy score by matrix products against the formula as it stands: time and memory of one forward and backward.
+"""The energy score by matrix products against the literal formula: time and memory of one forward and backward.
 
 python -m benchmarks.energy [--chunks 512] [--rounds 10] [--json]
 

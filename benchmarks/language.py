@@ -2,14 +2,15 @@
 
     python -m benchmarks.language [MODEL ...] [--texts 100] [--seed 10000000] [--samples 2] [--out FILE] [--json]
 
-What the language says next is known exactly (``calm.storyland.exact``), but for ways to go on that are less likely than
-0.0001. "On the texts" is Brier-n of the language as a model, 2 p(y) - sum of p^2 over all n tokens that may follow, as
-a model card has it of others. What it comes to on average, whichever texts are told, is the sum of p^2; and that of a
-model is told without the chance of which texts were told as well: of its draws we ask how likely the language says
-them, not whether a text did (``expected`` of ``calm.brier_lm``), at the same places and with the same context. Also
-how much of Brier-4 a model misses, and how much of that where the language is certain of all four tokens; and what a
-token of the texts costs, in nats, by the language and by the token-by-token models among those named. Held-out stories,
-by default those of the model cards; ``--out`` makes ``assets/language.json``, which the page draws.
+The probabilities of the next tokens are exact (``calm.storyland.exact``), except for continuations below 0.0001. "On
+the texts" is Brier-n of the true distribution on these texts, 2 p(y) - sum of p^2 over all continuations of n tokens,
+as in the model cards. Its expectation over texts is the sum of p^2. The expectation for a model averages over the
+next tokens, too: each of its draws counts with its true probability, and not with whether it matches the text
+(``expected_match`` of ``calm.brier_lm``), at the same positions and with the same contexts. The program also prints
+how much of Brier-4 a model misses, and how much of that where the true distribution is certain of all four tokens.
+Further figures are the nats per token of the true distribution and of the named token-by-token models. The texts are
+held-out stories, by default those of the model cards. ``--out`` writes ``assets/language.json``, which the page
+draws.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Language:
         return text[: words[0][1][1]] if len(words) > 1 else None
 
     def read(self, text: str) -> tuple[list[Likely], float]:
-        """How likely what follows is at every fourth token of a story, and the nats of all its words and its end.
+        """The probabilities of the next tokens at every fourth token of a story, and the nats of all words and the end.
 
         Raises ValueError for a text that is no story of Storyland.
         """
@@ -79,7 +80,7 @@ class Language:
         return found, nats
 
     def _next_tokens(self, ways: list[tuple[Tokens, list[Telling]]]) -> Likely:
-        """How likely the next 1 to 4 tokens are, of what has said its first tokens already."""
+        """The probabilities of the next 1 to 4 tokens, given partial derivations that have produced the text so far."""
         total = sum(weight(tellings) for _, tellings in ways)
         likely: Likely = defaultdict(float)
         begun = [(0, tokens, tellings) for tokens, tellings in ways]
@@ -92,7 +93,7 @@ class Language:
                 continue
             for word, further in next_words(tellings, self.first_word, FLOOR * total).items():
                 said = self.tokens(word)
-                if not word:  # behind the end of a story the next one begins, as in what the models were trained on
+                if not word:  # after the end of a story the next one begins, as in the training data
                     said, further = (self.tokenizer.eos_token_id,), [replace(beginning(), scale=weight(further))]
                 begun.append((len(tokens), tokens + said, further))
         return likely
@@ -108,12 +109,12 @@ def nats(lm: calm.LanguageModel, text: str) -> float:
 
 
 def _by_text(hits: np.ndarray, equal: np.ndarray) -> tuple[float, ...]:
-    """Hits and collisions [P, 4] of a text -> what ``BrierLM.per_text`` has of it."""
+    """Hits and collisions [P, 4] of a text -> its entry in ``BrierLM.per_text``."""
     return (*brier(hits, equal).sum(0), float(len(hits)))
 
 
 def collisions(places: list[Likely]) -> np.ndarray:
-    """How likely two draws of the language are the same [P, 4]: the sum of p^2."""
+    """The probability that two draws of the language are equal [P, 4]: the sum of p^2."""
     sums = np.zeros((len(places), MAX_ORDER))
     for row, likely in zip(sums, places):
         for tokens, p in likely.items():
@@ -122,14 +123,14 @@ def collisions(places: list[Likely]) -> np.ndarray:
 
 
 def likelihoods(places: list[Likely], tokens: list[list[int]]) -> np.ndarray:
-    """How likely the language says the first 1 to 4 of the tokens of each place [P, 4]."""
+    """The probability under the language of the first 1 to 4 tokens at each position [P, 4]."""
     return np.array(
         [[likely.get(tuple(said[: n + 1]), 0.0) for n in range(MAX_ORDER)] for likely, said in zip(places, tokens)]
     )
 
 
 def expectation(read: dict[str, list[Likely]]) -> ExpectedMatch:
-    """What ``calm.brier_lm`` takes for ``expected``, of texts at whose places it is known what the language says."""
+    """The ``expected_match`` of ``calm.brier_lm`` for texts whose next-token probabilities are in ``read``."""
 
     def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
         step = -(-len(read[text]) // drawn.shape[1])  # a chunk of eight tokens begins at every other place
@@ -149,7 +150,7 @@ def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) ->
     own = {text: collisions(places) for text, places in read.items()}
 
     def itself(step: int) -> calm.BrierLM:
-        """On average, at every ``step``-th place."""
+        """The expected score of the true distribution at every ``step``-th position."""
         return summarize(tuple(_by_text(equal[::step], equal[::step]) for equal in own.values()))
 
     def on_the_texts() -> calm.BrierLM:

@@ -1,4 +1,4 @@
-"""BrierLM of n-gram models of the training stories: the floor that any neural model has to leave behind.
+"""BrierLM of n-gram models of the training stories: a lower bound for any useful neural model.
 
     python -m benchmarks.ngrams [--stories 100000] [--texts 200] [--json]
 

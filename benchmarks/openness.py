@@ -2,7 +2,7 @@
 
     python -m benchmarks.openness [--texts 100] [--chunk-sizes 1 2 4 8] [--temperature 0.5] [--stories 100] [--json]
 
-A pool of 200 samples can tell chunks apart that have 1.5 % of the probability or more: such a chunk comes three times
+A pool of 200 samples can distinguish chunks that have 1.5 % of the probability or more: such a chunk comes three times
 on average. For each chunk size, at every chunk boundary of held-out stories, by the exact probabilities of
 ``calm.storyland.tokens``: the probability on chunks of 1.5 % and more, the share of boundaries where these chunks have
 90 % of it, and the entropy in bits of a chunk and of a story with its end. Variety: plots and heroes (name and kind)
@@ -20,7 +20,7 @@ from calm.hub.loading import load_tokenizer
 from calm.storyland.tokens import TokenLanguage
 
 LIKELY = 0.015
-"""The least probability of a chunk that a pool of 200 samples can tell from the others."""
+"""The least probability of a chunk that a pool of 200 samples can distinguish from the others."""
 SHARE = 0.9
 
 

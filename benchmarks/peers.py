@@ -160,7 +160,7 @@ def ours(lm: calm.LanguageModel, temperature: float) -> Contestant:
 
 
 def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Contestant], list[str]]:
-    """Everybody who can take part, by name, and a line for each who cannot."""
+    """The available contestants by name, and a line for each one that is not available."""
     baseline, model = calm.load(BASELINE, "cpu"), calm.load(MODEL, "cpu")
     prompt = baseline.tokenize(openings()[0])
     wanted = _greedy(baseline, prompt)
@@ -176,7 +176,9 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
             if (greedy := peer.greedy(prompt)) != wanted:
                 left_out.append(f"{name}: the conversion writes {greedy}, our model {wanted}")
                 return
-        except Exception as error:  # other engines' errors share no class; the run goes on without them
+        except (
+            Exception
+        ) as error:  # other engines' errors share no base class; the run continues without the failed engine
             left_out.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             return
         found[name] = peer

@@ -2,10 +2,10 @@
 
     python -m benchmarks.precision [--model story-k4-wide] [--rival story-ar] [--texts 60] [--draws 8] [--json]
 
-At the chunk boundaries of held-out stories, against the posterior's mean of the chunk that the text goes on with: the
-energy score (paper, eq. 10, with the exponent that the model was trained by) of a CALM's draws as they are; of the same
-draws, each moved to where the autoencoder puts the chunk it decodes to; and of what a token-by-token model writes
-there, encoded. Lower is better.
+At the chunk boundaries of held-out stories, the program computes energy scores (paper, eq. 10, with the exponent of the
+training) against the posterior mean of the next chunk of the text. It scores a CALM's draws; the same draws, each
+replaced by the posterior mean of the chunk that it decodes to; and encoded chunks that a token-by-token model generates
+there. Lower is better.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--draws 1] [--tokens 512] [--rounds 5] [--json]
 
-Weights are random: a draw takes as long with any. At T = 1 a step makes one; below, a GPU makes 32 at first, which
-decide where a model is sure (``--draws 32``). Models take turns with the token-by-token engine on the same backbone;
-the floor is ``benchmarks.generation.floor``. For a GPU; on a CPU it takes minutes.
+Weights are random, because they do not change the time of a draw. At T = 1 a step makes one draw; below, a GPU first
+makes 32, which suffice for a confident model (``--draws 32``). Models take turns with the token-by-token engine
+on the same backbone; the floor is ``benchmarks.generation.floor``. For a GPU; on a CPU it takes minutes.
 """
 
 import argparse

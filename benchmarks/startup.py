@@ -1,4 +1,4 @@
-"""How long until there is something to see? Process start to the first page and to the first chunk; peak memory.
+"""How long does the start take? Process start to the first page and to the first chunk; peak memory.
 
 python -m benchmarks.startup [--rounds 3] [--fresh] [--json]
 

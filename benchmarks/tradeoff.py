@@ -1,4 +1,4 @@
-"""What a lower temperature buys: accuracy against diversity, by four ways (paper, section 7.5, figures 10 and 11).
+"""What a lower temperature buys: accuracy against diversity, for four methods (paper, section 7.5, figures 10 and 11).
 
     python -m benchmarks.tradeoff [--model story-k4] [--rival story-ar] [--texts 30] [--out docs/tradeoff.png] [--json]
 
@@ -41,7 +41,7 @@ def rates(samples: Tensor, targets: Tensor) -> Rates:
 
 
 def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
-    """Of each text its token ids, and the places from which the next four tokens are asked for."""
+    """The token ids of each text, and the positions at which the next four tokens are compared."""
     return [(ids, list(range(0, len(ids) - MAX_ORDER + 1, stride))) for ids in map(lm.tokenize, texts)]
 
 
@@ -50,7 +50,7 @@ def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
 
 
 def hidden_states(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]]) -> Tensor:
-    """Those of a CALM [P, D] at all places, chunk boundaries, of which ``contexts`` tells."""
+    """The hidden states [P, D] of a CALM at all positions of ``contexts``, which must be chunk boundaries."""
     k, states = lm.chunk_size, []
     for ids, places in found:
         read = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: places[-1]]], device=lm.device)
@@ -59,7 +59,7 @@ def hidden_states(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]
 
 
 def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], temperature: float, seed: int) -> Tensor:
-    """The next four token ids [P, 4] that a token-by-token model writes at each place; -1 behind the end of a text."""
+    """The next four token ids [P, 4] of a token-by-token model at each position; -1 after the end of a text."""
     chunks = []
     for ids, places in found:
         for place in places:

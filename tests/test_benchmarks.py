@@ -1,4 +1,4 @@
-"""The benchmarks run, and what they count is right; how quick anything is, no test asks."""
+"""The benchmarks run, and their counts are right. The tests do not check speed."""
 
 from itertools import pairwise
 from math import isfinite

@@ -88,7 +88,7 @@ export function createCandidatePanel(element, actions) {
 }
 
 /**
- * A CALM samples its candidates; a token-by-token model knows their probabilities.
+ * A CALM samples its candidates; a token-by-token model gives their exact probabilities.
  * @param {Pool} pool
  */
 function isSampled(pool) {

@@ -1,4 +1,4 @@
-// Exports of the vector map: a picture, a page of its own, and a table of the steps.
+// Exports of the vector map: a picture, a self-contained page, and a table of the steps.
 import { config } from "./config.js";
 import { download } from "./dom.js";
 import { loadPlotly } from "./figures.js";
@@ -40,7 +40,7 @@ function quoted(text) {
 }
 
 /**
- * A page that holds the figure and Plotly, so that it works without this server.
+ * A page that contains the figure and Plotly, so that it works without this server.
  * @param {PlotlyElement} plot
  */
 async function standalonePage({ data, layout }) {

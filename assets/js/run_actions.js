@@ -29,7 +29,7 @@ function action(label, doneLabel, act) {
 }
 
 /**
- * What repeats the run, and its result.
+ * The model, prompt and options that reproduce the run, and its result.
  * @param {RunPayload} run
  */
 function exportedRun({ model, prompt, options, steps, ended, parent, vectors }) {

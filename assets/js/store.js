@@ -1,10 +1,10 @@
-// What the page holds, shows and selects. Views read the store and subscribe to its topics; only its methods change it.
+// The state of the page: its runs, the shown run and the selection. Views read the store and subscribe to its topics; only its methods change it.
 import { savedValue } from "./storage.js";
 
 /**
  * "run": another run is shown, or the shown run has grown. "step": another step is marked. "pool", "cloud": samples
  * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed. "tour_tab":
- * the tour asks for a tab.
+ * the tour requests a tab.
  * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab"} Topic
  */
 
@@ -34,7 +34,7 @@ class Store {
   fit = null;
   /** @type {TourProgress} */
   tour = { step_index: 0, done: [], open: false };
-  /** The tab that the tour asks for. */
+  /** The tab that the tour requests. */
   tourTab = "";
 
   /** @type {Map<string, Pool>} */
@@ -146,7 +146,7 @@ class Store {
     return marked?.step_index ?? null;
   }
 
-  /** The marked step, or else the last one: what a detail view shows; null where the run has no step. */
+  /** The marked step, or else the last one: what a detail view shows; null if the run has no step. */
   get currentStep() {
     const last = (this.shown?.steps.length ?? 0) - 1;
     return last < 0 ? null : Math.min(this.markedStep ?? last, last);

@@ -58,7 +58,7 @@ interface CandidatePayload {
   count: number;
   token_ids: number[];
   chosen: boolean;
-  /** Only of a token-by-token model, which knows it exactly and draws no pool. */
+  /** Only for a token-by-token model: its softmax gives the exact probability, and there is no pool. */
   probability?: number;
 }
 

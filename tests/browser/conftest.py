@@ -69,18 +69,18 @@ def browser() -> Iterator[Browser]:
 
 
 class Visitor:
-    """A page with what went wrong on it."""
+    """A page and the errors and outside requests that it recorded."""
 
     def __init__(self, page: Page, address: str):
         self.page, self.address = page, address
         self.problems: list[str] = []
         self.outside: list[str] = []
-        self.pending: set[Request] = set()  # what Gradio asks for, and the stream by which it is sent
+        self.pending: set[Request] = set()  # Gradio's requests, and the stream of their results
         page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", lambda r: self.outside.append(r.url) if self._is_outside(r.url) else None)
         page.on("request", lambda r: self.pending.add(r) if "/queue/" in r.url else None)
-        # The page gives up a stream when all that it asked for has come. Playwright takes no method of a set itself.
+        # The page closes a stream when all results have arrived. Playwright does not accept a bound method of a set.
         for end in ("requestfinished", "requestfailed"):
             page.on(end, lambda r: self.pending.discard(r))
 
@@ -114,8 +114,8 @@ class Visitor:
         self.page.wait_for_selector("#race", state="visible", timeout=120_000)
 
     def click_once(self, condition: str, button: str) -> None:
-        """Has the page click a button as soon as it is there and a condition holds: what is stopped by a click from
-        outside may have ended before it comes."""
+        """Lets the page click a button as soon as it exists and a condition holds. A click from outside could come
+        after the end of a short run."""
         self.page.evaluate(
             """([condition, button]) => {
                 const holds = new Function("return " + condition);
@@ -154,7 +154,7 @@ class Visitor:
         return self.page.locator("#status").inner_text()
 
     def finished(self) -> None:
-        """Waits until the run that is being written has ended and is shown whole."""
+        """Waits until the current run has ended and is shown completely."""
         self.page.wait_for_function("() => CALM.store.shown.finished", timeout=60_000)
         self.page.wait_for_selector("#generate", state="visible")
         self._wait_for_events()  # Gradio sends the last value once more when a run completes
@@ -166,8 +166,8 @@ class Visitor:
             self.page.wait_for_timeout(20)
 
     def settled(self, read: Callable[[], Value]) -> Value:
-        """What a reading of a stopped run comes to: on a busy machine an update sent before the stop arrives late.
-        Fails where it goes on for 20 seconds."""
+        """The final value of ``read`` after a stop: on a busy machine, updates sent before the stop arrive late. Fails
+        if the value still changes after 20 seconds."""
         value = read()
         for _ in range(13):
             self.page.wait_for_timeout(1500)

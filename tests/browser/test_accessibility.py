@@ -1,4 +1,4 @@
-"""Whether everybody can use the page: an audit by axe-core, the keyboard, quiet motion, no colour alone."""
+"""The page is accessible: an audit by axe-core, the keyboard, quiet motion, no colour alone."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

@@ -16,7 +16,7 @@ TITLES = [
 
 
 def act(visitor: Visitor) -> None:
-    """Lets the step of the tour that is open act on the page, and waits until it says what is to be seen."""
+    """Starts the action of the current tour step, and waits until the step shows its outcome."""
     panel = visitor.page.locator(".calm-tour")
     panel.locator(".calm-strong").click()
     visitor.page.wait_for_function(

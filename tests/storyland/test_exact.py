@@ -1,4 +1,4 @@
-"""The exact language and the generator are two tellings of the same rules; each test holds one against the other."""
+"""The exact probabilities and the generator implement the same rules; each test compares one with the other."""
 
 import math
 import random
@@ -23,7 +23,7 @@ def first_word(text: str) -> str | None:
 
 
 def read(words: list[str]):
-    """Of each word of a beginning how likely the language says every word there, and the word it is."""
+    """For each word of a text: the probability of every possible word at this position, and the actual word."""
     tellings = [beginning()]
     for word in words:
         ways = next_words(tellings, first_word)
@@ -33,7 +33,7 @@ def read(words: list[str]):
 
 
 def whole(story: str):
-    """The same of a story and its end."""
+    """The same for a whole story and its end."""
     return read([*WORD.findall(story), ""])
 
 
@@ -46,8 +46,7 @@ def test_every_story_can_be_told_and_what_may_follow_adds_up():
 
 
 def test_what_is_likely_is_what_is_told():
-    """Of a language that is known, a word is hit as often as two of its draws are the same: where p(y) and the sum of
-    p^2 differ on average, p is not how the stories are told."""
+    """The means of p(y) and of the sum of p^2 are equal if p is the distribution of the stories."""
     differences, logarithms = [], []
     for story in storyland.corpus(40, 20_000_000):
         for likely, word in whole(story):
@@ -114,7 +113,7 @@ def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
 
 
 def test_stories_are_as_long_as_they_are_likely_to_be():
-    """Beats that may be left out are left out half of the times, and no others."""
+    """Optional beats are skipped half of the time, and other beats never."""
     differences, variances = [], []
     choices = [number for number, plot in enumerate(load().plots) if any(beat.optional for beat in plot.beats)]
     for number in (0, *choices):

@@ -1,4 +1,4 @@
-"""How a GPU writes: steps and draws of fixed shapes, recorded. Where there is none, the same unrecorded on a CPU."""
+"""Steps and draws of fixed shapes as CUDA graphs on a GPU; without a GPU, the same functions run eagerly on a CPU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a GPU computes with few rows: by Triton where there is a GPU, elsewhere by PyTorch."""
+"""Operators for few rows: Triton's on a GPU, else PyTorch's."""
 
 import pytest
 import torch
