@@ -1,4 +1,4 @@
-// The runs that branched off from one another, each below the run that it left.
+// The tree of runs: each branch stands below the run that it continues.
 import { button, node, visible } from "./dom.js";
 import { store } from "./store.js";
 

@@ -1,4 +1,4 @@
-// The candidates of a step: what was sampled, and what a temperature makes of it while a slider moves.
+// The candidates of a step: how often each was sampled, and its probability at the temperature of the slider.
 import { config } from "./config.js";
 import { button, factList, node, percent, plural, visible } from "./dom.js";
 import { store } from "./store.js";

@@ -1,4 +1,4 @@
-// Steps through the path on the map: a slider, and a button that plays it.
+// Moves through the steps of the path on the map, with a slider or a Play button.
 import { find } from "./dom.js";
 import { store } from "./store.js";
 

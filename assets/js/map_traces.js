@@ -9,7 +9,7 @@ const OTHER_SYMBOLS = ["triangle-up", "cross", "x"];
 export const PATH = "predicted path";
 
 /**
- * Everything that decides what the map shows.
+ * The state that determines what the map shows.
  * @typedef {object} MapView
  * @property {RunPayload} run
  * @property {number | null} markedStep
@@ -259,7 +259,7 @@ function selectedStep(view, colours) {
  * @param {Palette} colours
  */
 export function mapLayout({ run, dimensions, layout }, colours) {
-  // Plotly writes into what it is given: each axis needs an object of its own.
+  // Plotly modifies the objects that it receives, so each axis needs its own object.
   const axis = () => ({ showgrid: true, gridcolor: colours.grid, zeroline: false, showticklabels: false, title: "" });
   const scene = {
     xaxis: axis(),

@@ -29,7 +29,7 @@ function action(label, doneLabel, act) {
 }
 
 /**
- * The model, prompt and options that reproduce the run, and its result.
+ * The run as JSON: the inputs that reproduce it, and its result.
  * @param {RunPayload} run
  */
 function exportedRun({ model, prompt, options, steps, ended, parent, vectors }) {

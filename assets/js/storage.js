@@ -1,4 +1,4 @@
-// Values that outlive a reload.
+// Values in the browser's storage, which survive a reload.
 
 /**
  * A value in the browser's storage, as JSON. Private windows and embedded pages may deny storage, and it may be full:

@@ -1,10 +1,11 @@
-// The state of the page: its runs, the shown run and the selection. Views read the store and subscribe to its topics; only its methods change it.
+// The state of the page: its runs, the shown run and the selection. Views read the store and subscribe to its topics.
+// Only the store's methods change it.
 import { savedValue } from "./storage.js";
 
 /**
  * "run": another run is shown, or the shown run has grown. "step": another step is marked. "pool", "cloud": samples
- * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed. "tour_tab":
- * the tour requests a tab.
+ * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed.
+ * "tour_tab": the tour requests a tab.
  * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab"} Topic
  */
 

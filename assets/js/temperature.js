@@ -1,4 +1,4 @@
-// Temperature on the page: the weights of a pool while a slider moves, and what a temperature does, in words.
+// Temperature on the page: the weights of a pool while a slider moves, and a sentence on the effect of a temperature.
 
 const LOG_SQRT_2_PI = 0.5 * Math.log(2 * Math.PI);
 
@@ -34,7 +34,7 @@ export function temper(counts, temperature) {
 }
 
 /**
- * What a temperature does, in one line.
+ * The effect of a temperature, in one line.
  * @param {number | string | null} temperature
  */
 export function temperatureMessage(temperature) {

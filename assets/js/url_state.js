@@ -1,4 +1,4 @@
-// The inputs and the open tab live in the address: they survive a reload, and the address can be shared.
+// The address contains the inputs and the open tab: they survive a reload, and the address can be shared.
 import { config } from "./config.js";
 
 const opened = new URL(location.href).searchParams; // read before the first tab reports itself as open
@@ -31,7 +31,7 @@ export function saveInputs(names, values) {
 }
 
 /**
- * The values of the inputs from the address; where it has none, or no number for a number box, the present value.
+ * The values of the inputs from the address; if it has none, or no number for a number box, the present value.
  * @param {string[]} names
  * @param {unknown[]} values
  * @returns {unknown[]}

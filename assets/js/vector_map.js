@@ -19,7 +19,7 @@ const CONFIG = {
 const files = new Map();
 
 /**
- * The map file of a model, once it is here; until then null.
+ * The map file of a model; null until it has arrived.
  * @param {string} model
  * @param {() => void} onload
  */
@@ -208,7 +208,7 @@ export function mountFitResult({ props, watch }) {
 }
 
 /**
- * The finished runs of a model in this visit, for a map of their own.
+ * The finished runs of a model in this visit, from which a map can be fitted.
  * @param {string} model
  * @returns {OwnRun[]}
  */

@@ -1,4 +1,4 @@
-// Moves the vector of a chunk through latent space and shows what it decodes to on the way.
+// Moves the vector of a chunk through latent space and shows the chunk that it decodes to at each point.
 import { config } from "./config.js";
 import { node, visible } from "./dom.js";
 import { whenShown } from "./figures.js";
