@@ -1,4 +1,5 @@
-// The functions that Python calls by name: the mount functions of `app/components.py` and the handlers of events in the browser.
+// The functions that Python calls by name: the mount functions of `app/components.py` and the handlers of events in the
+// browser.
 import { repairFooter } from "./footer.js";
 import { store } from "./store.js";
 import { temper } from "./temperature.js";
