@@ -22,12 +22,12 @@ ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
-    """Starts ``python app.py`` on a free port and yields its address."""
+def running_app(**variables: str) -> Iterator[str]:
+    """Starts ``python app.py`` on a free port, with more environment variables, and yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
