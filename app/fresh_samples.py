@@ -19,7 +19,7 @@ from .registry import LoadedModel, loaded
 def draw_pool(request: StepRequest) -> Pool:
     """The candidates among fresh samples at a step."""
     model, candidates = _draw(request, calm.draw_pool)
-    return pool(model.lm, candidates, request["chosen"])
+    return pool(model.lm, candidates, request["chosen"], request["prefix_chunks"])
 
 
 @answers_with_error

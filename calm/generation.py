@@ -17,6 +17,7 @@ from .engine.scheduler import Queued, Request
 from .errors import CalmError, check_seed, check_whole, shown
 from .hub.language_model import LanguageModel
 from .hub.text_format import ALIGNMENTS, CONDITION, END, FRONT
+from .hub.tokenization import LONGEST_CHARACTER
 from .modeling.temperature import check_temperature
 
 MIN_TEMPERATURE = 0.001
@@ -138,6 +139,7 @@ def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Genera
     ids, leftover = align(lm, lm.tokenize(_check_prompt(prompt)), options.alignment)
     if options.prefix_chunks:
         ids, leftover = ids + _join_chunks(lm, options.prefix_chunks), []
+    before = [*ids[-LONGEST_CHARACTER:], *leftover]  # may end within a character
     steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context_length - 1)
     ids = ids[-(lm.context_length - steps) * lm.chunk_size :]
     sampler: ChunkSampler | TokenSampler = (
@@ -145,7 +147,7 @@ def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Genera
         if lm.is_calm
         else TokenSampler(options.temperature, options.seed, lm.device)
     )
-    return _stream_steps(lm, Request(ids, steps, sampler), leftover)
+    return _stream_steps(lm, Request(ids, steps, sampler), before, len(leftover))
 
 
 def draw_pool(
@@ -196,10 +198,6 @@ def align(lm: LanguageModel, ids: list[int], alignment: str | None = None) -> tu
 def _check_prompt(prompt: object) -> str:
     if not isinstance(prompt, str):
         raise CalmError("The prompt must be text.")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise CalmError("The prompt must be text, and it holds half a surrogate pair.") from None
     return prompt
 
 
@@ -223,40 +221,24 @@ def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
 
 
-class _TextStream:
-    """Detokenizes a growing sequence of tokens; the bytes of an incomplete character wait for the rest of it."""
-
-    def __init__(self, lm: LanguageModel):
-        self.lm = lm
-        self.pending: list[int] = []
-        self.shown = ""  # of the pending tokens
-
-    def add(self, ids: Sequence[int], ended: bool = False) -> str:
-        """What these tokens add to the text."""
-        self.pending += ids
-        whole = self.lm.chunk_text(tuple(self.pending))
-        text = whole if ended else whole.rstrip("\ufffd")
-        added = text[len(self.shown) :]
-        self.shown += added
-        if text == whole:
-            self.pending, self.shown = [], ""
-        return added
-
-
 def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
     return [Candidate(list(ids), lm.chunk_text(ids), count, p) for ids, count, p in choice.candidates]
 
 
-def _stream_steps(lm: LanguageModel, request: Request, leftover: list[int]) -> Generator[Step | Queued, None, None]:
-    text, index = _TextStream(lm), 0
-    text.add(leftover)
+def _stream_steps(
+    lm: LanguageModel, request: Request, before: Sequence[int], leftover: int
+) -> Generator[Step | Queued, None, None]:
+    """The steps of a request. ``before`` are the last tokens in front of its text; the first chunk repeats ``leftover``
+    of them."""
+    text, index = lm.text_stream(), 0
+    text.add(before)
     for event in engine_for(lm).stream(request):
         if isinstance(event, Queued):
             yield event
             continue
         choice, seconds = event
         ids = list(choice.token_ids)
-        added = ids if index else ids[len(leftover) :]
+        added = ids if index else ids[leftover:]
         end = lm.text_format.end_position(added)
         shown = text.add(added[:end], end is not None)
         yield Step(index, ids, shown, choice.vector, _candidates(lm, choice), choice.draws, seconds)

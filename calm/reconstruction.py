@@ -1,6 +1,6 @@
 """Text through the autoencoder: tokens to latent vectors and back (paper, section 2)."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from .errors import CalmError, check_seed
 from .hub.language_model import LanguageModel
+from .hub.tokenization import labels, replaced_labels
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,18 @@ class ReconstructedChunk:
     token_ids: list[int]
     decoded_ids: list[int]
     text: str
+    """What the chunk adds to the text. A character that is split over chunks belongs to the one that completes it."""
     decoded_text: str
+    """What the decoded tokens add, in place of the chunk's own. Equal to ``text`` if ``exact``."""
+    label: str
+    """The chunk by itself: a part of a character is shown with the number of the part: ``🙂 (1/2)``."""
+    decoded_label: str
+    """The decoded chunk by itself, among the chunks of the text. Bytes that are no character are shown in hexadecimal,
+    ``⟨F0 9F⟩``. Equal to ``label`` if ``exact``."""
+    tokens: list[str]
+    """The label of each token."""
+    decoded_tokens: list[str]
+    """The label of each decoded token."""
     mean: np.ndarray
     """float32 [L], the mean of the posterior, before noise is added."""
     std: np.ndarray
@@ -94,12 +106,9 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     decoded = autoencoder.decode(mean + noise * epsilon)
     restored = (decoded == padded).flatten()[:tokens]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
-    chunks = []
-    for i, (before, after) in enumerate(zip(padded.tolist(), decoded.tolist())):
-        size = min(k, tokens - i * k)
-        before, after = before[:size], after[:size]
-        texts = lm.detokenize(before), lm.detokenize(after)
-        chunks.append(ReconstructedChunk(before, after, *texts, means[i], stds[i], before == after))
+    originals = [ids[: tokens - i * k] for i, ids in enumerate(padded.tolist())]
+    restored_ids = [ids[: tokens - i * k] for i, ids in enumerate(decoded.tolist())]
+    chunks = list(_chunks(lm, originals, restored_ids, means, stds))
     exact = sum(chunk.exact for chunk in chunks)
     return Reconstruction(chunks, float(restored.float().mean()), exact / len(chunks), tokens)
 
@@ -114,6 +123,41 @@ def robustness(
     for noise in noises:
         accuracies = [reconstruct(lm, text, noise, seed + i).token_accuracy for i in range(draws)]
         yield noise, sum(accuracies) / draws
+
+
+def _chunks(
+    lm: LanguageModel,
+    originals: Sequence[list[int]],
+    restored: Sequence[list[int]],
+    means: np.ndarray,
+    stds: np.ndarray,
+) -> Iterator[ReconstructedChunk]:
+    """The chunks of a text, from their token ids before and after the autoencoder and their posteriors [n, L]."""
+    pieces = [lm.token_bytes(ids) for ids in originals]
+    tokens = [lm.token_bytes([i]) for ids in originals for i in ids]
+    chunk_labels, token_labels, stream, start = labels(pieces), labels(tokens), lm.text_stream(), 0
+    for number, (ids, decoded) in enumerate(zip(originals, restored)):
+        end, last, exact = start + len(ids), number == len(originals) - 1, ids == decoded
+        decoded_text, text = stream.preview(decoded, last), stream.add(ids, last)
+        label = decoded_label = chunk_labels[number]
+        shown = decoded_shown = token_labels[start:end]
+        if not exact:
+            (decoded_label,) = replaced_labels(pieces, number, number + 1, [lm.token_bytes(decoded)])
+            decoded_shown = replaced_labels(tokens, start, end, [lm.token_bytes([i]) for i in decoded])
+        yield ReconstructedChunk(
+            token_ids=ids,
+            decoded_ids=decoded,
+            text=text,
+            decoded_text=decoded_text,
+            label=label,
+            decoded_label=decoded_label,
+            tokens=shown,
+            decoded_tokens=decoded_shown,
+            mean=means[number],
+            std=stds[number],
+            exact=exact,
+        )
+        start = end
 
 
 def _chunk_ids(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:

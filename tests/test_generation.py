@@ -2,6 +2,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import FrozenInstanceError, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -326,6 +327,22 @@ def test_a_pool_follows_the_prefix_chunks(tiny):
 def test_a_pool_needs_valid_prefix_chunks(tiny, chunks):
     with pytest.raises(CalmError, match="4 token ids below"):
         calm.draw_pool(tiny(), "Once", chunks)
+
+
+@pytest.mark.parametrize("prompt", ["<|end_of_text|>Hello", "[PAD]"])
+def test_special_tokens_in_a_prompt_are_text(tiny, prompt):
+    ids = align(tiny(1), tiny(1).tokenize(prompt))[0]
+    assert tiny(1).tokenizer.eos_token_id not in ids[1:] and tiny(1).pad_id not in ids
+    assert next(calm.generate(tiny(), prompt, max_new_tokens=4, pool_size=4)).token_ids
+
+
+def test_a_text_goes_on_within_a_character(tiny, monkeypatch):
+    lm = tiny(1)
+    *first, last = lm.tokenize("🙂")
+    choice = Choice((last,), None, [], 1)
+    monkeypatch.setattr("calm.generation.engine_for", lambda lm: SimpleNamespace(stream=lambda _: [(choice, 0.1)]))
+    (step,) = calm.generate(lm, "Hi ", prefix_chunks=[[i] for i in first])
+    assert step.text == "🙂"
 
 
 def test_a_token_by_token_model_has_no_pool(tiny_ar):

@@ -42,6 +42,44 @@ def test_any_text_is_reconstructed(story, text):
     assert 0 <= result.token_accuracy <= 1
 
 
+SPLIT = "Hi 🙂 you 日本語, naïve 👩‍👩‍👧 end"
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+@pytest.mark.parametrize("text", [SPLIT, "🙂", "a real \ufffd mark", "<|end_of_text|>Hello [PAD] there"])
+def test_texts_of_chunks_join_to_the_text(tiny, k, text):
+    lm = tiny(k)
+    result = calm.reconstruct(lm, text, noise=0.5, seed=1)
+    assert "".join(chunk.text for chunk in result.chunks) == text
+    assert "\ufffd" in text or not any("\ufffd" in chunk.label for chunk in result.chunks)
+    for chunk in result.chunks:
+        assert len(chunk.tokens) == len(chunk.decoded_tokens) == len(chunk.token_ids)
+        if chunk.exact:
+            assert (chunk.decoded_text, chunk.decoded_label) == (chunk.text, chunk.label)
+            assert chunk.decoded_tokens == chunk.tokens
+
+
+def test_a_character_that_chunks_share_is_shown_in_each_of_them(tiny):
+    lm = tiny(1)
+    chunks = calm.reconstruct(lm, "a🙂").chunks
+    assert [chunk.text for chunk in chunks] == ["a", "", "", "", "🙂"]
+    assert [chunk.label for chunk in chunks] == ["a", "🙂 (1/4)", "🙂 (2/4)", "🙂 (3/4)", "🙂 (4/4)"]
+    (chunk,) = calm.reconstruct(tiny(4), "🙂").chunks
+    assert (chunk.text, chunk.label) == ("🙂", "🙂") and chunk.tokens == [
+        "🙂 (1/4)",
+        "🙂 (2/4)",
+        "🙂 (3/4)",
+        "🙂 (4/4)",
+    ]
+
+
+def test_the_bundled_models_restore_split_characters(story):
+    result = calm.reconstruct(story, "Hi 🙂!")
+    assert result.token_accuracy == 1
+    assert [chunk.decoded_text for chunk in result.chunks] == [chunk.text for chunk in result.chunks]
+    assert "".join(chunk.decoded_text for chunk in result.chunks) == "Hi 🙂!"
+
+
 def test_bad_arguments_raise_one_sentence(story, tiny_ar):
     with pytest.raises(CalmError, match="no text to reconstruct"):
         calm.reconstruct(story, "")

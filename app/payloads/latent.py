@@ -11,7 +11,7 @@ from ..registry import LoadedModel
 from .types import ChunkPayload, Cloud, FittedMap, MapPosition, OwnRun, ReconstructionPayload, Walk
 
 if TYPE_CHECKING:
-    from calm import LanguageModel, ReconstructedChunk, Reconstruction
+    from calm import ReconstructedChunk, Reconstruction
     from calm.vector_map import VectorMap
 
 
@@ -34,22 +34,23 @@ def cloud(model: LoadedModel, vectors: np.ndarray, token_ids: Sequence[Sequence[
     """Sampled vectors [N, L] on the map, with the chunks [N, K] that they decode to."""
     return {
         "positions": map_positions(model.require_map(), list(vectors)),
-        "texts": [model.lm.detokenize(list(ids)) for ids in token_ids],
+        "texts": [model.lm.label(ids) for ids in token_ids],
     }
 
 
 def reconstruction(model: LoadedModel, result: Reconstruction) -> ReconstructionPayload:
     """Each chunk beside its reconstruction, token by token, with its posterior."""
-    return {"model": model.name, "chunks": [_chunk(model.lm, chunk) for chunk in result.chunks]}
+    return {"model": model.name, "chunks": [_chunk(chunk) for chunk in result.chunks]}
 
 
-def _chunk(lm: LanguageModel, chunk: ReconstructedChunk) -> ChunkPayload:
-    pairs = [(lm.detokenize([a]), lm.detokenize([b]), a == b) for a, b in zip(chunk.token_ids, chunk.decoded_ids)]
-    if chunk.exact:  # shown as its text, because a single token may hold only a part of a character
-        pairs = [(chunk.text, chunk.text, True)]
+def _chunk(chunk: ReconstructedChunk) -> ChunkPayload:
+    same = [a == b for a, b in zip(chunk.token_ids, chunk.decoded_ids)]
+    pairs = list(zip(chunk.tokens, chunk.decoded_tokens, same))
+    if chunk.exact:  # shown as one piece, because its tokens may be parts of characters that are whole in the chunk
+        pairs = [(chunk.label, chunk.label, True)]
     return {
-        "text": chunk.text,
-        "decoded_text": chunk.decoded_text,
+        "text": chunk.label,
+        "decoded_text": chunk.decoded_label,
         "tokens": [{"text": a, "decoded_text": b, "exact": exact} for a, b, exact in pairs],
         "token_ids": chunk.token_ids,
         "mean": rounded(chunk.mean),
@@ -69,8 +70,8 @@ def walk(
         "points": [
             {
                 "token_ids": list(ids),
-                "tokens": [lm.detokenize([i]) for i in ids],
-                "text": lm.detokenize(list(ids)),
+                "tokens": lm.token_labels(ids),
+                "text": lm.label(ids),
                 "neighbours": [
                     {"text": vector_map.texts[index], "distance": round(float(distance), 2)}
                     for index, distance in zip(*row)

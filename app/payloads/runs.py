@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 import calm
+from calm.hub.tokenization import LONGEST_CHARACTER, labels
 
 from ..limits import SHOWN_CANDIDATES
 from ..registry import LoadedModel
@@ -30,16 +31,22 @@ if TYPE_CHECKING:
     from calm import Candidate, GenerationOptions, LanguageModel, Queued, Step
 
 END_OF_TEXT = "∎"
+REPLACEMENT = "\ufffd"
+"""In the text of a candidate, it stands for bytes that are no whole character."""
 _PROCESS = uuid.uuid4().hex[:6]  # keeps ids unique: a page may still hold runs from before a restart of the server
 _numbers = itertools.count(1)
 
 
-def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int]) -> Pool:
+def pool(
+    lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int], prefix_chunks: Sequence[Sequence[int]]
+) -> Pool:
     """The most frequent candidates, including the one with the token ids ``chosen``, and the counts of the others.
 
+    A candidate may complete a character of which ``prefix_chunks``, the chunks before the step, hold the first bytes.
     JavaScript computes the probabilities at a temperature from all counts (``temper``).
     """
-    every = [_candidate(lm, c, chosen) for c in sorted(candidates, key=lambda c: -c.count)]
+    before = _last_tokens(prefix_chunks)
+    every = [_candidate(lm, c, chosen, before) for c in sorted(candidates, key=lambda c: -c.count)]
     shown = every[:SHOWN_CANDIDATES]
     if not any(c["chosen"] for c in shown):
         shown[-1:] = [c for c in every if c["chosen"]] or shown[-1:]
@@ -47,11 +54,20 @@ def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[in
     return {"candidates": shown, "other_counts": [list(pair) for pair in sorted(rest.items(), reverse=True)]}
 
 
-def _candidate(lm: LanguageModel, candidate: Candidate, chosen: Sequence[int]) -> CandidatePayload:
+def _last_tokens(chunks: Sequence[Sequence[int]]) -> list[int]:
+    """Token ids at the end of chunks, enough for a character that the next token completes."""
+    return [i for chunk in chunks[-LONGEST_CHARACTER:] for i in chunk][-LONGEST_CHARACTER:]
+
+
+def _candidate(
+    lm: LanguageModel, candidate: Candidate, chosen: Sequence[int], before: Sequence[int]
+) -> CandidatePayload:
     text, end = candidate.text, lm.text_format.end_position(candidate.token_ids)
+    if REPLACEMENT in text:
+        text = lm.label(candidate.token_ids, before)
     if end is not None:
-        before, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
-        text = lm.detokenize(before) + END_OF_TEXT + lm.detokenize(behind)
+        first, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
+        text = lm.label(first, before) + END_OF_TEXT + lm.label(behind)
     payload: CandidatePayload = {
         "text": text,
         "count": candidate.count,
@@ -111,7 +127,7 @@ class Run:
             prefix = [*(step["token_ids"] for step in kept), token_ids]
             if len(token_ids) != self.lm.chunk_size or len(prefix) > self.lm.context_length:
                 raise ValueError("The chunk has the wrong size, or the text is too long.")
-            step = self._step(replaced["index"], token_ids)
+            step = self._step(replaced["index"], token_ids, prefix[:-1])
             step["candidates"] = [
                 cast(CandidatePayload, {**c, "chosen": i == choice}) for i, c in enumerate(candidates)
             ]
@@ -140,16 +156,18 @@ class Run:
         chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
         chunks = [chunk for chunk in chunks if any(i != start for i in chunk)]  # not the padding alone
         positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
-        return [{"text": self.lm.detokenize(chunk), "encoded": at} for chunk, at in zip(chunks, positions)]
+        texts = labels(list(map(self.lm.token_bytes, chunks)))
+        return [{"text": text, "encoded": at} for text, at in zip(texts, positions)]
 
-    def _step(self, index: int, token_ids: list[int]) -> StepPayload:
-        """The fields of a step that follow from its token ids; the caller fills in the others."""
-        text_format = self.lm.text_format
-        end = text_format.end_position(token_ids)
+    def _step(self, index: int, token_ids: list[int], prefix_chunks: Sequence[Sequence[int]]) -> StepPayload:
+        """The fields of a step that follow from its token ids and those before it; the caller fills in the others."""
+        before, stream, text_format = _last_tokens(prefix_chunks), self.lm.text_stream(), self.lm.text_format
+        stream.add(before)
+        end, tokens = text_format.end_position(token_ids), self.lm.token_labels(token_ids, before)
         return {
             "index": index,
-            "text": self.lm.detokenize(token_ids[:end]),
-            "tokens": [END_OF_TEXT if i in text_format.end_ids else self.lm.detokenize([i]) for i in token_ids],
+            "text": stream.add(token_ids[:end], end is not None),
+            "tokens": [END_OF_TEXT if i in text_format.end_ids else label for i, label in zip(token_ids, tokens)],
             "token_ids": token_ids,
             "seconds": 0.0,
             "ended": end is not None,
@@ -168,11 +186,12 @@ class Run:
 
     def _add_step(self, event: Step) -> None:
         steps = self.payload["steps"]
-        step = self._step(len(steps), event.token_ids)
-        step["text"] = event.text  # without the bytes of a character that a later chunk completes
+        prefix = [before["token_ids"] for before in steps[-LONGEST_CHARACTER:]]
+        step = self._step(len(steps), event.token_ids, prefix)
+        step["text"] = event.text  # without the end of the prompt, where the first chunk repeats it
         step["draws"] = event.draws
         step["seconds"] = round(event.seconds, 4)
-        opened = pool(self.lm, event.candidates, event.token_ids)
+        opened = pool(self.lm, event.candidates, event.token_ids, prefix)
         step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
         if event.vector is not None:
             self._place(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])

@@ -55,7 +55,7 @@ def reconstruct(arguments: Namespace) -> None:
         print_json(result)
         return
     for chunk in result.chunks:
-        print(f"{'  ' if chunk.exact else '! '}{chunk.text!r:40} {chunk.decoded_text!r}")
+        print(f"{'  ' if chunk.exact else '! '}{chunk.label!r:40} {chunk.decoded_label!r}")
     print(
         f"restored {result.token_accuracy:.4%} of {result.tokens} tokens, {result.chunk_accuracy:.4%} of "
         f"{len(result.chunks)} chunks"

@@ -1,6 +1,8 @@
 """A loaded model: network, tokenizer and device behind one interface for both kinds, CALM and token by token."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
@@ -8,6 +10,7 @@ from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 from ..errors import CalmError
 from ..modeling.calm import CalmModel
 from .text_format import TextFormat, end_of_text_format
+from .tokenization import TextStream, replaced_labels, token_bytes, tokenize
 
 CHUNK_TEXTS = 100_000  # entries of the cache of chunk texts
 
@@ -79,8 +82,11 @@ class LanguageModel:
         return pad if pad is not None else self.tokenizer.eos_token_id
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens around it."""
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        """Token ids of a text. It never holds special tokens: ``<|end_of_text|>`` in a text is text.
+
+        Raises CalmError for a text with half of a surrogate pair.
+        """
+        return tokenize(self.tokenizer, [text])[0]
 
     def detokenize(self, ids: list[int]) -> str:
         """The text of token ids. Special tokens are left out."""
@@ -93,3 +99,28 @@ class LanguageModel:
                 self._chunk_texts.clear()
             self._chunk_texts[chunk] = self.detokenize(list(chunk))
         return self._chunk_texts[chunk]
+
+    @cached_property
+    def _bytes_of(self) -> Callable[[int], bytes]:
+        return token_bytes(self.tokenizer)
+
+    def token_bytes(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 bytes of token ids. Special tokens are left out."""
+        return b"".join(map(self._bytes_of, ids))
+
+    def label(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
+        """How to show token ids by themselves: their text, with bytes of an incomplete character in hexadecimal.
+
+        If the tokens complete a character that the ids ``before`` started, it is shown as such: ``🙂 (2/2)``.
+        """
+        pieces = [self.token_bytes([i]) for i in before]
+        return replaced_labels(pieces, len(pieces), len(pieces), [self.token_bytes(ids)])[0]
+
+    def token_labels(self, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
+        """How to show each of the tokens by itself (see ``tokenization.labels``)."""
+        pieces = [self.token_bytes([i]) for i in before]
+        return replaced_labels(pieces, len(pieces), len(pieces), [self.token_bytes([i]) for i in ids])
+
+    def text_stream(self) -> TextStream:
+        """Detokenizes a growing sequence of tokens."""
+        return TextStream(self.token_bytes)

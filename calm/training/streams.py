@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.documents import MAKERS, numbers_of
 from ..errors import CalmError
+from ..hub.tokenization import tokenize
 from .token_files import make_rows
 
 BLOCK = 2048
@@ -57,7 +58,7 @@ class _Blocks(Dataset):
             texts += MAKERS[kind](end - start, first + start)
         texts = [texts[i] for i in rng.permutation(len(texts))]
         eos = self.tokenizer.eos_token_id
-        tokenized = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        tokenized = tokenize(self.tokenizer, texts)
         starts = np.cumsum([0, *(len(ids) + 1 for ids in tokenized)])[:-1][:: self.stride]
         ids = np.array([token for document in tokenized for token in (*document, eos)])
         return make_rows(ids, starts, rng.integers(1, self.chunk + 1, len(starts)), self.length, eos)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..data.documents import read_documents
 from ..errors import CalmError
+from ..hub.tokenization import tokenize
 
 T = TypeVar("T")
 DOCUMENTS_AT_ONCE = 512
@@ -52,7 +53,7 @@ class TokenFile:
             documents = (text for source in sources for text in read_documents(source, field))
             bar = tqdm(documents, desc=f"tokenizing {folder.name}", unit=" documents", mininterval=2)
             for texts in _groups(bar, DOCUMENTS_AT_ONCE):
-                for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+                for ids in tokenize(tokenizer, texts):
                     starts.append(offset)
                     out.write(np.array([*ids, tokenizer.eos_token_id], dtype).tobytes())
                     offset += len(ids) + 1

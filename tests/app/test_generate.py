@@ -5,6 +5,7 @@ import pytest
 
 import calm
 from app.limits import MAX_SAMPLES, SHOWN_CANDIDATES
+from app.payloads.runs import Run
 from app.registry import loaded
 from app.tabs import generate as generate_tab
 from app.tabs import race as race_tab
@@ -47,6 +48,23 @@ def test_samples_side_by_side_are_what_each_is_alone(model):
         assert [s["token_ids"] for s in run.payload["steps"]] == [s["token_ids"] for s in alone.payload["steps"]]
         assert run.payload["options"]["seed"] == 5 + i
     assert len({run.payload["run_id"] for run in together}) == 3
+
+
+def test_steps_that_share_a_character_show_its_parts(model):
+    lm = model.lm
+    ids = lm.tokenize("Hi 🙂!")
+    chunks = [ids[:4], ids[4:]]
+    chunks[1] += lm.tokenize(" a" * 8)[: 4 - len(chunks[1])]
+    run = Run(model, "🙂 Hi 🙂!", calm.GenerationOptions())
+    for index, (chunk, text) in enumerate(zip(chunks, ("Hi ", "🙂! a"))):
+        candidates = [calm.Candidate(chunk, lm.chunk_text(tuple(chunk)), 1, 1.0)]
+        run.add(calm.Step(index, chunk, text, np.zeros(lm.calm.config.latent_size, np.float32), candidates, 1, 0.1))
+    first, second = run.payload["steps"]
+    assert [first["text"], second["text"]] == ["Hi ", "🙂! a"]
+    assert first["candidates"][0]["text"] == "Hi ⟨F0 9F 99⟩" and second["candidates"][0]["text"].startswith("🙂 (2/2)!")
+    assert first["tokens"][-1] == "⟨F0 9F 99⟩" and second["tokens"][:2] == ["🙂 (2/2)", "!"]
+    shown = "".join(chunk["text"] for chunk in run.payload["prompt_chunks"])
+    assert "🙂" in shown and "\ufffd" not in shown
 
 
 def test_a_step_has_the_vector_that_the_autoencoder_encodes(model):

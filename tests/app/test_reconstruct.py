@@ -23,6 +23,13 @@ def test_the_reconstruction_marks_tokens_that_differ(model):
     assert f"{result.token_accuracy:.2%}" in reconstruct_tab.summary(result, 2.5)
 
 
+def test_a_split_character_is_shown_with_the_number_of_its_part(model):
+    text = "Hi 🙂!"
+    payload = latent.reconstruction(model, calm.reconstruct(model.lm, text))
+    assert [chunk["text"] for chunk in payload["chunks"]] == ["Hi 🙂 (1/2)", "🙂 (2/2)!"]
+    assert all(chunk["decoded_text"] == chunk["text"] and len(chunk["tokens"]) == 1 for chunk in payload["chunks"])
+
+
 def test_a_walk_starts_at_the_chunk_and_ends_at_its_target(model):
     a, b = (chunk for chunk in calm.reconstruct(model.lm, "Once upon a time there was").chunks[:2])
     walk = reconstruct_tab.walk({"model": model.name, "mean": a.mean.tolist(), "target": b.mean.tolist()})

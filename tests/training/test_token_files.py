@@ -21,6 +21,14 @@ def test_tokens_are_stored_once_and_in_order(tokens, tokenizer, tmp_path):
         TokenFile.build(tmp_path / "tokens", ["storyland:0:51"], tokenizer)
 
 
+def test_special_tokens_in_a_corpus_are_text(tokenizer, tmp_path):
+    text = "One<|end_of_text|>two [PAD] three."
+    (tmp_path / "corpus.txt").write_text(text)
+    tokens = TokenFile.build(tmp_path / "tokens", [str(tmp_path / "corpus.txt")], tokenizer)
+    assert len(tokens.starts) == 1 and (tokens.ids == tokens.eos).sum() == 1
+    assert tokenizer.decode(tokens.ids[:-1]) == text
+
+
 def test_rows_depend_on_seed_and_step_alone(tokens):
     first = tokens.rows(3, 4, 64, 4, seed=1)
     assert first.shape == (4, 64)
