@@ -57,7 +57,7 @@ class ChunkSampler:
         self.limit = EXACT_LIMIT if self.sampler == "exact" else pool_size
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
-        self.unused_noise = torch.empty(0)
+        self.noise_vectors, self.noise_used = torch.empty(0), 0
         self._start_step(prefix)
 
     def _start_step(self, prefix: TokenIds = ()) -> None:
@@ -86,14 +86,15 @@ class ChunkSampler:
     def noise(self, count: int, head: GenerativeHead, like: Tensor) -> Tensor:
         """The noise [count, *noise_shape] of the next draws. A repeated call returns the same ones until
         ``feed`` takes the draws."""
-        if count > len(self.unused_noise):
+        if self.noise_used + count > len(self.noise_vectors):
+            left = self.noise_vectors[self.noise_used :]
             more = head.noise((max(count, NOISE_BATCH),), like, self.generator)
-            self.unused_noise = torch.cat((self.unused_noise, more)) if len(self.unused_noise) else more
-        return self.unused_noise[:count]
+            self.noise_vectors, self.noise_used = torch.cat((left, more)) if len(left) else more, 0
+        return self.noise_vectors[self.noise_used : self.noise_used + count]
 
     def feed(self, chunks: Sequence[TokenIds], vectors: np.ndarray) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
-        self.unused_noise = self.unused_noise[len(chunks) :]
+        self.noise_used += len(chunks)
         self.drawn += len(chunks)
         start = len(self.prefix)
         if self.drawn == self.limit and not self.pool and all(chunk[:start] != self.prefix for chunk in chunks):

@@ -171,7 +171,7 @@ class Engine:
             self._finish_all(error)
         finally:
             with self._schedule_lock:
-                # A caller that comes later either appears here or sees that nothing is scheduled.
+                # From here on a caller that waits either counts as work or schedules a burst itself.
                 self._scheduled = False
                 more = self._has_work()
             for request in [*self.running, *self.queue]:

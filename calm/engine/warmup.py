@@ -52,7 +52,7 @@ def on_compile(lm: LanguageModel, callback: Callable[[], None]) -> Iterator[None
 
 
 class _NotCompiled(BaseException):
-    """Ends a warm-up that would compile. No handler for ordinary exceptions may take it for a request's error."""
+    """Ends a warm-up that would compile. It is no ``Exception``, so that no request receives it."""
 
 
 def _raise_not_compiled() -> None:

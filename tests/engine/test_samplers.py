@@ -32,12 +32,12 @@ def choices(p: list[float], temperature: float, count: int, sampler: str = "auto
 @pytest.mark.parametrize("p", [ZIPF, PEAKED], ids=["zipf", "peaked"])
 def test_auto_stays_near_the_tempered_distribution(p, temperature):
     count = 5000
-    found, _ = choices(p, temperature, count)
+    chosen, _ = choices(p, temperature, count)
     target = tempered(p, temperature)
     rng = random.Random(0)
     same = Counter(rng.choices(range(len(p)), target, k=count))
     chance = total_variation([same[i] / count for i in range(len(p))], target)
-    assert total_variation([n / count for n in found], target) - chance < 0.025
+    assert total_variation([n / count for n in chosen], target) - chance < 0.025
 
 
 @pytest.mark.parametrize("temperature", [0.4, 0.5, 0.62, 0.8, 1.0])
@@ -45,11 +45,11 @@ def test_auto_chooses_as_exact_does_where_the_pool_decides(temperature):
     """Where the exact rule hardly ever needs 200 draws, both follow p^(1/T) without bias."""
     p = [0.6, 0.25, 0.1, 0.05]
     for sampler in ("auto", "exact"):
-        found, _ = choices(p, temperature, 4000, sampler)
-        assert abs(chi_square(found, tempered(p, temperature))) < 4, sampler
+        chosen, _ = choices(p, temperature, 4000, sampler)
+        assert abs(chi_square(chosen, tempered(p, temperature))) < 4, sampler
 
 
-def test_a_peaked_place_costs_a_handful_of_draws():
+def test_a_peaked_distribution_costs_a_handful_of_draws():
     sure, torn, flat = [0.98, 0.02], [0.5, 0.5], [0.02] * 50
     assert choices(sure, 1.0, 50)[1] == 1
     assert choices(sure, 0.5, 500)[1] < 3
@@ -57,7 +57,7 @@ def test_a_peaked_place_costs_a_handful_of_draws():
     assert choices(flat, 0.5, 100)[1] < 150
 
 
-def test_nothing_is_wanted_beyond_the_limit_and_the_pool_decides():
+def test_the_pool_decides_at_the_limit():
     rule = ChunkSampler(0.1, 20, "auto", 0, torch.device("cpu"))
     fed = 0
     while wanted := rule.wanted():
@@ -66,7 +66,7 @@ def test_nothing_is_wanted_beyond_the_limit_and_the_pool_decides():
     choice = rule.choice()
     assert fed == choice.draws == 20
     assert choice.vector[0] == choice.token_ids[0]  # the vector is the chosen chunk's own
-    assert rule.wanted() == 10, "the next place begins anew"
+    assert rule.wanted() == 10, "the next step starts anew"
 
 
 def test_the_exact_sampler_says_when_it_gives_up(monkeypatch):

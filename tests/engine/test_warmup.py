@@ -1,4 +1,4 @@
-"""What happens on a machine where numba has not compiled the kernels yet."""
+"""A machine on which numba has not compiled the kernels."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from calm.engine.head import HeadStep
 
 
 def compile_something() -> int:
-    return njit(lambda x: x + 1)(1)  # without a place to keep it
+    return njit(lambda x: x + 1)(1)  # and store nothing
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lm():
     return calm.load("story-k4", "cpu")
 
 
-def test_a_model_writes_in_the_interim_without_its_kernels(lm, monkeypatch):
+def test_a_fallback_engine_runs_without_kernels(lm, monkeypatch):
     fallback = []
 
     def warm_up(lm):
@@ -38,24 +38,24 @@ def test_a_model_writes_in_the_interim_without_its_kernels(lm, monkeypatch):
     assert engine.is_fallback and not isinstance(engine.backbone, CpuBackboneStep) and type(engine.head) is HeadStep
 
 
-def test_nothing_changes_where_the_kernels_are_kept(lm):
-    warmup.warm_up(lm)  # compiles them where they are not
+def test_stored_kernels_need_no_fallback(lm):
+    warmup.warm_up(lm)  # compiles them if they are not stored
     assert warmup.warm_up_or_fall_back(lm)
     engine = engine_for(lm)
     assert isinstance(engine.backbone, CpuBackboneStep) and not engine.is_fallback
 
 
-def test_the_text_is_the_same_before_and_after(lm, story):
+def test_the_fallback_engine_finishes_its_requests(lm, story):
     executor = ComputeThread()
     before = create_engine(lm, executor, Backend.PYTORCH)
     assert before.is_fallback
-    begun = calm.generate(lm, "Once upon a time", seed=1, max_new_tokens=64)
-    first = next(begun)
+    running = calm.generate(lm, "Once upon a time", seed=1, max_new_tokens=64)
+    first = next(running)
     warmup.replace_fallback(lm)
     engine = engine_for(lm)
     assert engine is not before and not engine.is_fallback and engine.executor is executor
     expected = [step.text for step in calm.generate(story, "Once upon a time", seed=1, max_new_tokens=64)]
-    assert [first.text, *(step.text for step in begun)] == expected  # the fallback engine finishes its requests
+    assert [first.text, *(step.text for step in running)] == expected
     assert [s.text for s in calm.generate(lm, "Once upon a time", seed=1, max_new_tokens=64)] == expected
 
 
@@ -63,17 +63,17 @@ def test_another_process_compiles():
     assert warmup.compile_in_subprocess("story-k4")
 
 
-def test_it_is_told_once_and_only_on_a_cpu():
-    told = []
+def test_the_callback_is_called_once_and_only_on_a_cpu():
+    devices = []
     for device in ("cpu", "cuda"):
-        with warmup.on_compile(SimpleNamespace(device=torch.device(device)), partial(told.append, device)):
+        with warmup.on_compile(SimpleNamespace(device=torch.device(device)), partial(devices.append, device)):
             compile_something()
             compile_something()
     compile_something()
-    assert told == ["cpu"]
+    assert devices == ["cpu"]
 
 
-def test_the_command_says_why_it_takes_long(lm, monkeypatch, capsys):
+def test_the_command_prints_why_it_takes_long(lm, monkeypatch, capsys):
     def generate(*_, **__):
         compile_something()
         yield from ()
@@ -81,5 +81,5 @@ def test_the_command_says_why_it_takes_long(lm, monkeypatch, capsys):
     monkeypatch.setattr(calm, "load", lambda *_, **__: lm)
     monkeypatch.setattr(calm, "generate", generate)
     assert main(["generate", "Once"]) == 0
-    told = capsys.readouterr()
-    assert told.out == "Once\n" and told.err.startswith("Compiling kernels for this CPU")
+    printed = capsys.readouterr()
+    assert printed.out == "Once\n" and printed.err.startswith("Compiling kernels for this CPU")

@@ -12,7 +12,7 @@ from calm.evaluation.reports import story_figures
 from ..test_scheduler import PROMPTS, interleave, token_ids
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-TOKENS, STORIES = (160, 16) if DEVICE == "cuda" else (64, 6)  # unrecorded, a step takes many times as long
+TOKENS, STORIES = (160, 16) if DEVICE == "cuda" else (64, 6)  # an eager step takes many times as long
 
 
 @pytest.fixture(scope="module", params=["story-k4", "story-k8", "story-ar"])
@@ -28,41 +28,41 @@ def generate(lm, seed: int, **options):
     return calm.generate(lm, PROMPTS[seed % 4], **options)
 
 
-def test_a_recorded_step_computes_what_transformers_computes():
+def test_a_captured_step_computes_what_transformers_computes():
     lm = calm.load("story-k4", DEVICE, torch.float32)
     chunks = torch.tensor(lm.tokenize(" ".join(PROMPTS) * 60)[:2400], dtype=torch.long).view(600, 4)
     with torch.inference_mode():
         inputs = lm.calm.embed(chunks.to(DEVICE))
         expected = lm.backbone(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
         backbone = make_backbone_step(lm.backbone, 4, lm.calm.embed, backend=Backend.CUDA_GRAPHS)
-        starts = [3, 250, 590, 511]  # some grow beyond the room that is reserved, which records anew
+        starts = [3, 250, 590, 511]  # some grow beyond the reserved cache, so that the step is captured again
         for slot, start in enumerate(starts):
-            (found,) = backbone.step([slot], [start], chunks[:start])
-            assert torch.allclose(found, expected[start - 1], atol=1e-3)
+            (state,) = backbone.step([slot], [start], chunks[:start])
+            assert torch.allclose(state, expected[start - 1], atol=1e-3)
         for step in range(10):
-            here = [0] if step % 3 == 2 else [slot for slot in range(4) if starts[slot] < len(inputs)]
-            found = backbone.step(here, [1] * len(here), torch.stack([chunks[starts[slot]] for slot in here]))
-            for slot, state in zip(here, found):
+            slots = [0] if step % 3 == 2 else [slot for slot in range(4) if starts[slot] < len(inputs)]
+            states = backbone.step(slots, [1] * len(slots), torch.stack([chunks[starts[slot]] for slot in slots]))
+            for slot, state in zip(slots, states):
                 assert torch.allclose(state, expected[starts[slot]], atol=1e-3)
                 starts[slot] += 1
 
 
 @pytest.mark.parametrize("count", [1, 5, DRAW_BLOCK, 3 * DRAW_BLOCK + 7])
 @torch.inference_mode()
-def test_recorded_draws_are_those_of_the_modules(count):
+def test_captured_draws_are_those_of_the_modules(count):
     model = calm.load("story-k4", DEVICE, torch.float32).calm
-    modules, recorded = HeadStep(model), CudaGraphHeadStep(model)
+    modules, captured = HeadStep(model), CudaGraphHeadStep(model)
     generator = torch.Generator(DEVICE).manual_seed(count)
     hidden = torch.randn(min(count, SLOTS), model.config.hidden_size, device=DEVICE, generator=generator)
     states = modules.project(hidden)
-    assert torch.allclose(recorded.project(hidden), states, atol=1e-3)
-    places = [i % len(hidden) for i in range(count)]
+    assert torch.allclose(captured.project(hidden), states, atol=1e-3)
+    rows = [i % len(hidden) for i in range(count)]
     noise = model.generative_head.noise((count,), hidden, generator)
-    chunks, vectors = recorded.draw(states, places, noise)
-    expected = modules.vectors(states, places, noise)
+    chunks, vectors = captured.draw(states, rows, noise)
+    expected = modules.vectors(states, rows, noise)
     assert torch.allclose(torch.from_numpy(vectors), expected.cpu(), atol=1e-3)
     same = (torch.tensor(chunks, device=DEVICE) == modules.decode(expected)).all(-1)
-    assert same.float().mean() > 0.9  # rounding tells between likely tokens, seldom
+    assert same.float().mean() > 0.9  # rounding seldom decides between two tokens
 
 
 def test_a_text_is_the_same_alone_and_among_others(lm):

@@ -19,9 +19,9 @@ def make(request):
     return lambda *shape: torch.randn(*shape, device=DEVICE).to(request.param)
 
 
-def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    tolerance = 1e-4 if found.dtype == torch.float32 else 5e-2
-    return torch.allclose(found.double(), expected, rtol=tolerance, atol=tolerance)
+def near(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    tolerance = 1e-4 if actual.dtype == torch.float32 else 5e-2
+    return torch.allclose(actual.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 def expected_norm(x: torch.Tensor, norm: Norm | None) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_a_position_attends_to_itself_and_to_those_before_it(make, heads, kv_hea
     cos[:, heads + kv_heads :], sin[:, heads + kv_heads :] = 1, 0
     qkv, cache = make(len(positions), kinds * width), make(slots, 2 * kv_heads, capacity, width)
     before = cache.clone()
-    found = select_operators(qkv, "silu").attend(qkv, cache, torch.tensor(positions, device=DEVICE), cos, sin)
+    attended = select_operators(qkv, "silu").attend(qkv, cache, torch.tensor(positions, device=DEVICE), cos, sin)
     for row, position in enumerate(positions):
         now = operators.rotate(qkv[row].view(kinds, width).double(), cos[position].double(), sin[position].double())
         assert near(cache[row, :, position], now[heads:])
@@ -69,20 +69,20 @@ def test_a_position_attends_to_itself_and_to_those_before_it(make, heads, kv_hea
         past = cache[row, :, : position + 1].double().repeat_interleave(heads // kv_heads, 0)
         keys, values = past.chunk(2)
         weights = (torch.einsum("hw,htw->ht", now[:heads], keys) / width**0.5).softmax(-1)
-        assert near(found[row].view(heads, width), torch.einsum("ht,htw->hw", weights, values))
-    assert torch.equal(cache, before)  # nothing else was written
+        assert near(attended[row].view(heads, width), torch.einsum("ht,htw->hw", weights, values))
+    assert torch.equal(cache, before)  # the rest is unchanged
 
 
 @pytest.mark.parametrize("rows", [1, 40, 100])
-def test_the_likeliest_word_has_the_greatest_product(make, rows):
+def test_argmax_returns_the_token_with_the_largest_logit(make, rows):
     x, weight = make(rows, 96), make(700, 96)
     for norm in norms(make, 96)[1:]:
         logits = expected_norm(x, norm) @ weight.double().T
-        found = select_operators(x, "silu").argmax(x, norm, weight)
-        assert near(logits.gather(1, found[:, None])[:, 0].to(x.dtype), logits.amax(1))
+        tokens = select_operators(x, "silu").argmax(x, norm, weight)
+        assert near(logits.gather(1, tokens[:, None])[:, 0].to(x.dtype), logits.amax(1))
 
 
-def test_rows_are_independent_where_that_is_said(make):
+def test_rows_are_independent_if_the_operators_claim_it(make):
     chosen = select_operators(make(1), "silu")
     assert chosen.ROW_INDEPENDENT is (DEVICE == "cuda")
     if not chosen.ROW_INDEPENDENT:
