@@ -1,11 +1,11 @@
-"""How much do visitors slow one another? Total tokens per second and time to the first chunk, for 1 to 16 at once.
+"""Total tokens per second and time to the first chunk, for 1 to 16 concurrent clients.
 
     python -m benchmarks.concurrency [--rounds 3] [--temperature 0.5] [--json]
 
-Each visitor is a thread that sends requests to the page's resident model, as Gradio's threads do. All threads start at
-the same moment. Any number of visitors shares the same 64 requests, so that the work is constant: a visitor takes the
-next request when its last text is complete. Each round measures every number of visitors once. The program prints the
-medians over rounds, and whether every text equals its solo run.
+Each client is a thread that sends requests to the page's loaded model, as Gradio's threads do. All threads start at the
+same moment. Any number of clients shares the same 64 requests, so the work is constant: a client takes the next request
+when its last text is complete. Each round measures every number of clients once. The program prints the medians over
+rounds, and whether every text equals its solo run.
 """
 
 import argparse
@@ -18,12 +18,12 @@ import calm
 from app.registry import loaded
 from benchmarks.generation import openings
 
-VISITORS = (1, 2, 4, 8, 16)
+CLIENTS = (1, 2, 4, 8, 16)
 TEXTS = 64
 
 
-def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
-    """The token ids of one visitor's text, and the seconds to its first chunk."""
+def request(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
+    """The token ids of one text, and the seconds to its first chunk."""
     start, first, ids = time.perf_counter(), 0.0, []
     for step in calm.generate(lm, prompt, seed=seed, **options):
         first = first or time.perf_counter() - start
@@ -31,17 +31,17 @@ def visit(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tupl
     return ids, first
 
 
-def crowd(
+def run_clients(
     lm: calm.LanguageModel, count: int, prompts: list[str], options: dict, offset: int
 ) -> tuple[dict, float, list]:
-    """All visitors at once: their texts by seed, the total seconds, and the seconds to each first chunk."""
-    found: dict[int, tuple[list[int], float]] = {}
+    """Runs ``count`` clients at once: token ids by seed, total seconds, and the seconds to each first chunk."""
+    results: dict[int, tuple[list[int], float]] = {}
     begin, seeds = threading.Barrier(count + 1), iter(range(offset, offset + TEXTS))
 
     def run() -> None:
         begin.wait()
         for seed in seeds:
-            found[seed] = visit(lm, seed, prompts[seed % len(prompts)], options)
+            results[seed] = request(lm, seed, prompts[seed % len(prompts)], options)
 
     threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
@@ -51,29 +51,29 @@ def crowd(
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - start
-    return {seed: ids for seed, (ids, _) in found.items()}, seconds, [first for _, first in found.values()]
+    return {seed: ids for seed, (ids, _) in results.items()}, seconds, [first for _, first in results.values()]
 
 
 def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
     prompts = openings()
-    rates: dict[int, list[float]] = {count: [] for count in VISITORS}
-    waits: dict[int, list[float]] = {count: [] for count in VISITORS}
-    crowd(lm, 8, prompts, options, 0)  # warm-up
+    rates: dict[int, list[float]] = {count: [] for count in CLIENTS}
+    waits: dict[int, list[float]] = {count: [] for count in CLIENTS}
+    run_clients(lm, 8, prompts, options, 0)  # warm-up
     same = True
     for number in range(rounds):
-        for count in VISITORS:
-            texts, seconds, first = crowd(lm, count, prompts, options, 100 * number)
+        for count in CLIENTS:
+            texts, seconds, first = run_clients(lm, count, prompts, options, 100 * number)
             rates[count].append(sum(map(len, texts.values())) / seconds)
             waits[count] += first
             if number == 0:
                 same = same and all(
-                    ids == visit(lm, seed, prompts[seed % len(prompts)], options)[0] for seed, ids in texts.items()
+                    ids == request(lm, seed, prompts[seed % len(prompts)], options)[0] for seed, ids in texts.items()
                 )
     return {
         "model": lm.name,
         "temperature": options["temperature"],
-        "tokens_per_second": {count: statistics.median(found) for count, found in rates.items()},
-        "first_chunk_95": {count: sorted(found)[int(0.95 * (len(found) - 1))] for count, found in waits.items()},
+        "tokens_per_second": {count: statistics.median(values) for count, values in rates.items()},
+        "first_chunk_95": {count: sorted(values)[int(0.95 * (len(values) - 1))] for count, values in waits.items()},
         "texts_equal_their_solo_runs": same,
     }
 
@@ -86,15 +86,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     options = {"temperature": arguments.temperature, "max_new_tokens": arguments.tokens}
-    found = measure(loaded().lm, arguments.rounds, options)
+    figures = measure(loaded().lm, arguments.rounds, options)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    alone = found["tokens_per_second"][1]
-    for count, rate in found["tokens_per_second"].items():
-        wait = found["first_chunk_95"][count]
-        print(f"{count:3} visitors {rate:8.1f} tokens/s in all  {rate / alone:5.2f}x   first chunk within {wait:.3f} s")
-    print("every text equals its solo run" if found["texts_equal_their_solo_runs"] else "texts differ from solo runs")
+    alone = figures["tokens_per_second"][1]
+    for count, rate in figures["tokens_per_second"].items():
+        wait = figures["first_chunk_95"][count]
+        print(
+            f"{count:3} clients {rate:8.1f} tokens/s in total  {rate / alone:5.2f}x   first chunk within {wait:.3f} s"
+        )
+    print("every text equals its solo run" if figures["texts_equal_their_solo_runs"] else "texts differ from solo runs")
 
 
 if __name__ == "__main__":

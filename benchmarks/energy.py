@@ -1,9 +1,9 @@
-"""The energy score by matrix products against the literal formula: time and memory of one forward and backward.
+"""Time and memory of the energy score, forward and backward: by matrix products and by the literal formula.
 
 python -m benchmarks.energy [--chunks 512] [--rounds 10] [--json]
 
-Both with the paper's N = 8 samples and M = 100 targets of 128 numbers a chunk, interleaved in one process. The
-formula as it stands holds a tensor of differences [chunks, N, M, L].
+Both use the paper's N = 8 samples and M = 100 targets of 128 numbers per chunk, interleaved in one process. The literal
+formula needs a tensor of differences [chunks, N, M, L].
 """
 
 import argparse
@@ -22,7 +22,7 @@ SAMPLES, TARGETS, LATENT = 8, 100, 128
 
 
 def literal(samples: Tensor, targets: Tensor) -> Tensor:
-    """Equation 8 by differences: samples [B, N, L], targets [B, M, L] -> [B]."""
+    """Equation 10 by differences, with exponent 1: samples [B, N, L], targets [B, M, L] -> [B]."""
     n = samples.shape[1]
     fidelity = (samples[:, :, None] - targets[:, None]).norm(dim=-1).mean((1, 2))
     spread = (samples[:, :, None] - samples[:, None]).norm(dim=-1).sum((1, 2)) / (n * (n - 1))
@@ -46,8 +46,8 @@ def _memory(field: str) -> int:
 
 
 def megabytes(name: str, chunks: int) -> float:
-    """By how much one call raises the resident memory at its peak (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    """The increase of peak resident memory during one call (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _memory("VmRSS")
     seconds(name, chunks)
     return (_memory("VmHWM") - before) / 1024
@@ -55,7 +55,7 @@ def megabytes(name: str, chunks: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--chunks", type=int, default=512, help="positions of a batch at which the score is taken")
+    parser.add_argument("--chunks", type=int, default=512, help="chunks per batch")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -63,17 +63,17 @@ def main() -> None:
     for _ in range(arguments.rounds + 1):
         for name in CONTESTANTS:
             times[name].append(seconds(name, arguments.chunks))
-    found = {
-        name: {"milliseconds": 1000 * statistics.median(taken[1:]), "MB": megabytes(name, arguments.chunks)}
-        for name, taken in times.items()
+    figures = {
+        name: {"milliseconds": 1000 * statistics.median(values[1:]), "MB": megabytes(name, arguments.chunks)}
+        for name, values in times.items()
     }
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for name, row in found.items():
+    for name, row in figures.items():
         print(f"{name:10} {row['milliseconds']:8.1f} ms {row['MB']:8.1f} MB")
-    faster, share = (found["literal"][key] / found["calm"][key] for key in ("milliseconds", "MB"))
-    print(f"{faster:.1f} times as fast, in a memory {share:.1f} times smaller")
+    faster, share = (figures["literal"][key] / figures["calm"][key] for key in ("milliseconds", "MB"))
+    print(f"matrix products are {faster:.1f} times as fast and need {share:.1f} times less memory")
 
 
 if __name__ == "__main__":

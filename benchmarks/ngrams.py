@@ -2,7 +2,7 @@
 
     python -m benchmarks.ngrams [--stories 100000] [--texts 200] [--json]
 
-Counts come from training seeds; the score is taken on held-out stories at the places and with the estimator of
+Counts come from training seeds. The score uses held-out stories, with the positions and the estimator of
 ``calm.brier_lm``. A context that was never seen backs off to the next shorter one.
 """
 
@@ -30,14 +30,14 @@ class NGrams:
                     self.following[tuple(ids[i - size : i])].append(token)
 
     def continue_(self, ids: list[int], rng: random.Random) -> list[int]:
-        told = list(ids)
+        text = list(ids)
         for _ in range(MAX_ORDER):
-            for size in range(min(len(told), self.order - 1), -1, -1):
-                options = self.following.get(tuple(told[len(told) - size :]))
+            for size in range(min(len(text), self.order - 1), -1, -1):
+                options = self.following.get(tuple(text[len(text) - size :]))
                 if options:
-                    told.append(rng.choice(options))
+                    text.append(rng.choice(options))
                     break
-        return told[len(ids) :]
+        return text[len(ids) :]
 
 
 def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
@@ -45,7 +45,7 @@ def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
     eos = tokenizer.eos_token_id
     sequences = [[eos, *tokenizer(text)["input_ids"], eos] for text in storyland.corpus(stories, 100_000)]
     held_out = [tokenizer(text)["input_ids"] for text in storyland.stories("validation", texts)]
-    found = {}
+    scores = {}
     for order in (2, 4):
         model, rng, rows = NGrams(order, sequences), random.Random(0), []
         for ids in held_out:
@@ -55,8 +55,8 @@ def measure(stories: int, texts: int, samples: int = 4) -> dict[str, float]:
                 for _ in range(samples)
             ]
             rows.append(brier_n(torch.tensor(drawn), targets))
-        found[f"{order}-gram"] = float(geometric_mean(torch.cat(rows).mean(0).double().numpy()))
-    return found
+        scores[f"{order}-gram"] = float(geometric_mean(torch.cat(rows).mean(0).double().numpy()))
+    return scores
 
 
 def main() -> None:
@@ -65,11 +65,11 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.stories, arguments.texts)
+    scores = measure(arguments.stories, arguments.texts)
     print(
-        json.dumps(found)
+        json.dumps(scores)
         if arguments.json
-        else "\n".join(f"{name}: BrierLM {score:.2f}" for name, score in found.items())
+        else "\n".join(f"{name}: BrierLM {score:.2f}" for name, score in scores.items())
     )
 
 

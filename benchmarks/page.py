@@ -1,9 +1,9 @@
-"""How quick is the page? First chunk after the click, plot update, re-weighting, and what a first visit transfers.
+"""Times of the page in Chromium: first chunk after the click, plot update, slider; and the size of a first visit.
 
 python -m benchmarks.page [--rounds 10] [--json]
 
-Drives the real app in Chromium (make test installs it). Times are taken in the browser, each up to the frame in which
-the change is painted.
+Drives the real app in Chromium (make test installs it). The browser takes the times, each up to the frame that shows
+the change.
 """
 
 import argparse
@@ -19,7 +19,7 @@ PAINTED = "const painted = () => new Promise((done) => requestAnimationFrame(() 
 
 
 def transferred(page: Page, address: str) -> float:
-    """Megabytes that a first visit brings over the network, the map opened, nothing cached."""
+    """Megabytes that a first visit transfers without a cache, with the map opened."""
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
     sizes: list[float] = []
@@ -42,13 +42,13 @@ def first_chunk(visitor: Visitor, seed: int) -> float:
         f"""async () => {{ {PAINTED}
           const text = document.querySelector('#run .calm-text'), before = CALM.store.shown.run_id;
           const start = performance.now();
-          const seen = new Promise((done) => new MutationObserver((_, watch) => {{
+          const shown = new Promise((done) => new MutationObserver((_, watch) => {{
             if (CALM.store.shown.run_id === before || !text.querySelector('.calm-chunk')) return;
             watch.disconnect();
             done();
           }}).observe(text, {{ childList: true, subtree: true, attributes: true }}));
           document.querySelector('#generate').click();
-          await seen; await painted();
+          await shown; await painted();
           return (performance.now() - start) / 1000; }}"""
     )
     visitor.finished()
@@ -70,7 +70,7 @@ def plot_update(visitor: Visitor, index: int) -> float:
 
 
 def weighting(visitor: Visitor, temperature: float) -> float:
-    """Seconds from a move of the pool's slider until its bars are painted."""
+    """Seconds from a move of the pool's slider until the bars are painted."""
     return visitor.page.evaluate(
         f"""async (temperature) => {{ {PAINTED}
           const slider = document.querySelector('#run .calm-weigh input');
@@ -110,11 +110,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.rounds)
+    figures = measure(arguments.rounds)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for name, values in found.items():
+    for name, values in figures.items():
         print(f"{name:34} median {statistics.median(values):7.3f}, most {max(values):7.3f}")
 
 

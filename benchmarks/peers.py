@@ -50,14 +50,14 @@ class Llama:
 
     def greedy(self, ids: list[int]) -> list[int]:
         self.model.reset()
-        found = self.model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0, reset=True)
-        return [token for token, _ in zip(found, range(GREEDY))]
+        tokens = self.model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0, reset=True)
+        return [token for token, _ in zip(tokens, range(GREEDY))]
 
     def __call__(self, prompts: list[list[int]], tokens: int, seed: int) -> None:
         self.model.set_seed(seed)
         if len(prompts) == 1:
-            found = self.model.generate(prompts[0], temp=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
-            for _, _ in zip(range(tokens), found):
+            stream = self.model.generate(prompts[0], temp=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
+            for _, _ in zip(range(tokens), stream):
                 pass
         else:
             self._together(prompts, tokens, seed)
@@ -103,7 +103,7 @@ class CTranslate2:
         self.set_seed = ctranslate2.set_random_seed
 
     def _write(self, prompts: list[list[int]], tokens: int, **how: Any) -> list[list[int]]:
-        found = self.model.generate_batch(
+        results = self.model.generate_batch(
             [self.names(ids) for ids in prompts],
             min_length=tokens,
             max_length=tokens,
@@ -111,7 +111,7 @@ class CTranslate2:
             cache_static_prompt=False,
             **how,
         )
-        return [result.sequences_ids[0] for result in found]
+        return [result.sequences_ids[0] for result in results]
 
     def greedy(self, ids: list[int]) -> list[int]:
         return self._write([ids], GREEDY, sampling_topk=1)[0]
@@ -164,7 +164,7 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
     baseline, model = calm.load(BASELINE, "cpu"), calm.load(MODEL, "cpu")
     prompt = baseline.tokenize(openings()[0])
     wanted = _greedy(baseline, prompt)
-    found: dict[str, Contestant] = {}
+    peers: dict[str, Contestant] = {}
     left_out: list[str] = []
 
     def add(name: str, package: str, make: Callable[[], Any]) -> None:
@@ -181,7 +181,7 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
         ) as error:  # other engines' errors share no base class; the run continues without the failed engine
             left_out.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
             return
-        found[name] = peer
+        peers[name] = peer
 
     def llama(kind: str) -> Llama:
         return Llama(conversions.to_gguf(baseline, folder / f"{BASELINE}-{kind}.gguf", kind), threads, texts)
@@ -194,11 +194,11 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
         add(f"llama.cpp {kind}", "llama_cpp", partial(llama, kind))
     for kind in ("float32", "int8"):
         add(f"CTranslate2 {kind}", "ctranslate2", partial(ctranslate2, kind))
-    found["transformers float32"] = transformers_peer(baseline)
-    found[f"{BASELINE} (ours), T = 1"] = ours(baseline, 1.0)
+    peers["transformers float32"] = transformers_peer(baseline)
+    peers[f"{BASELINE} (ours), T = 1"] = ours(baseline, 1.0)
     for t in (1.0, 0.5):
-        found[f"{MODEL} (ours), T = {t:g}"] = ours(model, t)
-    return found, left_out
+        peers[f"{MODEL} (ours), T = {t:g}"] = ours(model, t)
+    return peers, left_out
 
 
 @torch.inference_mode()
@@ -222,7 +222,7 @@ def measure(tokens: int, rounds: int, threads: int, texts: int) -> dict[str, Any
                 write(prompts, tokens, number)
                 if number:
                     rates[name].append(texts * tokens / (time.perf_counter() - start))
-    medians = {name: statistics.median(found) for name, found in rates.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "texts": texts,
         "threads": threads,
@@ -241,11 +241,11 @@ def main() -> None:
     parser.add_argument("--texts", type=int, nargs="+", default=[1], help="texts at once (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    found = [measure(arguments.tokens, arguments.rounds, arguments.threads, texts) for texts in arguments.texts]
+    results = [measure(arguments.tokens, arguments.rounds, arguments.threads, texts) for texts in arguments.texts]
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for result in found:
+    for result in results:
         rates = result["tokens_per_second"]
         best = max((rate for name, rate in rates.items() if "ours" not in name), default=float("nan"))
         print("{texts} texts at once, {threads} threads, {tokens} tokens, medians of {rounds} rounds".format(**result))

@@ -1,10 +1,10 @@
-"""What does `auto` spend, and how far from p^(1/T) is it? Draws a step and total variation, over temperatures.
+"""Draws per step of the sampler `auto`, and its total variation from p^(1/T), over temperatures.
 
     python -m benchmarks.pool [--model story-k4] [--texts 20] [--json]
 
-Draws are counted at places of held-out stories, by the model. The total variation to the tempered distribution is that
-of 20,000 choices from known distributions over 50 chunks, Zipf (1 / rank) and peaked (half of the mass on one chunk),
-less what 20,000 choices of the exact distribution would show by chance.
+Draws are counted with the model at positions of held-out stories. The total variation is that of 20,000 choices from
+known distributions over 50 chunks, Zipf (1 / rank) and peaked (half of the mass on one chunk), minus the total
+variation that 20,000 independent draws of the exact distribution show by chance.
 """
 
 import argparse
@@ -30,19 +30,19 @@ DISTRIBUTIONS = {
 
 @torch.inference_mode()
 def draws(lm: calm.LanguageModel, texts: int, temperature: float, every: int = 5) -> list[int]:
-    """Draws spent at every fifth place of held-out stories."""
-    spent, head_step = [], engine_for(lm).head
-    assert head_step  # of a CALM
+    """Draws per step, at every ``every``-th position of held-out stories."""
+    counts, head_step = [], engine_for(lm).head
+    assert head_step  # token-by-token models have none
     for seed, text in enumerate(stories("cost_benchmark", texts)):
         ids, _ = align(lm, lm.tokenize(text))
         for hidden in lm.calm(torch.tensor([ids], device=lm.device))[0, ::every]:
             sampler = ChunkSampler(temperature, 200, "auto", seed, lm.device)
-            spent.append(sample_chunk(head_step, hidden, sampler).draws)
-    return spent
+            counts.append(sample_chunk(head_step, hidden, sampler).draws)
+    return counts
 
 
 def variation(p: np.ndarray, temperature: float, choices: int = 20_000) -> float:
-    """Total variation of ``auto``'s choices to p^(1/T), less that of as many independent draws of p^(1/T)."""
+    """Total variation of ``auto``'s choices from p^(1/T), minus that of as many independent draws of p^(1/T)."""
     p = p / p.sum()
     target = p ** (1 / temperature)
     target /= target.sum()
@@ -65,20 +65,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     lm = calm.load(arguments.model)
-    found = {}
+    figures = {}
     for t in TEMPERATURES:
-        spent = draws(lm, arguments.texts, t)
-        found[t] = {
-            "mean draws": statistics.mean(spent),
-            "median draws": statistics.median(spent),
-            "share of full pools": sum(n == 200 for n in spent) / len(spent),
+        counts = draws(lm, arguments.texts, t)
+        figures[t] = {
+            "mean draws": statistics.mean(counts),
+            "median draws": statistics.median(counts),
+            "share of full pools": sum(n == 200 for n in counts) / len(counts),
             **{f"variation, {name}": variation(p, t) for name, p in DISTRIBUTIONS.items()},
         }
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for t, figures in found.items():
-        print(f"T = {t:<5g}" + "   ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    for t, row in figures.items():
+        print(f"T = {t:<5g}" + "   ".join(f"{name} {value:.3f}" for name, value in row.items()))
 
 
 if __name__ == "__main__":

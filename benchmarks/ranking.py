@@ -25,7 +25,7 @@ from .picture import save
 
 SAMPLES = 4
 KINDS = {"energy": True, "cross-entropy": False}
-JUDGED = {"judge": "judge, nats a token", "well_formed": "well-formed sentences", "own": "own cross-entropy, nats"}
+MEASURES = {"judge": "judge, nats per token", "well_formed": "well-formed sentences", "own": "own cross-entropy, nats"}
 
 
 @dataclass
@@ -34,15 +34,15 @@ class Row:
     calm: bool
     brier_lm: float
     judge: float
-    """Nats a token of its stories at T = 1, by the judge."""
+    """The judge's nats per token of the checkpoint's stories at T = 1."""
     well_formed: float
     own: float | None
-    """Nats a token of held-out stories, by the model itself; None for a CALM, which has no likelihood."""
+    """The model's own nats per token of held-out stories; None for a CALM, which has no likelihood."""
 
 
 @torch.inference_mode()
 def nats(lm: calm.LanguageModel, texts: list[str]) -> float:
-    """Cross-entropy a token of texts, each behind an end-of-text token, under a token-by-token model."""
+    """Cross-entropy per token of texts, each after an end-of-text token, for a token-by-token model."""
     total, count = 0.0, 0
     for text in texts:
         ids = torch.tensor([[lm.tokenizer.eos_token_id, *lm.tokenize(text)][: lm.context_length]])
@@ -54,46 +54,48 @@ def nats(lm: calm.LanguageModel, texts: list[str]) -> float:
 
 def measure(name: str, judge: calm.LanguageModel, texts: list[str], stories: int) -> Row:
     lm = calm.load(name, device="cpu")
-    told = generate_stories(lm, stories, 1.0)
+    generated = generate_stories(lm, stories, 1.0)
     return Row(
         "/".join(Path(name).parts[-2:]),
         lm.is_calm,
         calm.brier_lm(lm, texts, samples=SAMPLES, bootstrap=0).score,
-        nats(judge, [story for story in told if story.strip()]),
-        storyland.check("\n\n".join(told)).well_formed,
+        nats(judge, [story for story in generated if story.strip()]),
+        storyland.check("\n\n".join(generated)).well_formed,
         None if lm.is_calm else nats(lm, texts),
     )
 
 
 def correlations(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Spearman's rank correlation of BrierLM with each judgement, over all checkpoints and over each kind."""
+    """Spearman's rank correlation of BrierLM with each other measure, over all checkpoints and over each kind."""
     groups = {"all": rows, **{kind: [row for row in rows if row.calm == calm_] for kind, calm_ in KINDS.items()}}
-    found: dict[str, dict[str, float]] = {}
-    for judged in JUDGED:
-        found[judged] = {}
+    result: dict[str, dict[str, float]] = {}
+    for measure_name in MEASURES:
+        result[measure_name] = {}
         for group, members in groups.items():
-            pairs = [(row.brier_lm, getattr(row, judged)) for row in members if getattr(row, judged) is not None]
+            pairs = [
+                (row.brier_lm, getattr(row, measure_name)) for row in members if getattr(row, measure_name) is not None
+            ]
             if len(pairs) > 2 and len(pairs) == len(members):
-                found[judged][group] = float(spearmanr(*zip(*pairs)).statistic)
-    return found
+                result[measure_name][group] = float(spearmanr(*zip(*pairs)).statistic)
+    return result
 
 
 def picture(rows: list[Row], path: Path) -> None:
     figure = make_subplots(
         1, 2, subplot_titles=("story-ar as judge of stories generated at T = 1", "Storyland's checker")
     )
-    looks = {"energy": ("#2563eb", "circle"), "cross-entropy": ("#b5540b", "diamond-open")}
-    for column, judged in enumerate(("judge", "well_formed"), 1):
+    styles = {"energy": ("#2563eb", "circle"), "cross-entropy": ("#b5540b", "diamond-open")}
+    for column, measure_name in enumerate(("judge", "well_formed"), 1):
         for kind, calm_ in KINDS.items():
             members = [row for row in rows if row.calm == calm_]
-            colour, symbol = looks[kind]
+            colour, symbol = styles[kind]
             figure.add_scatter(
-                x=[row.brier_lm for row in members], y=[getattr(row, judged) for row in members], mode="markers",
+                x=[row.brier_lm for row in members], y=[getattr(row, measure_name) for row in members], mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 10}, name=f"trained by {kind}",
                 showlegend=column == 1, row=1, col=column,
             )  # fmt: skip
         figure.update_xaxes(title="BrierLM", row=1, col=column)
-        figure.update_yaxes(title=JUDGED[judged], row=1, col=column)
+        figure.update_yaxes(title=MEASURES[measure_name], row=1, col=column)
     figure.update_layout(margin={"t": 40, "r": 20}, legend={"orientation": "h", "y": -0.22})
     save(figure, path, 1000, 420)
 
@@ -110,19 +112,19 @@ def main() -> None:
     judge = calm.load(arguments.judge, device="cpu")
     texts = list(storyland.stories("generation_benchmark", arguments.texts))
     rows = [measure(name, judge, texts, arguments.stories) for name in arguments.models]
-    found = correlations(rows)
+    ranks = correlations(rows)
     if arguments.out:
         picture(rows, Path(arguments.out))
     if arguments.json:
-        print(json.dumps({"checkpoints": [asdict(row) for row in rows], "correlations": found}))
+        print(json.dumps({"checkpoints": [asdict(row) for row in rows], "correlations": ranks}))
         return
     for row in rows:
         own = "" if row.own is None else f"  own {row.own:.3f} nats"
-        told = f"judge {row.judge:.3f} nats  well-formed {row.well_formed:.1%}"
-        print(f"{row.name:28} BrierLM {row.brier_lm:5.1f}  {told}{own}")
-    for judged, groups in found.items():
-        told = ", ".join(f"{group} {value:+.2f}" for group, value in groups.items())
-        print(f"rank correlation of BrierLM with {JUDGED[judged]}: {told}")
+        judge_nats = f"judge {row.judge:.3f} nats"
+        print(f"{row.name:28} BrierLM {row.brier_lm:5.1f}  {judge_nats}  well-formed {row.well_formed:.1%}{own}")
+    for measure_name, groups in ranks.items():
+        values = ", ".join(f"{group} {value:+.2f}" for group, value in groups.items())
+        print(f"rank correlation of BrierLM with {MEASURES[measure_name]}: {values}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The official sizes at batch one: how near is a chunk to what reading the weights takes, and to token by token?
+"""The official sizes at batch one, compared with the limit of memory bandwidth and with token-by-token generation.
 
 python -m benchmarks.sizes [--sizes calm-m calm-l calm-xl] [--draws 1] [--tokens 512] [--rounds 5] [--json]
 
@@ -33,33 +33,33 @@ def build(name: str, device: torch.device, dtype: torch.dtype) -> calm.LanguageM
 
 
 def seconds(lm: calm.LanguageModel, tokens: int, draws: int, seed: int) -> float:
-    """Wall seconds of a token of a continuation, of so many draws a step, its prompt not counted."""
-    start = told = 0.0
+    """Wall seconds per token of a continuation with ``draws`` samples per step. The first step is not counted."""
+    start = count = 0.0
     for step in calm.generate(lm, "Once upon a time", 1.0, tokens, pool_size=draws, sampler="pooled", seed=seed):
-        told += len(step.token_ids) if start else 0
+        count += len(step.token_ids) if start else 0
         start = start or time.perf_counter()
-    return (time.perf_counter() - start) / told
+    return (time.perf_counter() - start) / count
 
 
 def measure(name: str, tokens: int, draws: int, rounds: int) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm = build(name, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     other = token_by_token(lm)
-    taken: dict[str, list[float]] = {"ours": [], "other": []}
+    times: dict[str, list[float]] = {"ours": [], "other": []}
     for number in range(rounds + 1):
         for label, model in (("ours", lm), ("other", other)):
-            taken[label].append(seconds(model, tokens, draws, number))
-    ours, theirs = (statistics.median(found[1:]) for found in taken.values())
+            times[label].append(seconds(model, tokens, draws, number))
+    ours, theirs = (statistics.median(values[1:]) for values in times.values())
     least = floor(lm)
     chunk = 1000 * lm.chunk_size * ours
     return {
         "parameters": lm.num_parameters,
-        "milliseconds a chunk": chunk,
+        "milliseconds_per_chunk": chunk,
         "floor": least["milliseconds_per_chunk"],
-        "share of the floor": least["milliseconds_per_chunk"] / chunk,
-        "tokens a second": 1 / ours,
-        "token by token": 1 / theirs,
-        "gigabytes a second": least["gigabytes_per_second"],
+        "share_of_floor": least["milliseconds_per_chunk"] / chunk,
+        "tokens_per_second": 1 / ours,
+        "token_by_token": 1 / theirs,
+        "gigabytes_per_second": least["gigabytes_per_second"],
     }
 
 
@@ -72,14 +72,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     for name in arguments.sizes:
-        found = measure(name, arguments.tokens, arguments.draws, arguments.rounds)
+        figures = measure(name, arguments.tokens, arguments.draws, arguments.rounds)
         if arguments.json:
-            print(json.dumps({name: found}), flush=True)
+            print(json.dumps({name: figures}), flush=True)
             continue
+        rate, peer = figures["tokens_per_second"], figures["token_by_token"]
         print(
-            f"{name:8} {found['parameters'] / 1e6:6.0f} M  {found['milliseconds a chunk']:.3f} ms a chunk, floor "
-            f"{found['floor']:.3f} ({found['share of the floor']:.0%})  {found['tokens a second']:.0f} tokens/s, "
-            f"token by token {found['token by token']:.0f} ({found['tokens a second'] / found['token by token']:.2f}x)",
+            f"{name:8} {figures['parameters'] / 1e6:6.0f} M  {figures['milliseconds_per_chunk']:.3f} ms per chunk, "
+            f"floor {figures['floor']:.3f} ({figures['share_of_floor']:.0%})  {rate:.0f} tokens/s, "
+            f"token by token {peer:.0f} ({rate / peer:.2f}x)",
             flush=True,
         )
 

@@ -1,8 +1,8 @@
-"""How long does the start take? Process start to the first page and to the first chunk; peak memory.
+"""Seconds from process start to the first page and to the first chunk, and peak memory.
 
 python -m benchmarks.startup [--rounds 3] [--fresh] [--json]
 
-With --fresh as on a machine where numba has not compiled the kernels yet.
+With --fresh, the kernels are compiled first, as on a new machine.
 """
 
 import argparse
@@ -22,14 +22,15 @@ from gradio_client import Client
 
 
 def start(fresh: bool) -> dict[str, float]:
+    """Starts the app, sends two requests, and stops it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address, begin = f"http://127.0.0.1:{port}", time.perf_counter()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
-    kept = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    cache = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     if fresh:
-        environment["NUMBA_CACHE_DIR"] = kept.name
+        environment["NUMBA_CACHE_DIR"] = cache.name
     process = subprocess.Popen(
         [sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -54,13 +55,13 @@ def start(fresh: bool) -> dict[str, float]:
         return {
             "first page, s": page,
             "first chunk, s": chunk,
-            "a request's first chunk, s": request,
+            "first chunk of a later request, s": request,
             "peak memory, MB": float(memory) / 1024,
         }
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # with what compiles
+        os.killpg(process.pid, signal.SIGTERM)  # the compiler's processes, too
         process.wait()
-        kept.cleanup()
+        cache.cleanup()
 
 
 def main() -> None:
@@ -71,11 +72,11 @@ def main() -> None:
     arguments = parser.parse_args()
     start(arguments.fresh)  # the first start after a while reads everything from disk
     runs = [start(arguments.fresh) for _ in range(arguments.rounds)]
-    found = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    figures = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
         return
-    for name, value in found.items():
+    for name, value in figures.items():
         print(f"{name:30} {value:8.2f}")
 
 

@@ -1,11 +1,11 @@
-"""What a lower temperature buys: accuracy against diversity, for four methods (paper, section 7.5, figures 10 and 11).
+"""Accuracy against diversity for four methods that sharpen samples (paper, section 7.5, figures 10 and 11).
 
     python -m benchmarks.tradeoff [--model story-k4] [--rival story-ar] [--texts 30] [--out docs/tradeoff.png] [--json]
 
-At the chunk boundaries of held-out stories: how likely a draw says the next n tokens (accuracy), and how likely two
-draws say the same (collision rate), each the geometric mean over n = 1 to 4. Ways: our continuous temperature; the
-published rule for T = 1/3 with ever more draws; less noise into the energy head, which the paper leaves to future work
-(section 8); and the softmax temperature of a token-by-token model. The picture needs Chromium.
+At the chunk boundaries of held-out stories, the program estimates the probability that a draw equals the next n tokens
+(accuracy) and that two draws are equal (collision rate), each as the geometric mean over n = 1 to 4. The methods: our
+continuous temperature; the published rule for T = 1/3 with growing pools; less noise for the energy head (future work
+in the paper, section 8); the softmax temperature of a token-by-token model. The picture needs Chromium.
 """
 
 import argparse
@@ -27,96 +27,103 @@ from .picture import save
 TEMPERATURES = (1.0, 0.8, 0.62, 0.5, 0.4, 0.3)
 POOLS = (1, 10, 20, 50, 100, 200, 500)
 NOISES = (1.0, 0.8, 0.6, 0.4, 0.2)
-CALM_SAMPLES, TOKEN_SAMPLES = 8, 4  # draws at each place
+CALM_SAMPLES, TOKEN_SAMPLES = 8, 4  # draws per position
 OURS, PUBLISHED, NOISE = "continuous temperature", "published rule, T = 1/3, N draws", "noise times"
 
 Rates = tuple[float, float]
+"""Accuracy and collision rate in percent."""
+
+Contexts = list[tuple[list[int], list[int]]]
+"""The token ids of each text, and the positions at which the next four tokens are compared."""
 
 
 def rates(samples: Tensor, targets: Tensor) -> Rates:
-    """samples [S, P, 4] token ids drawn at P places, targets [P, 4] of the text -> accuracy and collision rate, %."""
+    """samples [S, P, 4] token ids at P positions, targets [P, 4] of the text -> accuracy and collision rate, %."""
     parts = (part.mean(0).numpy() for part in accuracy_and_collisions(samples, targets))
     accuracy, collision = (float(geometric_mean(part)) for part in parts)
     return accuracy, collision
 
 
-def contexts(lm: calm.LanguageModel, texts: list[str], stride: int) -> list[tuple[list[int], list[int]]]:
-    """The token ids of each text, and the positions at which the next four tokens are compared."""
+def contexts_of(lm: calm.LanguageModel, texts: list[str], stride: int) -> Contexts:
+    """The contexts of texts, with a position every ``stride`` tokens."""
     return [(ids, list(range(0, len(ids) - MAX_ORDER + 1, stride))) for ids in map(lm.tokenize, texts)]
 
 
-def targets(found: list[tuple[list[int], list[int]]]) -> Tensor:
-    return torch.tensor([ids[place : place + MAX_ORDER] for ids, places in found for place in places])
+def targets(contexts: Contexts) -> Tensor:
+    """The next four token ids of the text at each position [P, 4]."""
+    return torch.tensor([ids[i : i + MAX_ORDER] for ids, positions in contexts for i in positions])
 
 
-def hidden_states(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]]) -> Tensor:
-    """The hidden states [P, D] of a CALM at all positions of ``contexts``, which must be chunk boundaries."""
+def hidden_states(lm: calm.LanguageModel, contexts: Contexts) -> Tensor:
+    """The hidden states [P, D] of a CALM at all positions, which must be chunk boundaries."""
     k, states = lm.chunk_size, []
-    for ids, places in found:
-        read = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: places[-1]]], device=lm.device)
-        states.append(lm.calm(read, use_cache=False)[0])
+    for ids, positions in contexts:
+        tokens = torch.tensor([[lm.tokenizer.eos_token_id] * k + ids[: positions[-1]]], device=lm.device)
+        states.append(lm.calm(tokens, use_cache=False)[0])
     return torch.cat(states)
 
 
-def written(lm: calm.LanguageModel, found: list[tuple[list[int], list[int]]], temperature: float, seed: int) -> Tensor:
+def generated(lm: calm.LanguageModel, contexts: Contexts, temperature: float, seed: int) -> Tensor:
     """The next four token ids [P, 4] of a token-by-token model at each position; -1 after the end of a text."""
     chunks = []
-    for ids, places in found:
-        for place in places:
-            begun = [[i] for i in ids[:place]]
-            steps = list(calm.generate(lm, "", temperature, max_new_tokens=MAX_ORDER, seed=seed, prefix_chunks=begun))
+    for ids, positions in contexts:
+        for position in positions:
+            prefix = [[i] for i in ids[:position]]
+            steps = list(calm.generate(lm, "", temperature, max_new_tokens=MAX_ORDER, seed=seed, prefix_chunks=prefix))
             chunks.append([step.token_ids[0] for step in steps] + [-1] * (MAX_ORDER - len(steps)))
     return torch.tensor(chunks)
 
 
 @torch.inference_mode()
 def of_calm(lm: calm.LanguageModel, texts: list[str]) -> dict[str, dict[float, Rates]]:
-    """For each way the rates at each of its settings, of a CALM whose chunks have four tokens or more."""
+    """The rates of a CALM with K of 4 or more, for each method and each of its settings."""
     model, k, head_step = lm.calm, lm.chunk_size, engine_for(lm).head
     head, generator = model.generative_head, torch.Generator(lm.device).manual_seed(0)
     assert head_step and k >= MAX_ORDER
-    found = contexts(lm, texts, k)
-    wanted, hidden = targets(found), hidden_states(lm, found)
+    contexts = contexts_of(lm, texts, k)
+    expected, hidden = targets(contexts), hidden_states(lm, contexts)
 
-    def chosen(temperature: float, pool: int, name: str) -> Rates:
+    def tempered(temperature: float, pool: int, name: str) -> Rates:
         samplers = [ChunkSampler(temperature, pool, name, seed, lm.device) for seed in range(CALM_SAMPLES)]
         drawn = [
             [sample_chunk(head_step, state, sampler).token_ids[:MAX_ORDER] for state in hidden] for sampler in samplers
         ]
-        return rates(torch.tensor(drawn), wanted)
+        return rates(torch.tensor(drawn), expected)
 
-    def dampened(scale: float) -> Rates:
+    def less_noise(scale: float) -> Rates:
         noise = scale * head.noise((CALM_SAMPLES, len(hidden)), hidden, generator)
         drawn = [model.ae_model.decode(head(hidden, each)) for each in noise]
-        return rates(torch.stack(drawn)[..., :MAX_ORDER].cpu(), wanted)
+        return rates(torch.stack(drawn)[..., :MAX_ORDER].cpu(), expected)
 
     return {
-        OURS: {t: chosen(t, 200, "auto") for t in TEMPERATURES},
-        PUBLISHED: {n: chosen(1 / 3, n, "pooled") for n in POOLS},
-        NOISE: {scale: dampened(scale) for scale in NOISES},
+        OURS: {t: tempered(t, 200, "auto") for t in TEMPERATURES},
+        PUBLISHED: {n: tempered(1 / 3, n, "pooled") for n in POOLS},
+        NOISE: {scale: less_noise(scale) for scale in NOISES},
     }
 
 
 def token_by_token(lm: calm.LanguageModel, texts: list[str], stride: int) -> dict[float, Rates]:
-    """The rates at each softmax temperature, at the same places."""
-    found = contexts(lm, texts, stride)
-    wanted = targets(found)
+    """The rates at each softmax temperature, at the same positions."""
+    contexts = contexts_of(lm, texts, stride)
+    expected = targets(contexts)
 
     def at(temperature: float) -> Rates:
-        return rates(torch.stack([written(lm, found, temperature, seed) for seed in range(TOKEN_SAMPLES)]), wanted)
+        return rates(
+            torch.stack([generated(lm, contexts, temperature, seed) for seed in range(TOKEN_SAMPLES)]), expected
+        )
 
     return {t: at(t) for t in TEMPERATURES}
 
 
-def picture(ways: dict[str, dict[float, Rates]], path: Path) -> None:
+def picture(methods: dict[str, dict[float, Rates]], path: Path) -> None:
     figure = go.Figure()
-    looks = (
+    styles = (
         ("#2563eb", "circle", "solid"),
         ("#64748b", "square-open", "dot"),
         ("#64748b", "x", "dash"),
         ("#b5540b", "diamond-open", "dot"),
     )
-    for (name, settings), (colour, symbol, dash) in zip(ways.items(), looks):
+    for (name, settings), (colour, symbol, dash) in zip(methods.items(), styles):
         accuracy, collision = zip(*settings.values())
         figure.add_scatter(
             x=collision, y=accuracy, name=name, mode="lines+markers", line={"color": colour, "dash": dash},
@@ -138,13 +145,13 @@ def main() -> None:
     arguments = parser.parse_args()
     lm, rival = calm.load(arguments.model), calm.load(arguments.rival)
     texts = list(stories("cost_benchmark", arguments.texts))
-    ways = of_calm(lm, texts) | {f"{rival.name}, softmax temperature": token_by_token(rival, texts, lm.chunk_size)}
+    methods = of_calm(lm, texts) | {f"{rival.name}, softmax temperature": token_by_token(rival, texts, lm.chunk_size)}
     if arguments.out:
-        picture(ways, Path(arguments.out))
+        picture(methods, Path(arguments.out))
     if arguments.json:
-        print(json.dumps(ways))
+        print(json.dumps(methods))
         return
-    for name, settings in ways.items():
+    for name, settings in methods.items():
         for setting, (accuracy, collision) in settings.items():
             print(f"{name:34} {setting:6g}   accuracy {accuracy:5.1f} %   collision rate {collision:5.1f} %")
 

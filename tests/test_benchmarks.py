@@ -6,7 +6,18 @@ from math import isfinite
 import pytest
 import torch
 
-from benchmarks import alignment, concurrency, language, openness, pool, precision, sizes, tradeoff, training
+from benchmarks import (
+    alignment,
+    concurrency,
+    generation,
+    language,
+    openness,
+    pool,
+    precision,
+    sizes,
+    tradeoff,
+    training,
+)
 from calm.evaluation.brier import MAX_ORDER
 from calm.generation import ALIGNMENTS
 from calm.storyland import stories
@@ -14,68 +25,81 @@ from calm.storyland.tokens import TokenLanguage
 from calm.training.tasks import make
 
 
-def test_alignment_scores_each_way_to_fill_up_a_prompt(story):
-    found = alignment.measure(story, 1, samples=4, every=40)
-    assert found["places"] > 0 and set(found["brier"]) == set(ALIGNMENTS)
-    assert all(isfinite(score) and score <= 100 for score in found["brier"].values())
+def test_alignment_scores_each_alignment_of_a_prompt(story):
+    figures = alignment.measure(story, 1, samples=4, every=40)
+    assert figures["positions"] > 0 and set(figures["brier"]) == set(ALIGNMENTS)
+    assert all(isfinite(score) and score <= 100 for score in figures["brier"].values())
+
+
+def test_generation_measures_every_contestant(tiny, monkeypatch):
+    monkeypatch.setattr(generation, "load", lambda name: tiny(4))
+    monkeypatch.setattr(generation, "floor", lambda lm: {"megabytes_per_chunk": 1.5})
+    for name, value in (("TEMPERATURES", (1.0,)), ("LONG", 24), ("SHORT", 8)):
+        monkeypatch.setattr(generation, name, value)
+    figures = generation.measure("any", tokens=8, rounds=1)
+    assert len(figures["tokens_per_second"]) == 5 and all(rate > 0 for rate in figures["tokens_per_second"].values())
+    assert set(figures["draws_per_step"]) == {generation.OWN, "calm.generate at T = 1"} and figures["long_cost"] > 0
+    lines = generation.report(figures).splitlines()
+    assert lines[0].startswith("tiny-k4 on cpu") and lines[1].startswith(generation.PEER) and "1.00x" in lines[1]
+    assert lines[-1].endswith("1.5 megabytes per chunk")
 
 
 def test_the_pool_counts_the_draws_of_a_step(story):
-    found = pool.draws(story, 1, 0.5, every=20)
-    assert found and all(2 <= count <= 200 for count in found)
+    counts = pool.draws(story, 1, 0.5, every=20)
+    assert counts and all(2 <= count <= 200 for count in counts)
 
 
-def test_the_choices_of_auto_are_near_the_tempered_distribution():
+def test_the_choices_of_auto_are_close_to_the_tempered_distribution():
     for p in pool.DISTRIBUTIONS.values():
         assert abs(pool.variation(p, 0.4, choices=1000)) < 0.05
 
 
-def test_any_number_of_visitors_asks_for_the_same_texts(tiny):
+def test_any_number_of_clients_requests_the_same_texts(tiny):
     lm, options = tiny(4), {"max_new_tokens": 8, "pool_size": 4}
-    crowds = [concurrency.crowd(lm, count, ["x", "a story"], options, 100)[0] for count in (1, 3)]
-    assert crowds[0] == crowds[1]
-    assert sorted(crowds[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(crowds[0].values())
+    texts = [concurrency.run_clients(lm, count, ["x", "a story"], options, 100)[0] for count in (1, 3)]
+    assert texts[0] == texts[1]
+    assert sorted(texts[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(texts[0].values())
 
 
-def test_a_size_is_held_against_its_floor_and_token_by_token(tiny, monkeypatch):
+def test_a_size_is_compared_with_the_limit_and_token_by_token(tiny, monkeypatch):
     monkeypatch.setattr(sizes, "build", lambda *_: tiny(4))
-    found = sizes.measure("any", tokens=16, draws=3, rounds=1)
-    assert found["parameters"] > 0 and all(isfinite(figure) and figure > 0 for figure in found.values())
-    assert found["share of the floor"] == found["floor"] / found["milliseconds a chunk"]
+    figures = sizes.measure("any", tokens=16, draws=3, rounds=1)
+    assert figures["parameters"] > 0 and all(isfinite(value) and value > 0 for value in figures.values())
+    assert figures["share_of_floor"] == figures["floor"] / figures["milliseconds_per_chunk"]
 
 
-def test_the_loops_that_are_timed_can_be_made(tmp_path):
+def test_the_loops_to_time_can_be_built(tmp_path):
     for name, values in training.settings(tmp_path, steps=40, stories=40).values():
-        assert training.operations(make(name, values)) > 1e9
+        assert training.flops_per_step(make(name, values)) > 1e9
 
 
-def test_accuracy_and_collisions_are_counted_over_whole_beginnings():
+def test_accuracy_and_collisions_count_the_first_n_tokens():
     targets = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
     assert tradeoff.rates(targets.expand(3, 2, 4), targets) == (100, 100)
     others = torch.tensor([[[1, 2, 9, 4], [5, 6, 7, 8]], [[1, 2, 3, 4], [5, 0, 7, 8]]])
     accuracy, collision = tradeoff.rates(others, targets)
     assert accuracy == pytest.approx(100 * (4 / 4 * 3 / 4 * 2 / 4 * 2 / 4) ** 0.25)
-    assert collision == pytest.approx(0)  # no two draws say the same three tokens
+    assert collision == pytest.approx(0)  # no two draws have the same three tokens
 
 
-def test_each_way_to_less_diversity_has_its_rates(tiny, tiny_ar, monkeypatch):
+def test_each_method_has_its_rates(tiny, tiny_ar, monkeypatch):
     monkeypatch.setattr(tradeoff, "POOLS", (1, 5))
     text = "Once upon a time there was a shy fox named Mia."
-    found = tradeoff.of_calm(tiny(4), [text])
-    assert set(found[tradeoff.OURS]) == set(tradeoff.TEMPERATURES) and set(found[tradeoff.PUBLISHED]) == {1, 5}
-    found["token by token"] = tradeoff.token_by_token(tiny_ar, [text], 4)
-    assert all(0 <= rate <= 100 for way in found.values() for rates in way.values() for rate in rates)
+    figures = tradeoff.of_calm(tiny(4), [text])
+    assert set(figures[tradeoff.OURS]) == set(tradeoff.TEMPERATURES) and set(figures[tradeoff.PUBLISHED]) == {1, 5}
+    figures["token by token"] = tradeoff.token_by_token(tiny_ar, [text], 4)
+    assert all(0 <= rate <= 100 for method in figures.values() for rates in method.values() for rate in rates)
     accuracy, collision = tradeoff.of_calm(tiny(4), [text])[tradeoff.NOISE][1.0]
-    assert (accuracy, collision) == found[tradeoff.NOISE][1.0]
+    assert (accuracy, collision) == figures[tradeoff.NOISE][1.0]
 
 
-def test_what_says_the_text_itself_has_no_energy_score_left(tiny, tiny_ar, monkeypatch):
+def test_a_model_that_repeats_the_text_has_energy_score_zero(tiny, tiny_ar, monkeypatch):
     text = "Once upon a time there was a shy fox named Mia."
-    found = precision.measure(tiny(4), tiny_ar, [text], 2)
-    assert found["places"] > 1 and all(isfinite(score) for score in found.values())
-    monkeypatch.setattr(precision, "written", lambda lm, places, temperature, seed: tradeoff.targets(places))
+    figures = precision.measure(tiny(4), tiny_ar, [text], 2)
+    assert figures["positions"] > 1 and all(isfinite(score) for score in figures.values())
+    monkeypatch.setattr(precision, "generated", lambda lm, contexts, temperature, seed: tradeoff.targets(contexts))
     perfect = precision.measure(tiny(4), tiny_ar, [text], 2)
-    assert perfect["tiny-ar"] == pytest.approx(0, abs=1e-3) and perfect["drawn"] == found["drawn"] > 0.1
+    assert perfect["tiny-ar"] == pytest.approx(0, abs=1e-3) and perfect["drawn"] == figures["drawn"] > 0.1
 
 
 def test_openness_and_variety_of_the_language(story):
