@@ -1,10 +1,10 @@
-"""The one error that callers can cause, and checks that several calls share."""
+"""The error for mistakes of a caller, and checks of arguments."""
 
 from operator import index
 
 
 class CalmError(ValueError):
-    """Says in one sentence what was wrong with a request and what is allowed."""
+    """A mistake in a request. The message is one sentence: what was wrong, and what is allowed."""
 
 
 def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:

@@ -13,13 +13,13 @@ from . import synthetic_text
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".gz", ".xz", ".zst")
 
-MAKERS: dict[str, Callable[[int, int], Iterator[str]]] = {
+GENERATORS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "storyland": storyland.corpus,
     "primer": storyland.primer,
     "prompted": storyland.prompted_stories,
     "synthetic": synthetic_text.corpus,
 }
-"""Source kind -> its generator, which makes COUNT documents from SEED on."""
+"""Source kind -> the function of (count, seed) that generates its documents."""
 
 
 def _open(path: Path) -> io.TextIOBase:
@@ -50,8 +50,8 @@ def _read_file(path: Path, field: str) -> Iterator[str]:
                     ) from error
 
 
-def numbers_of(source: str) -> tuple[int, int]:
-    """Seed and count of a source ``KIND:SEED:COUNT``. Raises CalmError for another text."""
+def seed_and_count(source: str) -> tuple[int, int]:
+    """Seed and count of a source ``KIND:SEED:COUNT``. Raises CalmError for any other text."""
     kind, _, rest = source.partition(":")
     try:
         seed, count = (int(part) for part in rest.split(":"))
@@ -63,16 +63,21 @@ def numbers_of(source: str) -> tuple[int, int]:
 def read_documents(source: str, field: str = "text") -> Iterator[str]:
     """The documents of a source, one string each.
 
-    A source is a folder of text, a text file, a JSON Lines file (plain, .gz, .xz or .zst; ``field`` names the text),
-    ``hub:OWNER/NAME`` (optionally ``hub:OWNER/NAME:SPLIT``, a Hub dataset, streamed), ``storyland:SEED:COUNT``,
-    ``primer:SEED:COUNT`` (few plots of Storyland), ``prompted:SEED:COUNT`` (prompted stories, of rare words too), or
-    ``synthetic:SEED:COUNT`` (names, numbers, code-like and other-script text). Raises CalmError if there is no such
-    source or a line cannot be read.
+    A source is one of:
+
+    - a folder, a text file, or a JSON Lines file, plain or compressed (.gz, .xz, .zst); ``field`` names the text
+    - ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:SPLIT``, a dataset on the Hub, streamed
+    - ``storyland:SEED:COUNT``, stories
+    - ``primer:SEED:COUNT``, stories of few plots
+    - ``prompted:SEED:COUNT``, stories with a story prompt, also of rare words
+    - ``synthetic:SEED:COUNT``, names, numbers, code-like text and other scripts
+
+    Raises CalmError if there is no such source or a line cannot be read.
     """
     kind, _, rest = source.partition(":")
-    if kind in MAKERS:
-        seed, count = numbers_of(source)
-        yield from MAKERS[kind](count, seed)
+    if kind in GENERATORS:
+        seed, count = seed_and_count(source)
+        yield from GENERATORS[kind](count, seed)
     elif kind == "hub":
         from datasets import load_dataset
 

@@ -1,4 +1,4 @@
-"""What a token costs a model in floating-point operations."""
+"""Cost of a model in floating-point operations per token."""
 
 from typing import NamedTuple, cast
 
@@ -9,9 +9,9 @@ from ..modeling.heads.base import count_weights
 
 
 def flops_per_token(lm: LanguageModel, draws: float = 1.0) -> float:
-    """Floating-point operations of one generated token: two for each weight that works for it.
+    """Floating-point operations of one generated token: two for each weight that is multiplied.
 
-    A CALM reads once a step of K tokens, then draws and decodes ``draws`` vectors. Norms, activations and attention to
+    A step of a CALM reads K tokens once, then draws and decodes ``draws`` vectors. Norms, activations and attention to
     earlier positions are not counted.
     """
     if not lm.is_calm:
@@ -21,9 +21,9 @@ def flops_per_token(lm: LanguageModel, draws: float = 1.0) -> float:
 
 
 def training_flops_per_token(lm: LanguageModel) -> float:
-    """Floating-point operations of one token of training, counted alike: three times the forward pass.
+    """Floating-point operations of one token of training: three times the forward pass, counted in the same way.
 
-    A CALM decodes no vector, and its frozen autoencoder encodes each chunk once.
+    A CALM decodes no vector in training, and its frozen autoencoder encodes each chunk once.
     """
     if not lm.is_calm:
         return 3 * _token(lm)
@@ -36,11 +36,11 @@ def _token(lm: LanguageModel) -> float:
 
 
 class _ChunkCost(NamedTuple):
-    """How many weights a CALM multiplies for a chunk, besides its head."""
+    """Number of weights that a CALM multiplies per chunk, without its head."""
 
     backbone: int
     decoder: int
-    """For each draw."""
+    """Per draw."""
     encoder: int
 
 

@@ -1,6 +1,6 @@
 """The chunk autoencoder: K token ids -> posterior over one latent vector -> K token ids (paper, section 2).
 
-Shapes: B batch (any number of leading dimensions), K tokens a chunk, L latent, H hidden, V vocabulary.
+Shapes: B batch (any number of leading dimensions), K tokens per chunk, L latent, H hidden, V vocabulary.
 """
 
 import torch
@@ -14,6 +14,8 @@ from .losses import autoencoder_loss, clamped_kl
 
 
 class GatedMLP(nn.Module):
+    """down(act(gate(x)) * up(x)): [..., H] -> [..., H]."""
+
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
@@ -27,7 +29,7 @@ class GatedMLP(nn.Module):
 
 
 class AutoencoderLayer(nn.Module):
-    """RMSNorm and gated MLP with a residual; no attention, so tokens meet only where they are squeezed together."""
+    """x + MLP(RMSNorm(x)). There is no attention: only the squeeze layer combines tokens."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -39,7 +41,7 @@ class AutoencoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Half of the layers run on each of the K tokens, then one squeeze, then the other half on the chunk."""
+    """Half of the layers on each of the K tokens, one squeeze layer, then the other half on the chunk."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -62,7 +64,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder in reverse; its output matrix is the encoder's embedding."""
+    """The encoder in reverse. Its output matrix is the encoder's embedding."""
 
     def __init__(self, config: AutoencoderConfig, embedding: Tensor):
         super().__init__()
@@ -74,7 +76,7 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def states(self, latent: Tensor) -> Tensor:
-        """latent [B, L] -> the normalised state of each token, before the vocabulary [B, K, H]."""
+        """latent [B, L] -> the normalised state of each token [B, K, H], from which the vocabulary's logits follow."""
         x = self.latent_to_hidden(latent.reshape(-1, latent.shape[-1]))
         half = len(self.decoder_layers) // 2
         for layer in self.decoder_layers[:half]:
@@ -90,7 +92,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(PreTrainedModel):
-    """Encoder and decoder under the official names."""
+    """The autoencoder, with the official names of its weights."""
 
     config_class = AutoencoderConfig
     base_model_prefix = "autoencoder"
@@ -111,8 +113,8 @@ class Autoencoder(PreTrainedModel):
         return mean, log_std.exp()
 
     def decode(self, latent: Tensor) -> Tensor:
-        """latent [B, L] -> the most likely token ids [B, K]."""
-        return self.decoder(latent).max(-1).indices  # the same as argmax, in half the time on a CPU
+        """latent [B, L] -> token ids [B, K], the argmax over the vocabulary."""
+        return self.decoder(latent).max(-1).indices  # equals argmax and takes half the time on a CPU
 
     def drop_latent(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """latent [B, L] with dimensions dropped with probability ``ae_dropout`` while the module is in training mode,
@@ -125,7 +127,7 @@ class Autoencoder(PreTrainedModel):
     def forward(self, input_ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The training objective (paper, eqs. 1 to 4): reconstruction plus the clamped KL divergence.
 
-        input_ids [B, K] -> loss (scalar, nats a chunk), logits [B, K, V], kl (nats a chunk). Input tokens and latent
+        input_ids [B, K] -> loss (scalar, nats per chunk), logits [B, K, V], kl (nats per chunk). Input tokens and latent
         dimensions are dropped with probability ``ae_dropout`` while the module is in training mode.
         """
         config = self.config

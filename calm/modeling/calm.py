@@ -1,6 +1,6 @@
 """The next-vector model: Llama backbone, token-grounded input, generative head, frozen autoencoder (paper, section 3).
 
-The official code has a class for each head; here they differ in nothing else.
+The official code has a class for each head. Here these classes differ in the head only.
 """
 
 from typing import ClassVar
@@ -19,7 +19,7 @@ from .heads.flow import FlowHead
 
 
 def backbone_config(config: CalmConfig) -> LlamaConfig:
-    """The Llama part of a CALM configuration; positions count chunks."""
+    """The Llama part of a CALM configuration. Its positions are chunks."""
     return LlamaConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
@@ -45,7 +45,7 @@ TIED_EMBEDDING = {"ae_model.decoder.lm_head_weight": "ae_model.encoder.embed_tok
 
 
 class CalmModel(PreTrainedModel):
-    """CALM with any head; ``config.head`` becomes that of the class."""
+    """A CALM. Each head has a subclass, which sets ``config.head``."""
 
     config_class = CalmConfig
     base_model_prefix = "calm"
@@ -89,7 +89,7 @@ class CalmModel(PreTrainedModel):
         return self.embed_proj(self.transformer.embed_tokens(ids).flatten(-2))
 
     def forward(self, input_ids: Tensor, **backbone: object) -> Tensor:
-        """input_ids [B, T * K] -> hidden states [B, T, D]; position t has seen chunks 0..t and predicts chunk t + 1.
+        """input_ids [B, T * K] -> hidden states [B, T, D]; position t reads chunks 0..t and predicts chunk t + 1.
 
         Further arguments go to transformers' ``LlamaModel`` (``past_key_values``, ``position_ids``, ...).
         """
@@ -98,7 +98,7 @@ class CalmModel(PreTrainedModel):
 
 
 class EnergyTransformer(CalmModel):
-    """CALM with the energy head. The head has two official names; they are one module."""
+    """CALM with the energy head. Official files store the head under two names, which are one module here."""
 
     head, head_class = "energy", EnergyHead
     generative_head: EnergyHead

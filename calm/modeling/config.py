@@ -1,4 +1,4 @@
-"""Configurations, with the official field names (``patch_size`` is K, the number of tokens a chunk)."""
+"""Configurations with the official field names; ``patch_size`` is K, the number of tokens per chunk."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from transformers import AutoConfig, PretrainedConfig
 
 
 class AutoencoderConfig(PretrainedConfig):
-    """The chunk autoencoder (paper, section 2). Defaults are the official 75 M model's.
+    """The chunk autoencoder (paper, section 2). The defaults are those of the official model with 75 M parameters.
 
-    ``kl_clamp`` is the floor of the KL divergence per latent dimension, in nats; ``ae_dropout`` the share of input
-    tokens and of latent dimensions that are dropped in training.
+    ``kl_clamp`` is the floor of the KL divergence per latent dimension, in nats. ``ae_dropout`` is the share of input
+    tokens and of latent dimensions that training drops.
     """
 
     model_type = "calm_autoencoder"
@@ -49,7 +49,7 @@ class AutoencoderConfig(PretrainedConfig):
         self.ae_dropout = ae_dropout
         self.kl_clamp = kl_clamp
         self.kl_weight = kl_weight
-        # The embedding is tied by hand under the official names, not by transformers' own switch.
+        # The model ties the embedding under the official names. The switch of transformers expects other names.
         kwargs.pop("tie_word_embeddings", None)
         super().__init__(
             pad_token_id=pad_token_id,
@@ -61,7 +61,7 @@ class AutoencoderConfig(PretrainedConfig):
 
 
 class CalmConfig(PretrainedConfig):
-    """The next-vector model: Llama fields for the backbone, then the head's. Defaults are the official CALM-M's.
+    """The next-vector model: Llama fields for the backbone, then those of the head. The defaults are the official CALM-M's.
 
     ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
     ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
@@ -119,7 +119,7 @@ class CalmConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.initializer_range = initializer_range
         self.rms_norm_eps = rms_norm_eps
-        # Official files speak of theta and scaling; transformers keeps both in one dictionary.
+        # Official files have two fields, theta and scaling. transformers keeps both in one dictionary.
         self.rope_parameters = rope_parameters or {
             "rope_type": "default",
             "rope_theta": rope_theta,
@@ -147,9 +147,11 @@ class CalmConfig(PretrainedConfig):
         )
 
     def autoencoder_config(self) -> AutoencoderConfig:
-        """The configuration of ``ae_model``; raises ValueError when the file does not hold one."""
+        """The configuration of ``ae_model``. Raises ValueError if there is none."""
         if self.autoencoder is None:
-            raise ValueError("the configuration holds no autoencoder; load the model with calm.load, which finds it")
+            raise ValueError(
+                "the configuration holds no autoencoder; load the model with calm.load, which reads it from its own folder"
+            )
         return AutoencoderConfig(**self.autoencoder)
 
 

@@ -1,4 +1,4 @@
-"""Temperature for a sampler that shows only its samples (paper, section 5), made continuous.
+"""Temperature for a sampler without probabilities (paper, section 5), extended to any temperature.
 
 Target: p_T(x) proportional to p(x)^s with s = 1/T.
 """
@@ -30,9 +30,9 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
 
     The weight of a chunk that occurs k times is the falling factorial of real order,
     ``Gamma(k + 1) / Gamma(k + 1 - s)`` for k >= max(1, floor(s)), else 0. At s = n it is the published batch rule
-    (section 5.3, Algorithm 2), n! times C(k, n); between, it is the Bernoulli factory of the exact sampler averaged
-    over all orders of the pool. If no chunk repeats often enough, s is lowered by 1 until one does, never below 1. The
-    bias of the pool vanishes as it grows. Raises CalmError for a bad temperature or an empty pool.
+    (section 5.3, Algorithm 2), n! times C(k, n). Between whole numbers it is the Bernoulli factory of the exact sampler,
+    averaged over all orders of the pool. If no chunk repeats often enough, s decreases by 1 until one does, but never
+    below 1. The bias vanishes as the pool grows. Raises CalmError for a bad temperature or an empty pool.
     """
     s = 1 / check_temperature(temperature, math.inf)
     highest = max(counts, default=0)
@@ -51,17 +51,17 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
 
 
 class ExactRule(Generic[T]):
-    """Decides from draws of p, fed one by one, when one is a draw of p_T: rejection, without bias (section 5.1,
-    Algorithm 1).
+    """Exact rejection sampling from p_T with draws of p, fed one by one (section 5.1, Algorithm 1).
 
-    Write s = n + a with n whole and 0 <= a < 1. Stage 1 wants n equal draws in a row of n. Stage 2 is a Bernoulli
-    factory for p(x)^a (Mendo 2019): for i = 1, 2, ... accept if the next draw is x again, else reject with
-    probability a / i. A rejection starts over. ``uniform`` returns numbers in [0, 1).
+    Write s = n + a with n whole and 0 <= a < 1. Stage 1 needs n equal draws x. Stage 2 is a Bernoulli factory for
+    p(x)^a (Mendo 2019): for i = 1, 2, ... accept if the next draw equals x, else reject with probability a / i. A
+    rejection starts again at stage 1. ``uniform`` returns random numbers in [0, 1). Raises CalmError for a temperature
+    above 1.
     """
 
     def __init__(self, temperature: float, uniform: Callable[[], float]):
         s = 1 / check_temperature(temperature, 1.0)
-        # Guards against 1 / T missing a whole number by rounding, as at T = 1/3.
+        # Rounding can move 1 / T off a whole number, for example at T = 1/3.
         whole = round(s)
         self.n, self.a = (whole, 0.0) if abs(s - whole) < 1e-9 else (math.floor(s), s - math.floor(s))
         self.uniform = uniform
@@ -72,7 +72,7 @@ class ExactRule(Generic[T]):
         self.value: T | None = None
 
     def feed(self, draw: T) -> bool:
-        """Whether this draw completes an acceptance; the accepted value is then the draw itself."""
+        """Takes one draw. True if the rule accepts; this draw is then the accepted value."""
         if self.run < self.n:
             if self.run and draw != self.value:
                 self._restart()

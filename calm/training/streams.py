@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.documents import MAKERS, numbers_of
+from ..data.documents import GENERATORS, seed_and_count
 from ..errors import CalmError
 from ..hub.tokenization import tokenize
 from .token_files import make_rows
@@ -30,7 +30,7 @@ class _Blocks(Dataset):
         for source in sources:
             if source.partition(":")[0] not in SEEDED:
                 raise CalmError(f"{source!r} cannot be generated during training; {', '.join(SEEDED)} can.")
-        self.sources = [(source.partition(":")[0], *numbers_of(source)) for source in sources]
+        self.sources = [(source.partition(":")[0], *seed_and_count(source)) for source in sources]
         self.tokenizer, self.length, self.chunk, self.seed, self.stride = tokenizer, length, chunk, seed, stride
         documents = sum(n for _, _, n in self.sources)
         if not documents:
@@ -55,7 +55,7 @@ class _Blocks(Dataset):
         texts: list[str] = []
         for kind, first, documents in self.sources:
             start, end = self._share(documents, index % self.blocks)
-            texts += MAKERS[kind](end - start, first + start)
+            texts += GENERATORS[kind](end - start, first + start)
         texts = [texts[i] for i in rng.permutation(len(texts))]
         eos = self.tokenizer.eos_token_id
         tokenized = tokenize(self.tokenizer, texts)
