@@ -97,7 +97,8 @@ def _measure_curve(name: str, text: str | None, seed: Any) -> Iterator[Progress]
     result = (
         f"half of the tokens are lost at {half:.1f}" if half else "more than half of the tokens survive all of them"
     )
-    yield Progress(f"{len(curve['measured'])} noise levels, 4 draws each: {result}")
+    # The curve again: a progress that comes soon after another replaces it.
+    yield Progress(f"{len(curve['measured'])} noise levels, 4 draws each: {result}", (curve,))
 
 
 def build(model: gr.Dropdown) -> None:
