@@ -127,8 +127,8 @@ class Autoencoder(PreTrainedModel):
     def forward(self, input_ids: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The training objective (paper, eqs. 1 to 4): reconstruction plus the clamped KL divergence.
 
-        input_ids [B, K] -> loss (scalar, nats per chunk), logits [B, K, V], kl (nats per chunk). Input tokens and latent
-        dimensions are dropped with probability ``ae_dropout`` while the module is in training mode.
+        input_ids [B, K] -> loss (scalar, nats per chunk), logits [B, K, V], kl (nats per chunk). In training mode,
+        input tokens and latent dimensions are dropped with probability ``ae_dropout``.
         """
         config = self.config
         visible = input_ids

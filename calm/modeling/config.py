@@ -61,7 +61,7 @@ class AutoencoderConfig(PretrainedConfig):
 
 
 class CalmConfig(PretrainedConfig):
-    """The next-vector model: Llama fields for the backbone, then those of the head. The defaults are the official CALM-M's.
+    """The next-vector model: Llama fields for the backbone, then those of the head. The defaults are CALM-M's.
 
     ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
     ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
@@ -149,9 +149,7 @@ class CalmConfig(PretrainedConfig):
     def autoencoder_config(self) -> AutoencoderConfig:
         """The configuration of ``ae_model``. Raises ValueError if there is none."""
         if self.autoencoder is None:
-            raise ValueError(
-                "the configuration holds no autoencoder; load the model with calm.load, which reads it from its own folder"
-            )
+            raise ValueError("the configuration holds no autoencoder; load the model with calm.load, which finds it")
         return AutoencoderConfig(**self.autoencoder)
 
 

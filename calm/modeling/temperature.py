@@ -30,9 +30,9 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
 
     The weight of a chunk that occurs k times is the falling factorial of real order,
     ``Gamma(k + 1) / Gamma(k + 1 - s)`` for k >= max(1, floor(s)), else 0. At s = n it is the published batch rule
-    (section 5.3, Algorithm 2), n! times C(k, n). Between whole numbers it is the Bernoulli factory of the exact sampler,
-    averaged over all orders of the pool. If no chunk repeats often enough, s decreases by 1 until one does, but never
-    below 1. The bias vanishes as the pool grows. Raises CalmError for a bad temperature or an empty pool.
+    (section 5.3, Algorithm 2), n! times C(k, n). Between whole numbers it is the Bernoulli factory of the exact
+    sampler, averaged over all orders of the pool. If no chunk repeats often enough, s decreases by 1 until one does,
+    but never below 1. The bias vanishes as the pool grows. Raises CalmError for a bad temperature or an empty pool.
     """
     s = 1 / check_temperature(temperature, math.inf)
     highest = max(counts, default=0)

@@ -13,9 +13,9 @@ def test_brier_n_of_a_categorical_sampler_has_its_closed_form():
     """For draws of q and targets of p, Brier-1 is 2 sum p q - sum q^2, and independent tokens multiply."""
     generator = torch.Generator().manual_seed(0)
     p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 0.4, 0.2])
-    places = 200_000
-    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
-    samples = torch.multinomial(q, 3 * places * 4, True, generator=generator).view(3, places, 4)
+    positions = 200_000
+    target = torch.multinomial(p, positions * 4, True, generator=generator).view(positions, 4)
+    samples = torch.multinomial(q, 3 * positions * 4, True, generator=generator).view(3, positions, 4)
     measured = brier_n(samples, target).mean(0)
     for n in range(1, 5):
         expected = 2 * float(p @ q) ** n - float(q @ q) ** n
@@ -25,11 +25,11 @@ def test_brier_n_of_a_categorical_sampler_has_its_closed_form():
 def test_the_true_sampler_scores_best():
     generator = torch.Generator().manual_seed(1)
     p = torch.tensor([0.6, 0.3, 0.1])
-    places = 100_000
-    target = torch.multinomial(p, places * 4, True, generator=generator).view(places, 4)
+    positions = 100_000
+    target = torch.multinomial(p, positions * 4, True, generator=generator).view(positions, 4)
 
     def score(q):
-        samples = torch.multinomial(torch.tensor(q), 2 * places * 4, True, generator=generator).view(2, places, 4)
+        samples = torch.multinomial(torch.tensor(q), 2 * positions * 4, True, generator=generator).view(2, positions, 4)
         return float(brier_n(samples, target).mean(0)[0])
 
     assert score([0.6, 0.3, 0.1]) > max(score([0.98, 0.01, 0.01]), score([0.34, 0.33, 0.33]), score([0.3, 0.6, 0.1]))
@@ -51,39 +51,39 @@ def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
         assert value / 100 == pytest.approx(v**-n, rel=1e-3)
 
 
-def test_how_likely_a_text_says_a_draw_takes_the_place_of_whether_it_did(tiny):
+def test_the_probability_of_a_match_replaces_the_match(tiny):
     lm, texts = tiny(4), ["Once upon a time there was a fox.", "A fox named Mia lived in a den near the river."]
 
-    def as_it_is(text, drawn):
+    def sampled_match(text, drawn):
         targets = torch.tensor(lm.tokenize(text)).unfold(0, 4, 4)
         assert drawn.shape == (3, *targets.shape)
         return (drawn == targets).cumprod(-1).double()
 
     measured = calm.brier_lm(lm, texts, samples=3)
-    assert calm.brier_lm(lm, texts, samples=3, expected_match=as_it_is) == measured
+    assert calm.brier_lm(lm, texts, samples=3, expected_match=sampled_match) == measured
     certain = calm.brier_lm(lm, texts, samples=3, expected_match=lambda text, drawn: torch.ones(drawn.shape))
     assert certain.positions == measured.positions
     assert all(brier >= 100 for brier in certain.brier)  # 2 - collisions
 
 
-def test_branches_see_the_text_before_their_place_only(tiny):
-    """Branches side by side equal separate forward passes over text and branch, and leave the text as it was read."""
+def test_branches_see_the_text_up_to_their_position(tiny):
+    """Branches together equal separate forward passes over text and branch, and do not change the cache of the text."""
     from calm.evaluation.brier import _Branches
 
     lm = tiny(2)
     model, k = lm.calm, 2
     ids = (torch.arange(12) * 31 % 500).view(1, 6, k)
-    places = torch.tensor([0, 2, 5])
+    positions = torch.tensor([0, 2, 5])
     branch = [(torch.arange(3 * k) * 17 % 500).view(3, k), (torch.arange(3 * k) * 11 % 500).view(3, k)]
     with torch.no_grad():
-        read = DynamicCache()
-        model.transformer(inputs_embeds=model.embed(ids), past_key_values=read, use_cache=True)
-        for _ in range(2):  # the second sample leaves the same text
-            branches = _Branches(model.transformer, read, places)
+        cache = DynamicCache()
+        model.transformer(inputs_embeds=model.embed(ids), past_key_values=cache, use_cache=True)
+        for _ in range(2):  # the second sample continues the same text
+            branches = _Branches(model.transformer, cache, positions)
             for step, chunks in enumerate(branch, 1):
                 together = branches.step(model.embed(chunks))
-                for i, place in enumerate(places.tolist()):
-                    alone = torch.cat([ids[0, : place + 1], *(b[i : i + 1] for b in branch[:step])])[None]
+                for i, position in enumerate(positions.tolist()):
+                    alone = torch.cat([ids[0, : position + 1], *(b[i : i + 1] for b in branch[:step])])[None]
                     hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
                     assert torch.allclose(together[i], hidden, atol=1e-5)
 
@@ -97,12 +97,12 @@ def test_any_chunk_size_is_measured(tiny, k):
     assert found.positions > 2
 
 
-def test_both_kinds_are_asked_at_the_same_places(tiny, tiny_ar):
+def test_both_kinds_are_measured_at_the_same_positions(tiny, tiny_ar):
     texts = ["Once upon a time there was a fox named Mia.", "The end of the story is here."]
     assert calm.brier_lm(tiny(4), texts).positions == calm.brier_lm(tiny_ar, texts).positions
 
 
-def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
+def test_the_bundled_model_scores_above_chance_within_its_interval(story):
     texts = list(calm.storyland.stories("validation", 12, skip=500))
     found = calm.brier_lm(story, texts, seed=1)
     assert found.low <= found.score <= found.high
@@ -110,7 +110,7 @@ def test_the_bundled_model_beats_chance_and_its_interval_holds_it(story):
     assert found.score > 20 and not math.isnan(found.low)
 
 
-def test_unusable_requests_are_refused(tiny):
+def test_bad_arguments_are_refused(tiny):
     with pytest.raises(CalmError, match="at least one text"):
         calm.brier_lm(tiny(4), ["", "a"])
     with pytest.raises(CalmError, match="seed must be a whole number from 0"):
@@ -121,18 +121,18 @@ def test_unusable_requests_are_refused(tiny):
         calm.brier_lm(tiny(4), ["Once upon a time"], stride=3)
 
 
-def test_a_difference_is_that_of_the_scores_and_spares_what_makes_texts_hard(story, tiny):
+def test_a_difference_is_paired_over_the_texts(story, tiny):
     texts = list(calm.storyland.stories("validation", 12))
     one, other = (calm.brier_lm(lm, texts) for lm in (story, tiny(4)))
-    found = calm.brier_difference(one, other)
-    assert found.difference == pytest.approx(one.score - other.score)
-    assert 0 < found.low < found.difference < found.high
+    result = calm.brier_difference(one, other)
+    assert result.difference == pytest.approx(one.score - other.score)
+    assert 0 < result.low < result.difference < result.high
     mirrored = calm.brier_difference(other, one)
     assert (-mirrored.difference, -mirrored.high, -mirrored.low) == pytest.approx(
-        (found.difference, found.low, found.high)
+        (result.difference, result.low, result.high)
     )
     one, again = (calm.brier_lm(story, texts, seed, samples=32) for seed in (0, 1))
-    same = calm.brier_difference(one, again)  # all that is left are the draws
+    same = calm.brier_difference(one, again)  # the only difference are the samples
     assert same.low < 0 < same.high and same.high - same.low < (one.high - one.low) / 2
 
 

@@ -18,7 +18,7 @@ HEADS = {"energy": None, "diffusion": 5, "flow": 4}  # sampling steps
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_a_calm_costs_what_its_products_cost(tiny, k, head):
+def test_a_calm_costs_its_matrix_products(tiny, k, head):
     lm = tiny(k, head=head, num_sampling_steps=HEADS[head])
     model, head = lm.calm, lm.calm.generative_head
     state = torch.zeros(1, model.config.hidden_size)
@@ -27,14 +27,14 @@ def test_a_calm_costs_what_its_products_cost(tiny, k, head):
         model(torch.zeros(1, k, dtype=torch.long), use_cache=False)
         model.ae_model.decode(head.draw(head.project(state), head.noise((draws, 1), state)))
 
-    for draws in (1, 3):  # the counter leaves out attention, too
+    for draws in (1, 3):  # the counter does not count attention either
         assert k * flops_per_token(lm, draws) == counted(partial(step, draws))
 
 
-def test_a_token_by_token_model_costs_what_its_products_cost(tiny_ar):
+def test_a_token_by_token_model_costs_its_matrix_products(tiny_ar):
     model = tiny_ar.llama
-    found = counted(lambda: model(torch.zeros(1, 1, dtype=torch.long), use_cache=False))
-    assert flops_per_token(tiny_ar) == found
+    flops = counted(lambda: model(torch.zeros(1, 1, dtype=torch.long), use_cache=False))
+    assert flops_per_token(tiny_ar) == flops
 
 
 @pytest.mark.parametrize("head", HEADS)

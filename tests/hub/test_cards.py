@@ -81,7 +81,7 @@ def test_the_card_lists_the_stages_of_training(folder):
     assert "- autoencoder, stage 1 of 2: 12 steps" in tuned and "- autoencoder, stage 2 of 2: 8 steps" in tuned
 
 
-def test_other_models_on_the_same_texts_stand_beside(folder, tmp_path, monkeypatch):
+def test_other_models_on_the_same_texts_are_listed(folder, tmp_path, monkeypatch):
     other = tmp_path / "bundled" / "story-ar"
     other.mkdir(parents=True)
     texts = {"storyland:10000000:5": {"count": 5, "brier_lm": {**BRIER, "score": 50.0}}}

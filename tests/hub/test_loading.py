@@ -15,19 +15,19 @@ from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
 
 
-def test_bundled_models_are_known_and_small():
+def test_bundled_models_are_listed_and_small():
     assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k4-wide", "story-k8"} <= set(calm.bundled())
-    whole = 0
+    total = 0
     for name in calm.bundled():
         sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]
-        whole += sum(sizes)
+        total += sum(sizes)
         assert max(sizes) < 9_000_000
         assert sum(sizes) < 45_000_000
         assert (CHECKPOINTS / name / "README.md").is_file()
-    assert whole < 150_000_000
+    assert total < 150_000_000
 
 
-def test_the_bundled_model_is_within_its_limits(story):
+def test_the_bundled_model_has_the_promised_size(story):
     assert story.num_parameters <= 13_000_000
     assert story.chunk_size == 4 and story.is_calm
     assert story.device.type == "cpu" and story.dtype == torch.float32
@@ -48,7 +48,7 @@ def test_a_model_may_share_the_autoencoder_of_a_neighbouring_folder(tiny, tmp_pa
     save(lm, tmp_path / "sharing", torch.float32, shared_autoencoder="source")
     assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "sharing"))
     again = calm.load(tmp_path / "sharing", device="cpu")
-    for model in (lm.model, again.model):  # what was saved is as it was before
+    for model in (lm.model, again.model):  # saving does not change the model
         assert model.config.autoencoder["latent_size"] == lm.calm.config.latent_size
         assert all(torch.equal(weight, lm.model.state_dict()[name]) for name, weight in model.state_dict().items())
     save(again, tmp_path / "whole", torch.float32)
@@ -64,12 +64,12 @@ def test_a_model_may_share_the_autoencoder_of_a_neighbouring_folder(tiny, tmp_pa
 
 
 def official(lm, folder, shards: bool, architecture: bool = True):
-    """Writes a model as the official code does: a pickle, the autoencoder in a folder beside, head names twice."""
+    """Writes a model like the official code: a pickle, the autoencoder in its own folder, the head under two names."""
     folder.mkdir()
-    beside = folder.parent / "the-autoencoder"
-    beside.mkdir()
+    neighbour = folder.parent / "the-autoencoder"
+    neighbour.mkdir()
     config = lm.calm.config.to_dict()
-    (beside / "config.json").write_text(json.dumps(config.pop("autoencoder")))
+    (neighbour / "config.json").write_text(json.dumps(config.pop("autoencoder")))
     config |= {"ae_path": "runs/the-autoencoder", "rope_theta": 10000.0}
     config["architectures"] = [type(lm.model).__name__] if architecture else None
     for ours in ("model_type", "rope_parameters", "head", "num_sampling_steps"):
@@ -127,7 +127,7 @@ def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-def test_names_that_lead_nowhere_are_one_sentence(tmp_path):
+def test_unknown_names_are_one_sentence(tmp_path):
     with pytest.raises(CalmError, match=r"There is no model 'story-k5'.*story-k4"):
         calm.load("story-k5")
     with pytest.raises(CalmError, match=r"holds no config\.json"):

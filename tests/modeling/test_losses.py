@@ -53,8 +53,8 @@ def test_the_energy_score_is_smallest_for_the_true_distribution():
     assert score(torch.zeros_like(z)) > best + 0.1
 
 
-def test_minimising_the_score_finds_the_true_distribution():
-    """A sampler mu + sigma * z, trained by the score alone, finds the mean and the spread of the data."""
+def test_minimising_the_score_learns_the_true_distribution():
+    """A sampler mu + sigma * z, trained with the score alone, learns the mean and the standard deviation of the data."""
     generator = torch.Generator().manual_seed(1)
     mu, log_sigma = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
     optimizer = torch.optim.Adam([mu, log_sigma], lr=0.03)

@@ -1,7 +1,7 @@
 """The modules compute what the official code computes.
 
-The numbers in recorded.json were written by ``python -m tests.test_parity`` from code that had been compared with the
-official implementation on an official-format checkpoint: all outputs agreed to 2e-7 in float32.
+``python -m tests.modeling.test_parity`` wrote the numbers in recorded.json. The code had been compared with the official
+implementation on a checkpoint in the official format before: all outputs agreed to 2e-7 in float32.
 """
 
 import json
@@ -29,7 +29,7 @@ def outputs(k: int) -> dict[str, list[float]]:
     mean, std = model.ae_model.encode(chunks)
     hidden = model(ids)
     noise = torch.sin(torch.arange(2 * 3 * 8) * 1.7).view(2, 3, 8) / 2
-    found = {
+    values = {
         "mean": mean,
         "std": std,
         "logits": model.ae_model.decoder(mean)[..., :5],
@@ -37,11 +37,11 @@ def outputs(k: int) -> dict[str, list[float]]:
         "head": model.generative_head(hidden, noise),
         "decoded": model.ae_model.decode(mean).float(),
     }
-    return {name: value.flatten()[:48].tolist() for name, value in found.items()}
+    return {name: value.flatten()[:48].tolist() for name, value in values.items()}
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 8, 16])
-def test_outputs_equal_the_recorded_ones(k):
+def test_outputs_equal_the_recorded_values(k):
     recorded = json.loads(RECORDED.read_text())[str(k)]
     for name, values in outputs(k).items():
         assert values == pytest.approx(recorded[name], abs=1e-5), name
@@ -94,7 +94,7 @@ def test_autoencoder_round_trip_through_transformers(tmp_path):
     assert torch.equal(model.encoder.embed_tokens.weight, again.decoder.lm_head_weight)
 
 
-def test_cached_and_whole_forward_passes_agree():
+def test_forward_passes_with_and_without_cache_agree():
     from transformers import DynamicCache
 
     model = EnergyTransformer(tiny_config()).eval()

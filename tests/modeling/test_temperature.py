@@ -1,4 +1,4 @@
-"""Statistics of the temperature rules, against distributions that are known."""
+"""Statistics of the temperature rules on known distributions."""
 
 import itertools
 import math
@@ -25,16 +25,16 @@ def total_variation(p, q) -> float:
 
 def chi_square(counts: list[int], p: list[float]) -> float:
     """Pearson's statistic in standard deviations of its distribution, rare cells pooled."""
-    total, statistic, cells, rest_expected, rest_seen = sum(counts), 0.0, 0, 0.0, 0
-    for seen, share in zip(counts, p):
+    total, statistic, cells, rest_expected, rest_observed = sum(counts), 0.0, 0, 0.0, 0
+    for observed, share in zip(counts, p):
         expected = total * share
         if expected < 5:
-            rest_expected, rest_seen = rest_expected + expected, rest_seen + seen
+            rest_expected, rest_observed = rest_expected + expected, rest_observed + observed
             continue
-        statistic += (seen - expected) ** 2 / expected
+        statistic += (observed - expected) ** 2 / expected
         cells += 1
     if rest_expected >= 5:
-        statistic += (rest_seen - rest_expected) ** 2 / rest_expected
+        statistic += (rest_observed - rest_expected) ** 2 / rest_expected
         cells += 1
     return (statistic - (cells - 1)) / math.sqrt(2 * (cells - 1))
 
@@ -64,7 +64,7 @@ def test_temper_falls_back_to_lower_powers_and_to_the_mode():
     assert sum(temper([3, 3, 1], 1.7)) == pytest.approx(1)
 
 
-def test_temper_refuses_what_has_no_meaning():
+def test_temper_refuses_bad_arguments():
     for bad in (0, -1, float("nan"), "warm", None):
         with pytest.raises(CalmError, match="temperature must be above 0"):
             temper([1, 2], bad)
@@ -73,7 +73,7 @@ def test_temper_refuses_what_has_no_meaning():
 
 
 @pytest.mark.parametrize(("temperature", "bound"), [(0.4, 0.02), (0.5, 0.02), (0.62, 0.035), (0.8, 0.06), (1.0, 0.01)])
-def test_pooled_rule_is_near_the_target(temperature, bound):
+def test_pooled_rule_is_close_to_the_target(temperature, bound):
     """Total variation between the average of ``temper`` over pools of 200 and p^(1/T), on a Zipf of 50 chunks."""
     rng = random.Random(1)
     mean = [0.0] * len(ZIPF)
@@ -108,7 +108,7 @@ def test_exact_rule_passes_a_chi_square_test(temperature):
     assert abs(chi_square(counts, tempered(p, temperature))) < 4
 
 
-def test_exact_rule_tells_wrong_temperatures_apart():
+def test_the_chi_square_test_rejects_a_wrong_temperature():
     """The chi-square test has power: it rejects the neighbouring temperature."""
     p = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
     counts, _ = exact_draws(p, 0.5, 20_000, seed=7)
