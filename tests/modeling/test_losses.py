@@ -54,7 +54,7 @@ def test_the_energy_score_is_smallest_for_the_true_distribution():
 
 
 def test_minimising_the_score_learns_the_true_distribution():
-    """A sampler mu + sigma * z, trained with the score alone, learns the mean and the standard deviation of the data."""
+    """A sampler mu + sigma * z, trained with the score alone, learns the mean and the deviation of the data."""
     generator = torch.Generator().manual_seed(1)
     mu, log_sigma = torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)
     optimizer = torch.optim.Adam([mu, log_sigma], lr=0.03)

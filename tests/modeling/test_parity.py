@@ -1,7 +1,7 @@
 """The modules compute what the official code computes.
 
-``python -m tests.modeling.test_parity`` wrote the numbers in recorded.json. The code had been compared with the official
-implementation on a checkpoint in the official format before: all outputs agreed to 2e-7 in float32.
+``python -m tests.modeling.test_parity`` wrote the numbers in recorded.json. The code had been compared with the
+official implementation on a checkpoint in the official format before: all outputs agreed to 2e-7 in float32.
 """
 
 import json
