@@ -175,7 +175,7 @@ def _on_device(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[
     return zero_gpu.stream(name, _in_worker, (generate, inputs, *more), tokens)
 
 
-def _in_worker(lm: calm.LanguageModel, generate: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+def _in_worker(lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
     return generate(LoadedModel(lm.name, lm, None), *arguments)
 
 

@@ -4,16 +4,20 @@ Typed text never becomes a special token: only the program writes those. The byt
 tokenizer's vocabulary, so that a character that is split over tokens is put together exactly.
 """
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import accumulate
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from ..errors import CalmError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase  # the page imports this module before it loads a model
 
 LONGEST_CHARACTER = 4
 """UTF-8 needs at most four bytes for a character, so at most four tokens hold a part of it."""

@@ -2,6 +2,7 @@ import gradio as gr
 import pytest
 
 from app import endpoints
+from app.tabs import generate
 
 CALLS = {
     "generate": lambda: list(endpoints.generate("Once")),
@@ -16,7 +17,8 @@ def test_any_error_of_an_endpoint_is_one_sentence(monkeypatch, caplog, name):
     def fail(*arguments):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(endpoints, "loaded", fail)
+    for module in (endpoints, generate):
+        monkeypatch.setattr(module, "loaded", fail)
     with pytest.raises(gr.Error) as raised:
         CALLS[name]()
     assert "error in the program" in raised.value.message and "division" not in raised.value.message
