@@ -10,5 +10,5 @@ from app.registry import loading
 if __name__ == "__main__":
     page = build()
     page.launch(prevent_thread_lock=True, **launch_options())
-    loading()  # only now, as importing torch would keep the first page waiting
+    loading()  # imports torch, which would delay the first page if it came earlier
     page.block_thread()

@@ -1,4 +1,4 @@
-"""Makes what the page shows before the first click: ``python -m app.build`` writes four files in assets."""
+"""Writes the examples that the page shows before the first click: ``python -m app.build`` writes four assets."""
 
 import json
 import os
@@ -6,43 +6,64 @@ from typing import Any
 
 import calm
 
-from . import render
-from .components import ASSETS
-from .registry import BASELINE, computed, maps, resident
-from .run import Run
-from .tabs import race as race_tab
-from .tabs import reconstruct as reconstruct_tab
+from . import compute
+from .controls import status_line
+from .files import ASSETS
+from .limits import NOISE_LEVELS
+from .payloads import latent
+from .payloads.runs import Run
+from .payloads.types import RunPayload
+from .registry import BASELINE, LoadedModel, loaded, map_files
+from .tabs import race, reconstruct
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
-STORIES = 20  # held-out ones, of the reference curve
+STORIES = 20  # held-out stories of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
 RACE_TOKENS = 200
+CONDITIONS = f"T = {SETTINGS['temperature']:g}, seed {SETTINGS['seed']}"
+
+
+def example_run(model: LoadedModel) -> RunPayload:
+    options = calm.GenerationOptions(**SETTINGS)
+    run = Run(model, PROMPT, options)
+    for event in calm.stream(model.lm, PROMPT, options):
+        run.add(event)
+    status = status_line(f"An example, made when the page was built: {CONDITIONS}. Press Generate to make your own.")
+    return {**run.finished(status), "run_id": "example"}
+
+
+def example_race(model: LoadedModel) -> dict[str, Any]:
+    models = [model.lm, loaded(BASELINE).lm]
+    *_, final = compute.iterate(race.race(models, PROMPT, SETTINGS["temperature"], RACE_TOKENS, SETTINGS["seed"]))
+    device = f"{os.cpu_count()} CPU cores" if model.lm.device.type == "cpu" else "a GPU"
+    status = f"An example, measured on {device} when the page was built: {CONDITIONS}. Press Start the race to measure."
+    return {"race": {**final.payload(), "race_id": 0}, "status": status_line(status)}
+
+
+def example_reconstruction(model: LoadedModel) -> dict[str, Any]:
+    result = calm.reconstruct(model.lm, reconstruct.SAMPLE)
+    return {"view": latent.reconstruction(model, result), "status": status_line(reconstruct.summary(result, 0))}
+
+
+def robustness_curves() -> dict[str, list[list[float]]]:
+    """For each model with a map, the share of tokens of held-out stories restored at each noise level."""
+    stories = "\n".join(calm.storyland.stories("vector_map", STORIES))
+    return {
+        name: [[noise, round(share, 5)] for noise, share in calm.robustness(loaded(name).lm, stories, NOISE_LEVELS)]
+        for name in map_files()
+    }
 
 
 def main() -> None:
-    model = resident()
-    lm = model.lm
-    options = calm.GenerationOptions(**SETTINGS)
-    how = f"T = {options.temperature:g}, seed {options.seed}"
-    run = Run(model, PROMPT, options)
-    for step in calm.stream(lm, PROMPT, options):
-        run.add(step)
-    mark = f"An example, made when the page was built: {how}. Generate makes your own."
-    value = {**run.value, "run": "example", "vectors": run.vectors, "told": render.note(mark)}
-    found = calm.reconstruct(lm, reconstruct_tab.SAMPLE)
-    view = {"view": render.reconstruction(model, found), "summary": render.reconstruction_summary(found, 0)}
-    stories = "\n".join(calm.storyland.stories("vector_map", STORIES))
-    curves = {
-        name: [(n, round(share, 5)) for n, share in calm.robustness(resident(name).lm, stories, reconstruct_tab.NOISES)]
-        for name in maps()
+    model = loaded()
+    content = {
+        "example": example_run(model),
+        "reconstruction": example_reconstruction(model),
+        "robustness": robustness_curves(),
+        "race": example_race(model),
     }
-    racing = race_tab.race([lm, resident(BASELINE).lm], PROMPT, options.temperature, RACE_TOKENS, options.seed)
-    *_, raced = computed(racing)
-    place = f"{os.cpu_count()} CPU cores" if lm.device.type == "cpu" else "a GPU"
-    timed = f"An example, measured on {place} when the page was built: {how}. Start the race measures yours."
-    race = {**raced.value(), "race": 0, "told": render.note(timed)}
-    for name, shown in (("example", value), ("reconstruction", view), ("robustness", curves), ("race", race)):
-        (ASSETS / f"{name}.json").write_text(json.dumps(shown, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, value in content.items():
+        (ASSETS / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What the tabs share: checks of what a visitor gives, and a button pair that starts and stops a run."""
+"""What the tabs share: parsing and throttling, inputs and buttons that several tabs have, status lines, URL state."""
 
+import html
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -10,103 +11,141 @@ from gradio.context import Context
 
 import calm
 
-from . import render
-from .registry import VISITORS
+from .files import IMPORT
+from .limits import MAX_NEW_TOKENS, MAX_PROMPT, TEMPERATURE_DEFAULT, TEMPERATURE_MAX, TEMPERATURE_MIN
 
-REFRESH = 0.06  # seconds between two updates of the page while text streams
-LATE = 0.4  # seconds within which what was under way has arrived
-MAX_PROMPT = 4000  # characters
-MAX_TOKENS = 512
+UPDATE_INTERVAL = 0.06  # seconds between two updates of the page while a result grows
+SETTLE_TIME = 0.4  # seconds within which updates that were sent before a stop have arrived
 
 Value = TypeVar("Value")
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Of the events of the page, which are no endpoints."""
+FALLBACK_NOTE = "slower for now: kernels are being compiled"
 
 
-def whole(value: Any, name: str) -> int:
-    """A whole number from a number box, which may be empty or hold a fraction. Raises CalmError."""
+def parse_int(value: Any, name: str) -> int:
+    """The whole number in a number box, which may be empty or hold a fraction. Raises CalmError."""
     try:
         if isinstance(value, bool) or not float(value).is_integer():
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise calm.CalmError(f"{name} must be a whole number.") from None
     return int(value)
 
 
-def check_length(value: Any) -> int:
-    tokens = whole(value, "Length")
-    if not 1 <= tokens <= MAX_TOKENS:
-        raise calm.CalmError(f"Length must be between 1 and {MAX_TOKENS} tokens.")
+def parse_new_tokens(value: Any) -> int:
+    """The number of tokens to generate. Raises CalmError."""
+    tokens = parse_int(value, "Max new tokens")
+    if not 1 <= tokens <= MAX_NEW_TOKENS:
+        raise calm.CalmError(f"Max new tokens must be between 1 and {MAX_NEW_TOKENS}.")
     return tokens
 
 
-def check_prompt(prompt: str | None) -> str:
-    prompt = prompt or ""
-    if len(prompt) > MAX_PROMPT:
-        raise calm.CalmError(f"The prompt has {len(prompt):,} characters; the page takes up to {MAX_PROMPT:,}.")
-    return prompt
+def parse_seed(value: Any) -> int:
+    """A random seed. Raises CalmError."""
+    return parse_int(value, "Random seed")
 
 
-def paced(values: Iterable[Value]) -> Iterator[Value]:
-    """Of values that come quickly those that are worth showing: the first, and one in ``REFRESH`` seconds, or fewer
-    where Gradio takes long to send one, so that sending takes no more than a third of the time."""
-    shown = cost = 0.0
-    for value in values:
-        begin = time.monotonic()
-        if begin - shown >= max(REFRESH, 2 * cost):
+def parse_text(text: str | None, name: str, limit: int) -> str:
+    """A text of at most ``limit`` characters. Raises CalmError."""
+    text = text or ""
+    if len(text) > limit:
+        raise calm.CalmError(f"The {name} has {len(text):,} characters; the limit is {limit:,}.")
+    return text
+
+
+def parse_prompt(prompt: str | None) -> str:
+    """A prompt. Raises CalmError."""
+    return parse_text(prompt, "prompt", MAX_PROMPT)
+
+
+def throttle(values: Iterable[Value]) -> Iterator[Value]:
+    """The first value, the last one, and in between at most one per ``UPDATE_INTERVAL``.
+
+    Where Gradio takes long to send a value, the pause grows, so that sending takes at most a third of the time. A value
+    that is held back when an error is raised still comes before the error.
+    """
+    shown_at = cost = 0.0
+    held_back: list[Value] = []
+
+    def flush() -> Iterator[Value]:
+        while held_back:
+            yield held_back.pop()
+
+    try:
+        for value in values:
+            start = time.monotonic()
+            if start - shown_at < max(UPDATE_INTERVAL, 2 * cost):
+                held_back[:] = [value]
+                continue
+            held_back.clear()
             yield value
-            shown = time.monotonic()
-            cost = shown - begin
+            shown_at = time.monotonic()
+            cost = shown_at - start
+    except Exception:
+        yield from flush()
+        raise
+    yield from flush()
 
 
-def busy() -> tuple[Any, Any]:
-    """Updates of a start and a stop button while a run goes on; ``idle`` undoes them."""
-    return gr.update(visible=False), gr.update(visible=True)
+def temperature_slider(elem_id: str) -> gr.Slider:
+    return gr.Slider(
+        TEMPERATURE_MIN,
+        TEMPERATURE_MAX,
+        value=TEMPERATURE_DEFAULT,
+        step=0.01,
+        label="Temperature",
+        info=f"{TEMPERATURE_MIN:g} to {TEMPERATURE_MAX:g}; default {TEMPERATURE_DEFAULT:g}.",
+        elem_id=elem_id,
+    )
 
 
-def idle() -> tuple[Any, Any]:
-    return gr.update(visible=True), gr.update(visible=False)
+def new_tokens_slider(elem_id: str, default: int, **layout: Any) -> gr.Slider:
+    return gr.Slider(
+        4,
+        MAX_NEW_TOKENS,
+        value=default,
+        step=4,
+        label="Max new tokens",
+        info=f"Default {default}.",
+        elem_id=elem_id,
+        **layout,
+    )
 
 
-def runs(
-    starts: list[tuple[list, Callable, list]],
-    outputs: list,
-    go: gr.Button,
-    stop: gr.Button,
-    status: gr.HTML,
-    js: str | None = None,
-) -> None:
-    """Wires streaming runs with the resident models: each of ``starts`` is triggers, function and inputs; ``stop``
-    cancels whichever runs. ``js`` changes the inputs in the browser before they are sent."""
-    # Gradio takes an event with a script of its own for still pending after it was cancelled; its button is hidden.
-    how: dict[str, Any] = {**PRIVATE, "js": js, "trigger_mode": "multiple" if js else "once"}
-    started = [
-        gr.on(triggers, run, inputs, outputs, concurrency_id="model", concurrency_limit=VISITORS, **how)
-        for triggers, run, inputs in starts
-    ]
-    told = render.note("Stopped; what was written stays.")
-
-    def tell_again() -> str:
-        time.sleep(LATE)
-        return told
-
-    stopped = stop.click(lambda: (*idle(), told), None, [go, stop, status], cancels=started, queue=False, **PRIVATE)
-    # An update that was on its way when the run was cancelled may still arrive and say that it goes on. What is queued
-    # comes to the page behind it, however busy the page is.
-    stopped.then(tell_again, None, status, concurrency_limit=VISITORS, **PRIVATE)
+def seed_box(elem_id: str | None = None, **layout: Any) -> gr.Number:
+    return gr.Number(0, label="Random seed", precision=0, elem_id=elem_id, **layout)
 
 
-def script(call: str, arguments: str = "...values") -> str:
-    """A handler in the browser that waits for the page's scripts."""
-    return f"""async ({arguments}) => {{
-  while (!(window.CALM && CALM.savedTab)) await new Promise((done) => setTimeout(done, 30));
-  return {call};
-}}"""
+def start_and_stop(label: str, elem_id: str, **layout: Any) -> tuple[gr.Button, gr.Button]:
+    """A button that starts work, and one that stops it, hidden until the work runs. The id of the second ends in
+    ``-stop``."""
+    start = gr.Button(label, elem_id=elem_id, **layout)
+    stop = gr.Button("Stop", elem_id=f"{elem_id}-stop", **{**layout, "variant": "stop"}, visible=False)
+    return start, stop
 
 
-def remembered(inputs: dict[str, Any]) -> None:
-    """Keeps inputs in the address of the page, each under its name, so that it survives a reload and can be shared."""
+def status_line(content: str) -> str:
+    """A quiet line. ``content`` is HTML."""
+    return f'<p class="calm-note" role="status">{content}</p>'
+
+
+def error_line(sentence: str, stale: bool = False) -> str:
+    """An error where the user looks; ``stale`` marks the result below as an earlier one."""
+    mark = ' data-stale="true"' if stale else ""
+    note = " The result below is an earlier one." if stale else ""
+    return f'<p class="calm-note calm-error" role="alert"{mark}>{html.escape(sentence)}{note}</p>'
+
+
+def in_browser(expression: str, arguments: str = "...values") -> str:
+    """An event handler in JavaScript; in the expression, ``calm`` is the module with the functions of the page."""
+    return f"async ({arguments}) => {{ const calm = await {IMPORT}; return {expression}; }}"
+
+
+def sync_with_url(inputs: dict[str, Any]) -> None:
+    """Keeps inputs in the address of the page, each under its name: they survive a reload and can be shared."""
     names, parts = json.dumps(list(inputs)), list(inputs.values())
-    gr.on([part.change for part in parts], None, parts, None, js=script(f"CALM.saveInputs({names}, values)"))
+    gr.on([part.change for part in parts], None, parts, None, js=in_browser(f"calm.saveInputs({names}, values)"))
     page = Context.root_block
     assert page
-    page.load(None, parts, parts, js=script(f"CALM.restoreInputs({names}, values)"))
+    page.load(None, parts, parts, js=in_browser(f"calm.restoreInputs({names}, values)"))

@@ -1,28 +1,34 @@
-"""The page: header, menu of models and tabs."""
+"""The page: theme, header, menu of models and tabs."""
 
+import html
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-import calm
+from . import endpoints
+from .components import VectorMapPlot
+from .controls import PRIVATE, error_line, in_browser, sync_with_url
+from .errors import Page, error_sentence
+from .files import ASSETS, MODULES, file_url, serve_files
+from .fresh_samples import draw_cloud
+from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE
+from .payloads.config import TABS, config
+from .registry import DEFAULT, LoadedModel, ModelFacts, facts, is_loaded, loaded, offered
+from .tabs import evaluate, generate, learn, race, reconstruct, vectors
 
-from . import endpoints as api
-from . import render
-from .components import ASSETS, VectorMapPlot, serve_files
-from .controls import PRIVATE, remembered, script
-from .registry import DEFAULT, VISITORS, facts, is_resident, maps, offered, resident
-from .tabs import evaluate as evaluate_tab
-from .tabs import generate as generate_tab
-from .tabs import learn as learn_tab
-from .tabs import race as race_tab
-from .tabs import reconstruct as reconstruct_tab
-from .tabs import vectors as vectors_tab
+HEADER = """<header class="calm-header">
+<h1>CALM Playground</h1>
+<p>A Continuous Autoregressive Language Model predicts one <em>vector</em> per step instead of one token. Each vector
+stands for a chunk of K tokens, so a text takes K times fewer steps. The models of this page were trained on Storyland,
+a small language of simple stories, and know no other language.</p>
+</header>"""
 
 
 def theme() -> gr.themes.Base:
-    """System fonts, so that nothing is fetched from elsewhere."""
+    """System fonts, so that the page fetches nothing from elsewhere."""
     sans = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
     return gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=sans, font_mono=mono, radius_size="sm").set(
@@ -38,7 +44,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         input_background_fill="*neutral_100",
-        # Gradio's own greys and its blue are too light for small text (WCAG AA).
+        # Gradio's own greys and its blue have too little contrast for small text (WCAG AA).
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_600",
@@ -47,66 +53,101 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _menu() -> list[tuple[str, str]]:
-    """The models with what a step of each writes, as far as that is known before they are loaded."""
-    known = [(name, facts(name)) for name in offered()]
-    return [(f"{name} · {render.step_of(found)}" if found else name, name) for name, found in known]
+def head() -> str:
+    """HTML for the head of the page: the shared configuration, and a hint to fetch all JavaScript modules at once."""
+    data = json.dumps(config()).replace("<", "\\u003c")
+    preloads = "".join(f'<link rel="modulepreload" href="{file_url(path)}">' for path in MODULES)
+    return f'<script type="application/json" id="calm-config">{data}</script>{preloads}'
 
 
-def _ready() -> list[str]:
-    return [name for name in offered() if is_resident(name)]
+def tokens_per_step(model: ModelFacts) -> str:
+    """What one step of a model generates."""
+    if not model.latent_size:
+        return "one token"
+    return f"{model.chunk_size} token{'s' * (model.chunk_size > 1)} per vector"
 
 
-def choose(name: str) -> Iterator[str]:
-    """What the page says of a model while it is loaded, and then."""
+def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Sequence[str]) -> str:
+    """What is known of the chosen model, its device and precision once it is loaded, and all loaded models, as HTML."""
+    rows = {}
+    if known:
+        rows["parameters"] = f"{known.parameters / 1e6:.1f} M"
+        if known.latent_size:
+            rows["latent dimensions"] = str(known.latent_size)
+        rows["step"] = tokens_per_step(known)
+    rows["device"] = str(model.lm.device) if model else "loading …"
+    rows["precision"] = str(model.lm.dtype).removeprefix("torch.") if model else "loading …"
+    rows["loaded models"] = ", ".join(ready) or "none yet"
+    items = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
+    name = html.escape(known.name if known else "")
+    return f'<div role="status" data-model="{name}"><dl class="calm-facts">{items}</dl></div>'
+
+
+def choose_model(name: str) -> Iterator[str]:
+    """The facts of a model, before and after it is loaded."""
     try:
-        yield render.model_facts(facts(name), None, _ready())
-        lm = resident(name).lm
-        yield render.model_facts(facts(name), lm, _ready())
-    except calm.CalmError as error:
-        yield render.error(error)
+        yield facts_list(facts(name), None, _loaded_names())
+        model = loaded(name)
+        yield facts_list(facts(name), model, _loaded_names())
+    except Exception as error:
+        yield error_line(error_sentence(error))
+
+
+def _loaded_names() -> list[str]:
+    return [name for name in offered() if is_loaded(name)]
+
+
+def _menu() -> list[tuple[str, str]]:
+    """The models; those whose facts are known without loading them, with what a step generates."""
+    known = [(name, facts(name)) for name in offered()]
+    return [(f"{name} · {tokens_per_step(model)}" if model else name, name) for name, model in known]
 
 
 def build() -> gr.Blocks:
-    """The Gradio app on the bundled models, which need not be loaded yet."""
+    """The Gradio app. The models need not be loaded yet."""
     serve_files()
-    parts: dict[str, tuple[str, Callable[[], None]]] = {
-        "generate": ("Generate", lambda: generate_tab.build(plot, model)),
-        "reconstruct": ("Reconstruct", lambda: reconstruct_tab.build(model)),
-        "vectors": ("Vector space", lambda: vectors_tab.build(plot, model)),
-        "race": ("Race", lambda: race_tab.build(model)),
-        "evaluate": ("Evaluate", evaluate_tab.build),
-        "learn": ("Learn", learn_tab.build),
-    }
-    with gr.Blocks(title="CALM Playground", analytics_enabled=False) as page:
-        gr.HTML(render.HEADER, elem_id="header")
+    with Page(title="CALM Playground", analytics_enabled=False) as page:
+        gr.HTML(HEADER, elem_id="header")
         with gr.Row(elem_id="model-row"):
             with gr.Column(scale=0, min_width=300):
                 model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
             with gr.Column(min_width=480):
-                told = gr.HTML(render.model_facts(facts(DEFAULT), None, _ready()), elem_id="model-facts")
-        plot = VectorMapPlot(
-            maps(), generate_tab.example(), elem_id="map", render=False, server_functions=[vectors_tab.open_cloud]
-        )
-        with gr.Tabs(overflow_behavior="wrap") as tabs:
-            for name, (title, draw) in parts.items():
-                with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
-                    draw()
-                tab.select(None, js=script(f"CALM.saveTab({name!r})", ""))
-        learn_tab.panel(tabs)
-        api.endpoints()
-        remembered({"model": model})
-        # One visitor's model may take minutes to come from the Hub; the others' pages open meanwhile.
-        how: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": VISITORS, **PRIVATE}
-        gr.on([page.load, model.change], choose, model, told, **how)
-        page.load(None, None, tabs, js=script('({ __type__: "update", selected: CALM.savedTab() })'))
-    return page.queue(max_size=64)
+                status = gr.HTML(facts_list(facts(DEFAULT), None, _loaded_names()), elem_id="model-facts")
+        tabs = _build_tabs(model)
+        learn.build_panel(tabs)
+        endpoints.build()
+        sync_with_url({"model": model})
+        # A model may take minutes to come from the Hub; the pages of other visitors open meanwhile.
+        options: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": MAX_CONCURRENT_RUNS, **PRIVATE}
+        gr.on([page.load, model.change], choose_model, model, status, **options)
+        page.load(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.requestedTab() })', ""))
+    return page.queue(max_size=MAX_QUEUE)
+
+
+def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
+    """All tabs. The plot of the map belongs to two of them: a run is generated in one and shown in the other."""
+    plot = VectorMapPlot(generate.example(), elem_id="map", render=False, server_functions=[draw_cloud])
+    builders: dict[str, Callable[[], None]] = {
+        "generate": lambda: generate.build(plot, model),
+        "reconstruct": lambda: reconstruct.build(model),
+        "vectors": lambda: vectors.build(plot, model),
+        "race": lambda: race.build(model),
+        "evaluate": evaluate.build,
+        "learn": learn.build,
+    }
+    with gr.Tabs(overflow_behavior="wrap") as tabs:
+        for name, title in TABS.items():
+            with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
+                builders[name]()
+            tab.select(None, js=in_browser(f"calm.saveTab({name!r})", ""))
+    return tabs
 
 
 def launch_options() -> dict[str, Any]:
-    """Port and host come from GRADIO_SERVER_PORT and GRADIO_SERVER_NAME, which Gradio and Spaces set and read."""
+    """Arguments of ``launch``. Port and host come from GRADIO_SERVER_PORT and GRADIO_SERVER_NAME."""
     return {
         "theme": theme(),
+        "head": head(),
         "css_paths": [ASSETS / "calm.css"],
         "footer_links": ["api", "settings"],
         "show_error": False,

@@ -15,7 +15,7 @@ import threading
 import time
 
 import calm
-from app.registry import resident
+from app.registry import loaded
 from benchmarks.generation import openings
 
 VISITORS = (1, 2, 4, 8, 16)
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     options = {"temperature": arguments.temperature, "max_new_tokens": arguments.tokens}
-    found = measure(resident().lm, arguments.rounds, options)
+    found = measure(loaded().lm, arguments.rounds, options)
     if arguments.json:
         print(json.dumps(found))
         return

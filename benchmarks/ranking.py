@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 import calm
 from calm import storyland
-from calm.evaluation.reports import tell
+from calm.evaluation.reports import generate_stories
 
 from .picture import save
 
@@ -54,7 +54,7 @@ def nats(lm: calm.LanguageModel, texts: list[str]) -> float:
 
 def measure(name: str, judge: calm.LanguageModel, texts: list[str], stories: int) -> Row:
     lm = calm.load(name, device="cpu")
-    told = tell(lm, stories, 1.0)
+    told = generate_stories(lm, stories, 1.0)
     return Row(
         "/".join(Path(name).parts[-2:]),
         lm.is_calm,

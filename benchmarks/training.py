@@ -23,11 +23,11 @@ from calm.training.loop import Task, run
 from calm.training.tasks import make
 
 WINDOW = 20  # steps to a line of the log; the first line is warm-up
-# A phase of the lm recipe: shares of the run at which the head begins, the backbone joins it, and the likelihood ends.
-PHASES = {
-    "lm, likelihood alone": (1.0, 1.0, 1.0),
+# A stage of the lm recipe: head_warmup_from, joint_from and token_loss_until, as shares of the run.
+STAGES = {
+    "lm, token loss alone": (1.0, 1.0, 1.0),
     "lm, head alone": (0.0, 1.0, 1.0),
-    "lm, energy and likelihood": (0.0, 0.0, 1e9),
+    "lm, energy and token loss": (0.0, 0.0, 1e9),
     "lm, energy alone": (0.0, 0.0, 0.0),
 }
 
@@ -46,8 +46,8 @@ def settings(folder: Path, steps: int, stories: int = 8000) -> dict[str, tuple[s
         "autoencoder": ("autoencoder", {**recipe.read("autoencoder-k4"), **shared, **coded}),
         "baseline": ("baseline", {**recipe.read("story-ar-first"), **shared, **text, "name": "text"}),
     }
-    for label, (head_from, energy_from, auxiliary_until) in PHASES.items():
-        phase = {"head_from": head_from, "energy_from": energy_from, "auxiliary_until": auxiliary_until}
+    for label, (head_warmup_from, joint_from, token_loss_until) in STAGES.items():
+        phase = {"head_warmup_from": head_warmup_from, "joint_from": joint_from, "token_loss_until": token_loss_until}
         own = {"autoencoder": str(folder / "autoencoder"), "name": "text"}
         found[label] = ("lm", {**recipe.read("story-k4-first"), **shared, **text, **own, **phase})
     return {label: (task, {**values, "out": str(folder / label)}) for label, (task, values) in found.items()}

@@ -116,11 +116,11 @@ def evaluate(arguments) -> None:
 def samples(arguments) -> None:
     """Writes a page of stories that models tell, none chosen."""
     from . import load
-    from .evaluation.reports import samples
+    from .evaluation.reports import samples_page
 
     models = [load(name, device=arguments.device) for name in arguments.models]
     path = Path(arguments.out)
-    path.write_text(samples(models, arguments.temperature, arguments.count), encoding="utf-8")
+    path.write_text(samples_page(models, arguments.temperature, arguments.count), encoding="utf-8")
     _wrote(arguments, "samples", path)
 
 
@@ -147,19 +147,19 @@ def export(arguments) -> None:
     """Copies a model to a folder in bfloat16, in shards below 9 MB, with the record of its training run; of several
     models of one shape, the mean of their weights."""
     from . import load
-    from .hub.cards import origin
+    from .hub.records import find_record
     from .hub.saving import average, replace_autoencoder, save
 
     lm = average([load(name, device="cpu") for name in arguments.models])
     if arguments.autoencoder:
         replace_autoencoder(lm, arguments.autoencoder)
     save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
-    runs = [origin(name) for name in arguments.models]
+    runs = [find_record(name) for name in arguments.models]
     if found := runs[0]:
         if len(runs) > 1:
             found["averaged"] = runs[1:]
         if arguments.autoencoder:
-            found["autoencoder"] = origin(arguments.autoencoder)
+            found["autoencoder"] = find_record(arguments.autoencoder)
         (Path(arguments.out) / "training.json").write_text(json.dumps(found, indent=2) + "\n")
     _wrote(arguments, "out", arguments.out)
 

@@ -48,10 +48,11 @@ def test_evaluate(capsys, tmp_path):
             "--out", str(out), "--json", "--device", "cpu")
     )  # fmt: skip
     assert found == json.loads(out.read_text())
-    figures = found[str(path)]
-    assert figures["reconstruction"]["token accuracy, clean"] > 0.99
-    assert figures["BrierLM"]["low"] <= figures["BrierLM"]["score"] <= figures["BrierLM"]["high"]
-    assert 0 <= found["stories at T = 0.5"]["well-formed sentences"] <= 1
+    figures = found["texts"][str(path)]
+    assert figures["reconstruction"]["token_accuracy"]["0"] > 0.99
+    assert figures["brier_lm"]["low"] <= figures["brier_lm"]["score"] <= figures["brier_lm"]["high"]
+    assert [stories["temperature"] for stories in found["stories"]] == [0.5]
+    assert 0 <= found["stories"][0]["well_formed"] <= 1
 
 
 def test_stories(capsys):

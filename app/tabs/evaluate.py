@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,151 +14,214 @@ import gradio as gr
 import calm
 from calm import storyland
 
-from .. import render
-from ..components import ASSETS, ScoresPlot
-from ..controls import PRIVATE, busy, idle, paced, runs, whole
-from ..registry import BASELINE, CHECKPOINTS, DEFAULT, bundled, computed, loading
+from .. import compute
+from ..components import ScoresPlot
+from ..controls import PRIVATE, error_line, parse_seed, parse_text, seed_box, start_and_stop, status_line, throttle
+from ..errors import error_sentence
+from ..files import CHECKPOINTS, asset
+from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
+from ..payloads.types import ModelCost, ScoresPayload
+from ..registry import BASELINE, DEFAULT, bundled, loading
+from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
-    from calm import BrierLM, LanguageModel
-
-MAX_CHARACTERS = 20_000
-SAMPLES = 4  # draws at each place
-EXAMPLES = 10  # held-out stories that a button fills in
+    from calm import BrierDifference, BrierLM, LanguageModel
 
 
 @dataclass
-class Measured:
+class Measurement:
     """What is known so far of one model."""
 
-    name: str
+    model: str
     texts: int = 0
-    found: BrierLM | None = None
+    """Number of texts measured."""
+    result: BrierLM | None = None
 
 
 def split_texts(text: str | None) -> list[str]:
-    """The texts that blank lines separate. Raises CalmError if they are too long, or none."""
-    text = text or ""
-    if len(text) > MAX_CHARACTERS:
-        raise calm.CalmError(f"The text has {len(text):,} characters; up to {MAX_CHARACTERS:,} are measured.")
-    texts = [part for part in text.split("\n\n") if part.strip()]
+    """The texts between blank lines. Raises CalmError where there are none, or too many characters."""
+    texts = [part for part in parse_text(text, "text", MAX_EVALUATION).split("\n\n") if part.strip()]
     if not texts:
         raise calm.CalmError("There is no text to measure.")
     return texts
 
 
-def measure(models: Sequence[LanguageModel], texts: Sequence[str], seed: int) -> Generator[list[Measured], None, None]:
-    """All that is known after each text, one model after another. Raises CalmError where no text is long enough."""
-    found = [Measured(lm.name) for lm in models]
-    for lm, measured in zip(models, found):
-        for measured.found in calm.stream_brier_lm(lm, texts, seed, SAMPLES):
-            measured.texts += 1
-            yield found
-        if measured.found is None:
+def measure(
+    models: Sequence[LanguageModel], texts: Sequence[str], seed: int
+) -> Generator[list[Measurement], None, None]:
+    """All measurements after each text, one model after another. Raises CalmError where no text is long enough."""
+    measurements = [Measurement(lm.name) for lm in models]
+    for lm, measurement in zip(models, measurements):
+        for measurement.result in calm.stream_brier_lm(lm, texts, seed, EVALUATION_SAMPLES):
+            measurement.texts += 1
+            yield measurements
+        if measurement.result is None:
             raise calm.CalmError("BrierLM needs at least one text of 4 tokens or more.")
 
 
-def _cards() -> dict[str, dict[str, Any]]:
-    """What was measured of each bundled model for its card."""
+def _evaluations() -> dict[str, dict[str, Any]]:
+    """The ``evaluation.json`` of each bundled model."""
     paths = {name: CHECKPOINTS / name / "evaluation.json" for name in bundled()}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
 
 
-def _first(card: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The texts that BrierLM was measured on first, and the figures."""
-    return next((source, found) for source, found in card.items() if isinstance(found, dict) and "BrierLM" in found)
+def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The first text source that BrierLM was measured on, and its figures."""
+    return next(iter(evaluation["texts"].items()))
 
 
-def costs() -> list[dict[str, Any]]:
-    """BrierLM of each bundled model with its interval, and its operations a token, for ``ScoresPlot``."""
-    found = []
-    for name, card in _cards().items():
-        brier = _first(card)[1]["BrierLM"]
-        found.append(
-            {"name": name, **card["operations a token"], **{key: brier[key] for key in ("score", "low", "high")}}
+def scores_payload() -> ScoresPayload:
+    """BrierLM of each bundled model with its cost, and the BrierLM of the true distribution of the same texts."""
+    models: list[ModelCost] = []
+    for name, evaluation in _evaluations().items():
+        brier, flops = _first_source(evaluation)[1]["brier_lm"], evaluation["flops_per_token"]
+        models.append(
+            {
+                "model": name,
+                "generation_flops": flops["generation"],
+                "training_flops": flops["training"],
+                "score": brier["score"],
+                "low": brier["low"],
+                "high": brier["high"],
+            }
         )
-    return found
+    return {"models": models, "upper_bound": upper_bound()}
 
 
-def language() -> float:
-    """BrierLM of Storyland itself on the texts of the cards: what the best of models would have."""
-    figures = json.loads((ASSETS / "language.json").read_text(encoding="utf-8"))["Storyland"]
-    return figures["on the texts"]["score"]
+def upper_bound() -> float:
+    """BrierLM of the true distribution of the texts that the cards were measured on."""
+    return asset("language")["Storyland"]["on the texts"]["score"]
 
 
-def references() -> dict[str, tuple[str, BrierLM]]:
-    """What the card of each bundled model says of the first held-out texts that it was measured on."""
+def reference_scores() -> dict[str, tuple[str, BrierLM]]:
+    """The score of each bundled model on its card, with the texts that it was measured on."""
     from calm import BrierLM
 
-    firsts = {name: _first(card) for name, card in _cards().items()}
+    firsts = {name: _first_source(evaluation) for name, evaluation in _evaluations().items()}
     return {
-        name: (f"{figures['texts']} texts of {source}", BrierLM(**figures["BrierLM"]))
+        name: (f"{figures['count']} texts of {source}", BrierLM(**figures["brier_lm"]))
         for name, (source, figures) in firsts.items()
     }
 
 
+COLUMNS = ["model", "BrierLM (95 % interval)", "gap to best", *(f"Brier-{n}" for n in (1, 2, 3, 4)), "reference score"]
+
+
+def scores_table(measurements: Sequence[Measurement], references: dict[str, tuple[str, BrierLM]]) -> str:
+    """The table as HTML: BrierLM with its interval as a bar, the gap to the best model, Brier-1 to Brier-4, and the
+    score on the model's card."""
+    results = [measurement.result for measurement in measurements if measurement.result]
+    best = max(results, key=lambda result: result.score, default=None)
+    rows = "".join(_row(measurement, best, references.get(measurement.model)) for measurement in measurements)
+    head = "".join(f"<th scope=col>{name}</th>" for name in COLUMNS)
+    return f'<div class="calm-scores"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _row(measurement: Measurement, best: BrierLM | None, reference: tuple[str, BrierLM] | None) -> str:
+    result = measurement.result
+    if result is None or best is None:
+        cells = f"<td colspan={len(COLUMNS) - 1}>…</td>"
+    else:
+        width = max(result.high - result.low, 0.4)
+        interval = f'<b style="left:{result.low:.1f}%;width:{width:.1f}%"></b>' if _has_interval(result) else ""
+        bar = f'<div class="calm-span" aria-hidden="true"><i style="width:{result.score:.1f}%"></i>{interval}</div>'
+        briers = "".join(f"<td>{brier:.1f}</td>" for brier in result.brier)
+        known = "–"
+        if reference:
+            known = f"{_figure(reference[1].score, reference[1])}<br><small>{html.escape(reference[0])}</small>"
+        cells = f"<td>{_figure(result.score, result)}{bar}</td><td>{_gap(result, best)}</td>{briers}<td>{known}</td>"
+    return f"<tr><th scope=row>{html.escape(measurement.model)}</th>{cells}</tr>"
+
+
+def _gap(result: BrierLM, best: BrierLM) -> str:
+    """The difference to the best model, once both have been measured on the same texts."""
+    if result is best or len(result.per_text) != len(best.per_text):
+        return "–"
+    difference = calm.brier_difference(best, result)
+    return _figure(difference.difference, difference)
+
+
+def _figure(value: float, interval: BrierLM | BrierDifference) -> str:
+    figure = f"{value:z.1f}"  # z: no minus sign before a number that rounds to zero
+    if _has_interval(interval):
+        figure += f" <small>({interval.low:z.1f} to {interval.high:z.1f})</small>"
+    return figure.replace("-", "−")
+
+
+def _has_interval(interval: BrierLM | BrierDifference) -> bool:
+    """The bootstrap gives none for a single text."""
+    return interval.low < interval.high
+
+
+def _measure(text: str | None, names: Sequence[str], seed: Any) -> Iterator[Progress]:
+    """BrierLM of the chosen models on the visitor's texts."""
+    yield Progress("Measuring …")
+    texts, number = split_texts(text), parse_seed(seed)
+    if not names:
+        raise calm.CalmError("Choose at least one model.")
+    references = reference_scores()
+    models = [loading(name).result() for name in names]
+    measurements: list[Measurement] = []
+    for measurements in throttle(compute.iterate(measure(models, texts, number))):
+        done = sum(measurement.texts for measurement in measurements)
+        table = scores_table(measurements, references)
+        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table,))
+    positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
+    yield Progress(
+        f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "
+        f"{' and '.join(positions)} positions",
+        (scores_table(measurements, references),),
+    )
+
+
+def _read_upload(path: str | None) -> tuple[Any, str]:
+    """The text of an uploaded file and the status line."""
+    try:
+        try:
+            content = Path(path or "").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise calm.CalmError("This file is not text in UTF-8.") from error
+        split_texts(content)
+    except Exception as error:
+        return gr.skip(), error_line(error_sentence(error))
+    return content, status_line("")
+
+
 def build() -> None:
     gr.HTML(
-        '<p class="calm-intro"><em>BrierLM</em> scores a language model by samples alone, so that it measures a CALM, '
-        "which knows no likelihoods, and a token-by-token model alike (paper, section 4.2): 100 is a model that always "
-        "says what the text says, 0 one that does not know better than chance. How far a model is behind the best is "
-        "told text by text, since a text that is hard for one is hard for both. Blank lines separate texts.</p>"
+        '<p class="calm-intro"><em>BrierLM</em> scores a language model from its samples alone, so it measures a CALM, '
+        "which has no likelihood, and a token-by-token model in the same way (paper, section 4.2). 100 means that the "
+        "model always predicts the text, 0 that it is no better than chance. The gap to the best model is computed "
+        "text by text, because a text that is hard for one model is hard for the others. Blank lines separate "
+        "texts.</p>"
     )
     with gr.Row():
         text = gr.Textbox(
-            label="Texts", info=f"Up to {MAX_CHARACTERS:,} characters.", lines=6, max_lines=14, scale=5,
+            label="Texts",
+            info=f"Up to {MAX_EVALUATION:,} characters.",
+            lines=6,
+            max_lines=14,
+            scale=5,
             elem_id="evaluate-text",
-        )  # fmt: skip
+        )
         with gr.Column(scale=4):
             models = gr.CheckboxGroup(bundled(), value=[DEFAULT, BASELINE], label="Models", elem_id="evaluate-models")
-            seed = gr.Number(0, label="Seed of the draws", precision=0)
+            seed = seed_box()
             with gr.Row():
-                stories = gr.Button(f"Fill in {EXAMPLES} held-out stories", elem_id="evaluate-stories")
+                stories = gr.Button(f"Fill in {EXAMPLE_STORIES} held-out stories", elem_id="evaluate-stories")
                 upload = gr.UploadButton(
                     "Upload a text file", file_types=["text"], type="filepath", elem_id="evaluate-upload"
                 )
-            go = gr.Button("Measure", variant="primary", elem_id="evaluate")
-            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="evaluate-stop")
+            go, stop = start_and_stop("Measure", "evaluate", variant="primary")
     status = gr.HTML(elem_id="evaluate-status")
     table = gr.HTML(elem_id="evaluate-table")
     gr.HTML(
-        '<h2 class="calm-heading">What the score costs</h2><p class="calm-intro">BrierLM of the bundled models, as on '
-        "their cards, over the floating-point operations of one token: to write it at T = 1, and to train on it. Bars "
-        "are 95 % intervals. The line is what the language of the texts would have itself: how likely a story goes on "
-        "in a certain way is known exactly, and no model can be expected to do better.</p>"
+        '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, from '
+        "their cards, over FLOPs per token: for generation at T = 1, and for training. Bars are 95 % intervals. The "
+        "dotted line is the score of the true distribution of the texts, which is known exactly for this language. No "
+        "model can be expected to score higher.</p>"
     )
-    ScoresPlot({"models": costs(), "language": language()}, elem_id="scores-plot")
-
-    def run(text, names, seed):
-        yield gr.skip(), render.note("Measuring …"), *busy()
-        try:
-            texts, number = split_texts(text), whole(seed, "Seed")
-            if not names:
-                raise calm.CalmError("Choose at least one model.")
-            known = references()
-            chosen = [loading(name).result() for name in names]
-            found: list[Measured] = []
-            for found in paced(computed(measure(chosen, texts, number))):
-                seen = sum(measured.texts for measured in found)
-                told = render.note(f"Measuring … {seen} of {len(found) * len(texts)} texts")
-                yield render.scores(found, known), told, gr.skip(), gr.skip()
-        except calm.CalmError as error:
-            yield gr.skip(), render.error(error), *idle()
-            return
-        places = " and ".join(sorted({f"{m.found.positions:,}" for m in found if m.found}))
-        done = render.note(f"{len(texts)} text{'s' * (len(texts) > 1)}, {SAMPLES} draws at each of {places} places")
-        yield render.scores(found, known), done, *idle()
-
-    def read(path: str | None):
-        try:
-            content = Path(path or "").read_text(encoding="utf-8")
-            split_texts(content)
-        except (OSError, UnicodeDecodeError):
-            return gr.skip(), render.error("This file is no text in UTF-8.")
-        except calm.CalmError as error:
-            return gr.skip(), render.error(error)
-        return content, render.note("")
-
-    runs([([go.click], run, [text, models, seed])], [table, status, go, stop], go, stop, status)
-    stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLES)), None, text, **PRIVATE)
-    upload.upload(read, upload, [text, status], **PRIVATE)
+    ScoresPlot(scores_payload(), elem_id="scores-plot")
+    wire(Panel([table], status, go, stop), [([go.click], _measure, [text, models, seed])])
+    stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)
+    upload.upload(_read_upload, upload, [text, status], **PRIVATE)

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,184 +10,240 @@ import gradio as gr
 
 import calm
 
-from .. import render
-from ..components import RunText, VectorMapPlot, asset
-from ..controls import MAX_TOKENS, PRIVATE, busy, check_length, check_prompt, idle, paced, remembered, runs, whole
-from ..registry import Resident, compute, is_resident, resident
-from ..run import Run, pool
+from .. import limits
+from ..components import RunText, VectorMapPlot
+from ..controls import (
+    FALLBACK_NOTE,
+    PRIVATE,
+    in_browser,
+    new_tokens_slider,
+    parse_int,
+    parse_new_tokens,
+    parse_prompt,
+    parse_seed,
+    seed_box,
+    start_and_stop,
+    status_line,
+    sync_with_url,
+    temperature_slider,
+    throttle,
+)
+from ..files import asset
+from ..fresh_samples import draw_pool
+from ..payloads.runs import Run, with_samples
+from ..payloads.types import BranchRequest, RunPayload
+from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
+from ..streaming import Panel, Progress, wire
 
-MAX_SAMPLES = 4
-DRAWS = 200  # of a pool or a cloud that is opened at a step
 
-
-def example() -> dict[str, Any]:
+def example() -> RunPayload:
     """The finished run that the page shows before the first click, made by ``python -m app.build``."""
     return asset("example")
 
 
 def stream(
-    model: Resident, prompt, temperature, length, seed, sampler, pool_size, count=1, branch: dict | None = None
+    model: LoadedModel,
+    prompt: Any,
+    temperature: Any,
+    max_new_tokens: Any,
+    seed: Any,
+    sampler: Any,
+    pool_size: Any,
+    samples: Any = 1,
+    branch: BranchRequest | None = None,
 ) -> Iterator[list[Run]]:
-    """Runs of one prompt, with seeds that follow one another, written side by side; all of them after each step of any,
-    or change of a place in the queue. A ``branch`` leaves another run at a step of it.
+    """Runs of one prompt with consecutive seeds, generated side by side: all of them after each step of any of them,
+    or change of a position in the queue. With a ``branch``, the run continues another one from one of its steps.
 
     Raises CalmError for bad input before the first.
     """
-    prompt = check_prompt(prompt)
+    prompt = parse_prompt(prompt)
     options = calm.GenerationOptions(
         temperature=temperature,
-        max_new_tokens=check_length(length),
-        pool_size=whole(pool_size, "Pool size"),
+        max_new_tokens=parse_new_tokens(max_new_tokens),
+        pool_size=parse_int(pool_size, "Max samples per step"),
         sampler=sampler,
-        seed=whole(seed, "Seed"),
+        seed=parse_seed(seed),
     )
-    each = [replace(options, seed=options.seed + i) for i in range(whole(count, "Samples"))]
-    found = [Run(model, prompt, one) for one in each]
-    begun = found[0].leave(branch) if branch else []
-    events = [calm.stream(model.lm, prompt, replace(one, prefix_chunks=begun)) for one in each]
+    each = [replace(options, seed=options.seed + i) for i in range(_parse_samples(samples))]
+    runs = [Run(model, prompt, one) for one in each]
+    prefix = runs[0].branch_off(branch) if branch else []
+    events = [calm.stream(model.lm, prompt, replace(one, prefix_chunks=prefix)) for one in each]
     if branch:
-        yield found
-    for turn in _together(events) if not found[0].value["ended"] else ():
-        for run, event in zip(found, turn):
+        yield runs
+    for step in _side_by_side(events) if not runs[0].payload["ended"] else ():
+        for run, event in zip(runs, step):
             if event is not None:
                 run.add(event)
-        yield found
+        yield runs
 
 
-def _together(several: list[Generator]) -> Generator[tuple, None, None]:
-    """The next event of each, None for those that have ended."""
+def _parse_samples(value: Any) -> int:
+    samples = parse_int(value, "Samples")
+    if not 1 <= samples <= limits.MAX_SAMPLES:
+        raise calm.CalmError(f"Samples must be between 1 and {limits.MAX_SAMPLES}.")
+    return samples
+
+
+def _side_by_side(generators: Sequence[Generator]) -> Generator[tuple, None, None]:
+    """The next event of each generator, None of those that have ended."""
     try:
-        yield from itertools.zip_longest(*several)
+        yield from itertools.zip_longest(*generators)
     finally:
-        for events in several:
-            events.close()
+        for generator in generators:
+            generator.close()
 
 
-def _shown(found: list[Run]) -> dict[str, Any]:
-    """The value of the first run with those of the others as its ``samples``."""
-    return {**found[0].value, "samples": [run.value for run in found[1:]]}
+def summary(runs: Sequence[Run], running: bool = False) -> str:
+    """One line of figures: steps, tokens, speed, and the steps of a token-by-token model."""
+    queued = [run.queued.position for run in runs if run.queued]
+    steps = [step for run in runs for step in run.payload["steps"]]
+    if queued and not steps:
+        ahead = min(queued)
+        return f"Queued: {ahead} request{'s' * (ahead != 1)} ahead …"
+    if not steps:
+        return "Processing the prompt …" if running else ""
+    lm = runs[0].lm
+    tokens = len(steps) * lm.chunk_size
+    # Samples are generated together: each second of one is a second of all.
+    seconds = max(sum(step["seconds"] for step in run.payload["steps"]) for run in runs)
+    parts = [
+        f"<strong>{len(steps)}</strong> step{'s' * (len(steps) != 1)}",
+        f"<strong>{tokens}</strong> token{'s' * (tokens != 1)}",
+    ]
+    if seconds:  # a step that the visitor chose by hand takes none
+        parts.append(f"<strong>{tokens / seconds:.0f}</strong> tokens/s")
+    if lm.is_calm:
+        parts.append(f"{sum(step['draws'] for step in steps) / len(steps):.0f} samples per step")
+    if lm.chunk_size > 1:
+        parts.append(f"a token-by-token model needs <strong>{tokens}</strong> steps")
+    if uses_fallback(lm):
+        parts.append(FALLBACK_NOTE)
+    return ("Generating … " if running else "") + " · ".join(parts)
 
 
-def _finished(found: list[Run], told: str) -> dict[str, Any]:
-    """The same with all vectors, once they need not be sent again and again."""
-    whole = [{**run.value, "vectors": run.vectors, "told": told} for run in found]
-    return {**whole[0], "samples": whole[1:]}
+def _progress(runs: Sequence[Run]) -> Progress:
+    payload = with_samples([run.payload for run in runs])
+    return Progress(summary(runs, running=True), (payload, payload))
 
 
-def draw_at(place: dict[str, Any], draw: Callable[..., Any]) -> Any:
-    """What ``draw`` brings of 200 fresh draws at a step of a run: ``place`` comes from the page, with ``model``,
-    ``prompt`` and ``chunks`` (ids of the steps before). Raises CalmError if this is no step of a run."""
+def _finished(runs: Sequence[Run]) -> Progress:
+    status = summary(runs)
+    payload = with_samples([run.finished(status_line(status)) for run in runs])
+    return Progress(status, (payload, payload))
+
+
+def _show(name: str, generate: Callable[[LoadedModel], Iterator[list[Run]]]) -> Iterator[Progress]:
+    """Progress of the runs that ``generate`` makes with the model of this name, on the page and on the map."""
+    yield Progress("Processing the prompt …" if is_loaded(name) else f"{name} is being loaded …")
+    runs: list[Run] = []
     try:
-        lm = resident(place["model"]).lm
-        prompt, chunks = check_prompt(place["prompt"]), place["chunks"][: MAX_TOKENS // lm.chunk_size]
-        return compute(draw, lm, prompt, chunks, DRAWS)
-    except (KeyError, TypeError) as error:
-        raise calm.CalmError("This is no step of a run.") from error
+        for runs in throttle(generate(loaded(name))):
+            yield _progress(runs)
+    except Exception:
+        if runs:
+            yield _finished(runs)  # what was generated before the error is a run like any other
+        raise
+    yield _finished(runs)
 
 
-def open_pool(place: dict[str, Any]) -> dict[str, Any]:
-    """The pool of 200 fresh draws at a step (``draw_at``) in which ``chosen`` was taken, for the page.
-
-    What is wrong with the place, as one sentence, is the answer's ``error``.
-    """
-    try:
-        candidates = draw_at(place, calm.draw_pool)
-    except calm.CalmError as error:
-        return {"error": str(error)}
-    return pool(resident(place["model"]).lm, candidates, place["chosen"])
-
-
-def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
-    """Draws the tab; each run is shown here and on the map ``plot`` at once."""
-    gr.HTML(
-        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the model draws vectors from its energy '
-        "head, the autoencoder decodes each to tokens, and the temperature decides among what was drawn.</p>"
+def _prompt_box() -> gr.Textbox:
+    prompt = gr.Textbox(
+        example()["prompt"],
+        label="Prompt",
+        info="Leave empty for a random story, or write a story prompt:",
+        lines=2,
+        max_lines=8,
+        elem_id="prompt",
     )
-    with gr.Row():
-        with gr.Column(scale=5):
-            prompt = gr.Textbox(
-                label="Prompt",
-                info="Leave it empty for a story of the model's own choice, or order one:",
-                value=example()["prompt"],
-                lines=2,
-                max_lines=8,
-                elem_id="prompt",
-            )
-            prompts = asset("prompts")
-            gr.Examples(list(prompts.values()), prompt, example_labels=list(prompts), label="Prompts to try")
-        with gr.Column(scale=4):
-            temperature = gr.Slider(
-                0.01, 2, value=0.5, step=0.01, label="Temperature", info="From 0.01 to 2; 0.5 to begin with.",
-                elem_id="temperature",
-            )  # fmt: skip
-            words = gr.HTML(render.note("0.50: each chunk's odds squared"), elem_id="temperature-words")
-    with gr.Row(elem_id="go-row"):
-        length = gr.Slider(
-            4, MAX_TOKENS, value=256, step=4, label="Length", info="Tokens at most; 256 to begin with.", scale=4,
-            elem_id="length",
-        )  # fmt: skip
-        seed = gr.Number(0, label="Seed", info="Same seed, same text.", precision=0, elem_id="seed", scale=2)
-        dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
-        count = gr.Slider(
-            1, MAX_SAMPLES, value=1, step=1, label="Samples", info="Side by side.", scale=3,
-            elem_id="samples",
-        )  # fmt: skip
-        go = gr.Button("Generate", variant="primary", size="md", elem_id="generate", scale=2, min_width=160)
-        stop = gr.Button("Stop", variant="stop", size="md", visible=False, elem_id="stop", scale=2, min_width=160)
+    prompts = asset("prompts")
+    gr.Examples(list(prompts.values()), prompt, example_labels=list(prompts), label="Example prompts")
+    return prompt
+
+
+def _show_message(temperature: gr.Slider) -> None:
+    """Below the slider, in words, what the temperature does."""
+    message = gr.HTML(
+        status_line("0.50: each chunk's probability squared, then renormalised"), elem_id="temperature-words"
+    )
+    words = '`<p class="calm-note" role="status">${calm.temperatureMessage(t)}</p>`'
+    temperature.change(None, temperature, message, js=in_browser(words, "t"))
+
+
+def _advanced() -> tuple[gr.Radio, gr.Slider]:
+    """Sampler and maximum number of samples per step, folded away."""
     with gr.Accordion("Advanced", open=False):
         sampler = gr.Radio(
             ["auto", "exact", "pooled"],
             value="auto",
             label="Sampler",
-            info="auto: draw until the exact rule accepts, else weight the pool. exact: no bias, up to 1.",
+            info="auto: exact where it accepts within the pool, else pooled. exact: unbiased, T ≤ 1. "
+            "pooled: weights one batch of samples.",
         )
         pool_size = gr.Slider(
-            8, 1000, value=200, step=1, label="Pool size", info="Vectors drawn a step at most; 200 to begin with."
+            8,
+            1000,
+            value=limits.DEFAULT_POOL_SIZE,
+            step=1,
+            label="Max samples per step",
+            info=f"Default {limits.DEFAULT_POOL_SIZE}.",
         )
-    status = gr.HTML(example()["told"], elem_id="status")
-    text = RunText(value=example(), elem_id="run", server_functions=[open_pool])
+    return sampler, pool_size
 
-    def show(name, events):
-        """Shows what each step brings; ``events`` is called with the model of that name once it is there."""
-        doing = "Reading the prompt …" if is_resident(name) else f"{name} is being loaded …"
-        yield gr.skip(), gr.skip(), render.note(doing), *busy()
-        found: list[Run] = []
-        try:
-            for found in paced(events(resident(name))):
-                yield _shown(found), _shown(found), render.summary(found, running=True), gr.skip(), gr.skip()
-        except calm.CalmError as error:
-            told = render.error(error)
-            kept = _finished(found, told) if found else gr.skip()
-            yield kept, kept, told, *idle()
-            return
-        assert found  # a length of at least one token means at least one step
-        told = render.summary(found)
-        value = _finished(found, told)
-        yield value, value, told, *idle()
 
-    def run(name, *inputs):
-        yield from show(name, lambda model: stream(model, *inputs))
+def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
+    """Draws the tab. Each run is shown here and on the map ``plot``."""
+    gr.HTML(
+        '<p class="calm-intro">Each underlined <em>chunk</em> is one step: the energy head samples vectors, the '
+        "autoencoder decodes each vector to K tokens, and the temperature decides which chunk is chosen.</p>"
+    )
+    with gr.Row():
+        with gr.Column(scale=5):
+            prompt = _prompt_box()
+        with gr.Column(scale=4):
+            temperature = temperature_slider("temperature")
+            _show_message(temperature)
+    with gr.Row(elem_id="go-row"):
+        length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)
+        seed = seed_box("seed", info="The same seed gives the same text.", scale=2)
+        dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
+        samples = gr.Slider(
+            1, limits.MAX_SAMPLES, value=1, step=1, label="Samples", info="Side by side.", scale=3, elem_id="samples"
+        )
+        go, stop = start_and_stop("Generate", "generate", variant="primary", size="md", scale=2, min_width=160)
+    sampler, pool_size = _advanced()
+    status = gr.HTML(example()["status"], elem_id="status")
+    text = RunText(value=example(), elem_id="run", server_functions=[draw_pool])
 
-    def retell(event: gr.EventData):
-        return event._data["told"]  # by run.js, when the visitor goes back to another branch
+    def run(name: str, *inputs: Any) -> Iterator[Progress]:
+        yield from _show(name, lambda model: stream(model, *inputs))
 
-    def steer(temperature, length, seed, sampler, pool_size, event: gr.EventData):
-        branch, settings = event._data, (temperature, length, seed, sampler, pool_size)  # the branch is from run.js
-        yield from show(branch["model"], lambda model: stream(model, branch["prompt"], *settings, branch=branch))
+    def branch(temperature, length, seed, sampler, pool_size, event: gr.EventData) -> Iterator[Progress]:
+        request: BranchRequest = event._data
+        inputs = (request["prompt"], temperature, length, seed, sampler, pool_size)
+        yield from _show(request["model"], lambda model: stream(model, *inputs, branch=request))
+
+    def show_status(event: gr.EventData) -> str:
+        return event._data["status"]
 
     settings = [temperature, length, seed, sampler, pool_size]
-    remembered({"prompt": prompt, "t": temperature, "length": length, "seed": seed, "sampler": sampler,
-                "pool": pool_size, "samples": count})  # fmt: skip
-    starts: list[tuple[list, Callable, list]] = [
-        ([go.click, prompt.submit], run, [model, prompt, *settings, count]),
-        ([text.submit], steer, settings),
-    ]
-    runs(starts, [text, plot, status, go, stop], go, stop, status)
-    text.select(retell, None, status, queue=False, **PRIVATE)
-    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)
-    temperature.change(
-        None,
-        temperature,
-        words,
-        js='(t) => `<p class="calm-note" role="status">${CALM.temperatureWords(t)}</p>`',
+    sync_with_url(
+        {
+            "prompt": prompt,
+            "t": temperature,
+            "length": length,
+            "seed": seed,
+            "sampler": sampler,
+            "pool": pool_size,
+            "samples": samples,
+        }
     )
+    wire(
+        Panel([text, plot], status, go, stop),
+        [
+            ([go.click, prompt.submit], run, [model, prompt, *settings, samples]),
+            ([text.branch], branch, settings),
+        ],
+    )
+    text.show_run(show_status, None, status, queue=False, **PRIVATE)
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **PRIVATE)

@@ -1,163 +1,175 @@
-"""Tab "Race": a CALM and a token-by-token Transformer of the same backbone write on from the same prompt."""
+"""Tab "Race": a CALM and a token-by-token Transformer with the same backbone continue the same prompt."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 import calm
 
-from .. import render
-from ..components import RaceView, asset
-from ..controls import MAX_TOKENS, busy, check_length, check_prompt, idle, paced, runs, whole
-from ..registry import BASELINE, computed, is_resident, loading
+from .. import compute
+from ..components import RaceView
+from ..controls import (
+    FALLBACK_NOTE,
+    new_tokens_slider,
+    parse_new_tokens,
+    parse_prompt,
+    parse_seed,
+    seed_box,
+    start_and_stop,
+    temperature_slider,
+    throttle,
+)
+from ..files import asset
+from ..payloads.types import RacePayload, RacerPayload
+from ..registry import BASELINE, is_loaded, loading, uses_fallback
+from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
     from calm import LanguageModel
 
-_race_numbers = itertools.count(1)
+DEFAULT_NEW_TOKENS = 200
+_numbers = itertools.count(1)
 
 
 def example() -> dict[str, Any]:
-    """The finished race that the tab shows before the first click, run by ``python -m app.build``: ``Race.value``, and
-    what is told of it."""
+    """The finished race that the tab shows before the first click, made by ``python -m app.build``: its ``race`` and
+    its ``status`` line."""
     return asset("race")
 
 
 class Racer:
-    """One model's text, and the seconds that it alone has spent on it."""
+    """One model's text, and the seconds that this model alone has spent on it."""
 
     def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions):
         self.lm = lm
         self.events = calm.stream(lm, prompt, options)
-        self.seconds, self.draws, self.done = 0.0, 0, False
-        self.first: float | None = None
-        self.pieces: list[str] = []
-        self.times: list[float] = []
+        self.total_seconds, self.draws, self.finished = 0.0, 0, False
+        self.first_text_seconds: float | None = None
+        self.texts: list[str] = []
+        self.seconds: list[float] = []
 
-    def turn(self) -> None:
-        """One step. Waiting for a place beside other visitors' texts is nobody's time."""
+    def advance(self) -> None:
+        """Generates one step. Time in the queue behind other visitors' requests does not count."""
         start = time.perf_counter()
         event = next(self.events, None)
-        seconds = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
         if event is None:
-            self.done = True
+            self.finished = True
         elif isinstance(event, calm.Step):
-            self.seconds += seconds
+            self.total_seconds += elapsed
             self.draws += event.draws
-            self.pieces.append(event.text)
-            self.times.append(round(self.seconds, 5))
-            if self.first is None and event.text.strip():
-                self.first = self.seconds
+            self.texts.append(event.text)
+            self.seconds.append(round(self.total_seconds, 5))
+            if self.first_text_seconds is None and event.text.strip():
+                self.first_text_seconds = self.total_seconds
 
-    def rate(self) -> float:
-        """Tokens a second of its own time."""
-        return len(self.times) * self.lm.chunk_size / self.seconds
+    def tokens_per_second(self) -> float:
+        return len(self.seconds) * self.lm.chunk_size / self.total_seconds
 
-    def value(self) -> dict[str, Any]:
+    def payload(self) -> RacerPayload:
         from calm.evaluation.cost import flops_per_token
 
-        steps, shape = len(self.pieces), self.lm.backbone.config
+        steps, shape = len(self.texts), self.lm.backbone.config
         return {
-            "name": self.lm.name,
-            "calm": self.lm.is_calm,
-            "backbone": [shape.num_hidden_layers, shape.hidden_size],
+            "model": self.lm.name,
+            "is_calm": self.lm.is_calm,
+            "backbone_layers": shape.num_hidden_layers,
+            "backbone_width": shape.hidden_size,
             "chunk_size": self.lm.chunk_size,
-            "pieces": list(self.pieces),
-            "times": list(self.times),
-            "first": self.first,
-            "draws": self.draws / steps if steps else 0,
-            "flops": flops_per_token(self.lm, self.draws / steps if steps else 1),
-            "done": self.done,
+            "texts": list(self.texts),
+            "seconds": list(self.seconds),
+            "first_text_seconds": self.first_text_seconds,
+            "draws_per_step": self.draws / steps if steps else 0,
+            "flops_per_token": flops_per_token(self.lm, self.draws / steps if steps else 1),
+            "finished": self.finished,
         }
 
 
 class Race:
-    """The racers of one race, as the page sees them."""
+    """The racers of one race."""
 
     def __init__(self, prompt: str, racers: Sequence[Racer]):
-        self.prompt, self.racers, self.number = prompt, racers, next(_race_numbers)
+        self.prompt, self.racers, self.race_id = prompt, racers, next(_numbers)
 
-    def value(self) -> dict[str, Any]:
-        """For ``RaceView``."""
-        return {"race": self.number, "prompt": self.prompt, "racers": [racer.value() for racer in self.racers]}
+    def payload(self) -> RacePayload:
+        return {"race_id": self.race_id, "prompt": self.prompt, "racers": [racer.payload() for racer in self.racers]}
 
     def summary(self) -> str:
-        """Who was quicker, in one line of what was measured."""
-        rates = {racer.lm.name: racer.rate() for racer in self.racers if racer.times}
-        told = [f"{name}: <strong>{rate:,.0f}</strong> tokens a second" for name, rate in rates.items()]
-        if len(rates) == 2:
-            first, second = rates.values()
-            told.append(f"the CALM wrote <strong>{first / second:.2f}</strong> times as fast")
-        told += render.interim([racer.lm for racer in self.racers])
-        return render.note(" · ".join(told))
+        """One line: the measured speed of each, and the speed-up."""
+        speeds = {racer.lm.name: racer.tokens_per_second() for racer in self.racers if racer.seconds}
+        parts = [f"{name}: <strong>{speed:,.0f}</strong> tokens/s" for name, speed in speeds.items()]
+        if len(speeds) == 2:
+            first, second = speeds.values()
+            parts.append(f"speed-up <strong>{first / second:.2f}x</strong>")
+        if any(uses_fallback(racer.lm) for racer in self.racers):
+            parts.append(FALLBACK_NOTE)
+        return " · ".join(parts)
 
 
 def race(
-    models: Sequence[LanguageModel], prompt: str, temperature: Any, length: Any, seed: Any
+    models: Sequence[LanguageModel], prompt: str, temperature: Any, max_new_tokens: Any, seed: Any
 ) -> Generator[Race, None, None]:
-    """The race after each turn. Raises CalmError for bad input before the first.
+    """The race after each step of a racer. Raises CalmError for bad input before the first.
 
-    The models take turns on the device, never both at once; whoever has used less time so far is next, so that both
-    texts grow as they would beside each other, each on a device of its own.
+    The models share the device but never use it at the same time. The next step belongs to the racer that has used
+    less time so far, so both texts grow as they would on a device of their own.
     """
     options = calm.GenerationOptions(
-        temperature=temperature, max_new_tokens=check_length(length), seed=whole(seed, "Seed")
+        temperature=temperature, max_new_tokens=parse_new_tokens(max_new_tokens), seed=parse_seed(seed)
     )
-    return _turns(Race(prompt, [Racer(lm, check_prompt(prompt), options) for lm in models]))
+    return _steps(Race(prompt, [Racer(lm, parse_prompt(prompt), options) for lm in models]))
 
 
-def _turns(found: Race) -> Generator[Race, None, None]:
+def _steps(race: Race) -> Generator[Race, None, None]:
     try:
-        while running := [racer for racer in found.racers if not racer.done]:
-            min(running, key=lambda racer: racer.seconds).turn()
-            yield found
+        while running := [racer for racer in race.racers if not racer.finished]:
+            min(running, key=lambda racer: racer.total_seconds).advance()
+            yield race
     finally:
-        for racer in found.racers:
+        for racer in race.racers:
             racer.events.close()
+
+
+def _run(name: str, *inputs: Any) -> Iterator[Progress]:
+    """A race of the chosen model against the baseline."""
+    names = (name, BASELINE)
+    yield Progress("Starting …" if all(is_loaded(each) for each in names) else "The models are being loaded …")
+    models = [future.result() for future in [loading(each) for each in names]]
+    if not models[0].is_calm:
+        raise calm.CalmError(f"{name} generates token by token: choose a CALM in the menu above.")
+    for state in throttle(compute.iterate(race(models, *inputs))):
+        yield Progress(state.summary(), (state.payload(),))
 
 
 def build(model: gr.Dropdown) -> None:
     gr.HTML(
-        '<p class="calm-intro">The same prompt for the chosen CALM and for a token-by-token Transformer. They take '
-        "turns, so that each has the device to itself; the clocks count only a model's own time. Below T = 1 a CALM "
-        "draws several vectors a step, which costs it part of its lead.</p>"
+        '<p class="calm-intro">The chosen CALM and a token-by-token Transformer continue the same prompt. They take '
+        "turns on the device, and each clock counts the time of its own model. Below T = 1 a CALM draws several "
+        "samples per step, which costs part of its speed-up.</p>"
     )
     shown = example()
     with gr.Row():
         prompt = gr.Textbox(
-            shown["prompt"], label="Prompt", info="For both.", lines=2, max_lines=8, scale=5, elem_id="race-prompt"
+            shown["race"]["prompt"],
+            label="Prompt",
+            info="For both models.",
+            lines=2,
+            max_lines=8,
+            scale=5,
+            elem_id="race-prompt",
         )
         with gr.Column(scale=4):
-            temperature = gr.Slider(0.01, 2, value=0.5, step=0.01, label="Temperature", elem_id="race-temperature")
+            temperature = temperature_slider("race-temperature")
             with gr.Row():
-                length = gr.Slider(4, MAX_TOKENS, value=200, step=4, label="Length", elem_id="race-length")
-                seed = gr.Number(0, label="Seed", precision=0, elem_id="race-seed")
-            go = gr.Button("Start the race", variant="primary", elem_id="race")
-            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
-    status = gr.HTML(shown["told"], elem_id="race-status")
-    view = RaceView(shown, elem_id="race-view")
-
-    def run(name, prompt, temperature, length, seed):
-        names = (name, BASELINE)
-        ready = all(is_resident(each) for each in names)
-        yield gr.skip(), render.note("Ready …" if ready else "The models are being loaded …"), *busy()
-        found: Race | None = None
-        try:
-            models = [future.result() for future in [loading(each) for each in names]]
-            if not models[0].is_calm:
-                raise calm.CalmError(f"{name} writes token by token itself: choose a CALM in the menu above.")
-            for found in paced(computed(race(models, prompt, temperature, length, seed))):
-                yield found.value(), found.summary(), gr.skip(), gr.skip()
-        except calm.CalmError as error:
-            yield gr.skip() if found is None else found.value(), render.error(error), *idle()
-            return
-        assert found is not None  # each racer has at least one turn
-        yield found.value(), found.summary(), *idle()
-
-    starts = [([go.click, prompt.submit], run, [model, prompt, temperature, length, seed])]
-    runs(starts, [view, status, go, stop], go, stop, status)
+                length = new_tokens_slider("race-length", DEFAULT_NEW_TOKENS)
+                seed = seed_box("race-seed")
+            go, stop = start_and_stop("Start the race", "race", variant="primary")
+    status = gr.HTML(shown["status"], elem_id="race-status")
+    view = RaceView(shown["race"], elem_id="race-view")
+    inputs = [model, prompt, temperature, length, seed]
+    wire(Panel([view], status, go, stop), [([go.click, prompt.submit], _run, inputs)])

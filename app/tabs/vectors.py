@@ -1,5 +1,6 @@
 """Tab "Vector space": the paths of the predicted vectors over the map of training chunks."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -8,74 +9,67 @@ import numpy as np
 import calm
 from calm.vector_map import METRICS, FitSettings, stream_fit
 
-from .. import render
+from .. import limits
 from ..components import FitResult, VectorMapPlot
-from ..controls import busy, idle, runs, whole
-from ..registry import resident
-from .generate import draw_at
+from ..controls import in_browser, parse_int, parse_seed, seed_box, start_and_stop, status_line
+from ..payloads.latent import fitted_map
+from ..payloads.types import OwnRun
+from ..registry import loaded
+from ..streaming import Panel, Progress, wire
 
-CHUNKS = 800  # training chunks that are fitted with a visitor's own vectors, so that these have surroundings
-MAX_VECTORS = 4000  # of a fit
 
-
-def open_cloud(place: dict[str, Any]) -> dict[str, Any]:
-    """200 fresh vectors at a step of a run (``draw_at``), placed on the map.
-
-    What is wrong with the place, as one sentence, is the answer's ``error``.
-    """
+def _own_vectors(own: Any) -> np.ndarray:
+    """All vectors [n, L] of a visitor's runs. Raises CalmError where there are none."""
     try:
-        vectors, ids = draw_at(place, calm.draw_vectors)
-        return render.cloud(resident(place["model"]), vectors, ids)
-    except calm.CalmError as error:
-        return {"error": str(error)}
+        vectors = [vector for run in own for vector in run["vectors"]][: limits.MAX_FIT_VECTORS]
+        return np.array(vectors, np.float32).reshape(len(vectors), -1)
+    except (KeyError, TypeError, ValueError) as error:
+        raise calm.CalmError("There are no vectors to fit: generate a text first.") from error
+
+
+def _fit(
+    name: str, own: Sequence[OwnRun], neighbours: Any, min_dist: Any, metric: Any, dimensions: Any, seed: Any
+) -> Iterator[Progress]:
+    """UMAP of the vectors of a visitor's runs together with training chunks."""
+    yield Progress("UMAP is being loaded …")
+    vectors = _own_vectors(own)
+    settings = FitSettings(
+        parse_int(neighbours, "Neighbours"), min_dist, metric, parse_int(dimensions, "Dimensions"), parse_seed(seed)
+    )
+    base = loaded(name).require_map()
+    coordinates: np.ndarray | int = 0
+    for coordinates in stream_fit(np.concatenate([base.vectors[: limits.FIT_CHUNKS], vectors]), settings):
+        if isinstance(coordinates, int):
+            yield Progress(f"Fitting … {coordinates} % of the epochs")
+    assert not isinstance(coordinates, int)  # the last item holds the coordinates
+    result = fitted_map(coordinates, base, limits.FIT_CHUNKS, own, settings.dimensions)
+    status = f"{len(vectors)} vectors of {len(own)} runs and {limits.FIT_CHUNKS} training chunks; shown as “own fit”"
+    yield Progress(status, (result,))
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     gr.HTML(
-        '<p class="calm-intro">Each grey point is one of the commonest chunks of the training stories, placed by UMAP '
-        "so that chunks with near vectors lie near each other. The line is the last run of the Generate tab: the "
-        "vectors that the model predicted, in order; the prompt's own chunks are dotted. What the autoencoder would "
-        "have said for the same chunks lies nearby: the two differ by the distance that is told at each step.</p>"
+        '<p class="calm-intro">Each grey point is one of the most frequent chunks of the training stories. UMAP places '
+        "chunks with similar vectors close together. The line is the last run of the Generate tab: the vectors that "
+        "the model predicted, in order; the chunks of the prompt are dotted. The encoded path shows the vectors that "
+        "the autoencoder gives to the same chunks. The prediction error of a step is the distance between the two.</p>"
     )
     plot.render()
     with gr.Accordion("Fit a map of your own runs", open=False, elem_id="fit-part"):
         with gr.Row():
-            neighbours = gr.Slider(2, 100, value=15, step=1, label="Neighbours", info="Few: detail. Many: the whole.")
+            neighbours = gr.Slider(
+                2, 100, value=15, step=1, label="Neighbours", info="Few: local detail. Many: global structure."
+            )
             min_dist = gr.Slider(0, 1, value=0.15, step=0.01, label="Minimum distance", info="Between points, 0 to 1.")
             metric = gr.Dropdown(list(METRICS), value="euclidean", label="Metric")
             dimensions = gr.Radio([2, 3], value=2, label="Dimensions")
-            seed = gr.Number(0, label="Seed", precision=0)
+            seed = seed_box()
         with gr.Row():
-            go = gr.Button("Fit UMAP", elem_id="fit", scale=0, min_width=200)
-            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="fit-stop", scale=0, min_width=200)
-        status = gr.HTML(
-            render.note(f"Fits the vectors of the chosen model's runs in this visit with {CHUNKS} training chunks."),
-            elem_id="fit-status",
-        )
+            go, stop = start_and_stop("Fit UMAP", "fit", scale=0, min_width=200)
+        hint = f"Fits UMAP to the vectors of this visit's runs and {limits.FIT_CHUNKS} training chunks."
+        status = gr.HTML(status_line(hint), elem_id="fit-status")
     result = FitResult(elem_id="fit-result")
     own = gr.JSON(visible=False)
-
-    def fit(name, own, neighbours, min_dist, metric, dimensions, seed):
-        yield gr.skip(), render.note("UMAP is being loaded …"), *busy()
-        try:
-            vectors = [vector for run in own for vector in run["vectors"]][:MAX_VECTORS]
-            settings = FitSettings(int(neighbours), min_dist, metric, int(dimensions), whole(seed, "Seed"))
-            base = resident(name).mapped()
-            together = np.concatenate([base.vectors[:CHUNKS], np.array(vectors, np.float32).reshape(len(vectors), -1)])
-            for found in stream_fit(together, settings):
-                if isinstance(found, int):
-                    yield gr.skip(), render.note(f"Fitting … {found} % of the epochs"), gr.skip(), gr.skip()
-        except calm.CalmError as error:
-            yield gr.skip(), render.error(error), *idle()
-            return
-        except (KeyError, TypeError, ValueError):
-            told = "There is no run whose vectors could be fitted: generate a text first."
-            yield gr.skip(), render.error(told), *idle()
-            return
-        assert not isinstance(found, int)  # the last that a fit tells is where the points lie
-        told = f"{len(vectors)} vectors of {len(own)} runs and {CHUNKS} training chunks; shown above as “own fit”"
-        yield render.fitted(found, base, CHUNKS, own, settings.dimensions), render.note(told), *idle()
-
     inputs = [model, own, neighbours, min_dist, metric, dimensions, seed]
-    collect = "(name, _, ...rest) => [name, CALM.ownVectors(name), ...rest]"
-    runs([([go.click], fit, inputs)], [result, status, go, stop], go, stop, status, js=collect)
+    collect = in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest")
+    wire(Panel([result], status, go, stop), [([go.click], _fit, inputs)], js=collect)

@@ -1,6 +1,6 @@
-"""Text that is neither story nor novel: names, numbers, code-like lines, other scripts.
+"""Synthetic text that is neither story nor novel: names, numbers, code-like lines, other scripts.
 
-The autoencoder sees a share of it, because visitors of the reconstruction tab type anything.
+Autoencoders are trained on a share of it, so that they restore whatever a user types.
 """
 
 import random
@@ -76,7 +76,7 @@ def _code(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def _foreign(rng: random.Random) -> str:
+def _other_script(rng: random.Random) -> str:
     script = rng.choice([*SCRIPTS, *RANGES])
     if script in SCRIPTS:
         return " ".join(_word(rng, SCRIPTS[script]) for _ in range(rng.randint(2, 10)))
@@ -84,7 +84,7 @@ def _foreign(rng: random.Random) -> str:
     return "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(2, 16)))
 
 
-def _noise(rng: random.Random) -> str:
+def _symbols(rng: random.Random) -> str:
     if rng.random() < 0.3:
         return "".join(chr(rng.choice((rng.randint(32, 0x2FF), rng.randint(0x370, 0xD7FF)))) for _ in range(12))
     letters = rng.choice((string.printable[:95], string.punctuation + SYMBOLS, string.ascii_letters, SYMBOLS + " "))
@@ -92,9 +92,9 @@ def _noise(rng: random.Random) -> str:
 
 
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
-    """``n`` short documents, the same for the same seed."""
+    """``n`` short documents that depend on the seed alone."""
     rng = random.Random(seed)
     for _ in range(n):
-        make = rng.choice((_name, _number, _code, _foreign, _foreign, _noise))
+        make = rng.choice((_name, _number, _code, _other_script, _other_script, _symbols))
         separator = rng.choice([" ", ", ", "\n", "; ", ": ", " - "])
         yield separator.join(make(rng) for _ in range(rng.randint(2, 8)))

@@ -237,14 +237,14 @@ class CpuHeadStep(HeadStep):
         return torch.from_numpy(self._linear(x, self.conditions)).view(len(x), -1, x.shape[1])
 
     def vectors(self, states: Tensor, rows: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
-        split = self.kernels.shared(len(noise))
+        split = self.kernels.split_work(len(noise))
         vectors = self.kernels.vectors(
             noise.numpy(), states.numpy(), np.array(rows), split, self.head_ends, self.blocks
         )
         return torch.from_numpy(vectors)
 
     def decode(self, vectors: Tensor) -> Tensor:
-        split = self.kernels.shared(len(vectors))
+        split = self.kernels.split_work(len(vectors))
         ids = self.kernels.decode(vectors.numpy(), self.eps, split, self.decoder_ends, self.layers, self.vocabulary)
         return torch.from_numpy(ids)
 
@@ -252,7 +252,7 @@ class CpuHeadStep(HeadStep):
         """What the argmax kernel reads."""
         if self.packer.uses_matrix_unit:
             return self.packer.pack(embedding.numpy()), np.int64(len(embedding))
-        return self.kernels.searchable(embedding, self._sample_states())
+        return self.kernels.vocabulary_bounds(embedding, self._sample_states())
 
     @torch.inference_mode()
     def _sample_states(self) -> Tensor:

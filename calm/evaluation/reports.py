@@ -1,10 +1,11 @@
-"""The figures of a model card, from texts that the user names."""
+"""The figures of evaluation.json: reconstruction, BrierLM, cost, and the quality of generated stories."""
 
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from .. import storyland
+from ..data.documents import read_documents
 from ..errors import CalmError
 from ..generation import generate
 from ..hub.language_model import LanguageModel
@@ -12,61 +13,67 @@ from ..reconstruction import reconstruct
 from .brier import brier_lm
 from .cost import flops_per_token, training_flops_per_token
 
-MAX_CHARACTERS = 4000  # of one text; a chapter of a novel can be longer than any context
+MAX_CHARACTERS = 4000
+"""Longer texts are cut: a chapter of a novel can exceed any context."""
+STORY_TOKENS = 280
 
 
 def read_texts(sources: Sequence[str], limit: int) -> dict[str, list[str]]:
-    """The first ``limit`` texts of each source."""
-    from ..data.documents import read_documents
-
+    """The first ``limit`` texts of each source, cut to 4,000 characters."""
     return {source: [t[:MAX_CHARACTERS] for t in islice(read_documents(source), limit)] for source in sources}
 
 
-def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[float], seed: int = 0) -> dict[str, float]:
-    """Token accuracy over all texts, clean and with Gaussian noise of each standard deviation added to the means."""
-    figures = {}
-    for noise in (0.0, *noises):
-        right = total = 0
-        for number, text in enumerate(filter(None, texts)):
-            found = reconstruct(lm, text, noise, seed + number)
-            right += round(found.token_accuracy * found.tokens)
-            total += found.tokens
-        figures[f"token accuracy, noise {noise:g}" if noise else "token accuracy, clean"] = right / total
-    return {**figures, "tokens": total}
+def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """Token accuracy in [0, 1] over all texts: ``token_accuracy`` maps each standard deviation of noise, and 0, to it.
 
-
-def tell(lm: LanguageModel, count: int, temperature: float, seed: int = 0, prompted: bool = True) -> list[str]:
-    """``count`` stories told by the model; the prompts of every second one are held-out story prompts.
-
-    The seeds are ``seed``, ``seed + 1``, ...; nothing is chosen by hand.
+    ``tokens`` is the number of tokens.
     """
-    stories = []
+    accuracy = {}
+    for noise in (0.0, *noises):
+        restored = tokens = 0
+        for number, text in enumerate(filter(None, texts)):
+            result = reconstruct(lm, text, noise, seed + number)
+            restored += round(result.token_accuracy * result.tokens)
+            tokens += result.tokens
+        accuracy[f"{noise:g}"] = restored / tokens
+    return {"token_accuracy": accuracy, "tokens": tokens}
+
+
+def generate_stories(
+    lm: LanguageModel, count: int, temperature: float, seed: int = 0, prompted: bool = True
+) -> list[str]:
+    """``count`` generated stories, with seeds ``seed``, ``seed + 1``, ...
+
+    If ``prompted``, every second story continues a held-out story prompt, its first line.
+    """
     prompts = (
         story.partition("\n")[0] + "\n"
         for story in storyland.stories("evaluation_prompts", 20 * count)
         if "\n" in story
     )
+    stories = []
     for number in range(count):
         prompt = next(prompts) if prompted and number % 2 else ""
-        told = generate(lm, prompt, temperature=temperature, max_new_tokens=280, seed=seed + number)
-        stories.append(prompt + "".join(step.text for step in told))
+        steps = generate(lm, prompt, temperature=temperature, max_new_tokens=STORY_TOKENS, seed=seed + number)
+        stories.append(prompt + "".join(step.text for step in steps))
     return stories
 
 
-def storyland_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, Any]:
-    """The figures of ``storyland.check`` for ``count`` stories of a model at a temperature; every second has a prompt.
+def story_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, Any]:
+    """The result of ``storyland.check`` for ``count`` generated stories, every second one with a story prompt.
 
-    ``samples`` holds the first two of them.
+    ``samples`` holds the first two stories.
     """
-    stories = tell(lm, count, temperature, seed)
-    whole = storyland.check("\n\n".join(stories))
+    stories = generate_stories(lm, count, temperature, seed)
+    check = storyland.check("\n\n".join(stories))
     prompted = storyland.check("\n\n".join(stories[1::2]))
     return {
-        "well-formed sentences": whole.well_formed,
-        "consistent stories": whole.consistent,
-        "announcements kept": prompted.prompt_followed,
-        "stories": whole.stories,
-        "sentences": whole.sentences,
+        "temperature": temperature,
+        "well_formed": check.well_formed,
+        "consistent": check.consistent,
+        "prompt_followed": prompted.prompt_followed,
+        "stories": check.stories,
+        "sentences": check.sentences,
         "samples": stories[:2],
     }
 
@@ -81,38 +88,44 @@ def evaluate(
     temperatures: Sequence[float] = (0.35, 0.5, 1.0),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures of a model: per source the reconstruction (CALM only) and BrierLM, then the stories it tells.
+    """All figures of a model: cost, then reconstruction (CALM only) and BrierLM of each source, then its stories.
 
-    Raises CalmError when there is nothing to measure.
+    ``stories`` is the number of stories to generate at each temperature. Raises CalmError if there is nothing to
+    measure.
     """
     if not sources and not stories:
-        raise CalmError("There is nothing to measure: name a file of text, or ask for stories.")
-    found: dict[str, Any] = {"model": lm.name, "parameters": lm.num_parameters, "seed": seed}
-    found["operations a token"] = {"generating": flops_per_token(lm), "training": training_flops_per_token(lm)}
-    for source, texts in read_texts(sources, limit).items():
-        figures: dict[str, Any] = {"texts": len(texts)}
+        raise CalmError("There is nothing to measure: name a source of text, or ask for stories.")
+    texts: dict[str, Any] = {}
+    for source, documents in read_texts(sources, limit).items():
+        if not any(documents):
+            raise CalmError(f"The source {source!r} holds no text.")
+        texts[source] = {"count": len(documents)}
         if lm.is_calm:
-            figures["reconstruction"] = reconstruction(lm, texts, noises, seed)
-        figures["BrierLM"] = brier_lm(lm, texts, seed, samples).figures()
-        found[source] = figures
-    for temperature in temperatures if stories else ():
-        found[f"stories at T = {temperature:g}"] = storyland_figures(lm, stories, temperature, seed)
-    return found
+            texts[source]["reconstruction"] = reconstruction(lm, documents, noises, seed)
+        texts[source]["brier_lm"] = brier_lm(lm, documents, seed, samples).figures()
+    return {
+        "model": lm.name,
+        "parameters": lm.num_parameters,
+        "seed": seed,
+        "flops_per_token": {"generation": flops_per_token(lm), "training": training_flops_per_token(lm)},
+        "texts": texts,
+        "stories": [story_figures(lm, stories, t, seed) for t in temperatures] if stories else [],
+    }
 
 
-def samples(models: Sequence[LanguageModel], temperatures: Sequence[float], count: int) -> str:
-    """A page in Markdown of ``count`` stories told by each model at each temperature, seeds 0, 1, ..., none chosen.
+def samples_page(models: Sequence[LanguageModel], temperatures: Sequence[float], count: int) -> str:
+    """A Markdown page with ``count`` stories of each model at each temperature, seeds 0, 1, ..., not selected.
 
-    Every second one is told to a held-out announcement, the first line; each model gets the same ones.
+    Every second story continues a held-out story prompt, shown in italics. All models get the same prompts.
     """
     parts = [
         "# Samples",
-        f"Seeds 0 to {count - 1}, none chosen; every second story was ordered by its first line, in italics.",
+        f"Seeds 0 to {count - 1}, not selected. Every second story continues a story prompt, shown in italics.",
     ]
     for lm in models:
         for temperature in temperatures:
             parts.append(f"## {lm.name}, T = {temperature:g}")
-            for seed, story in enumerate(tell(lm, count, temperature)):
-                order, line, told = story.partition("\n") if seed % 2 else ("", "", story)
-                parts.append(f"{seed}. {f'*{order}* ' if line else ''}{told.strip()}")
+            for seed, story in enumerate(generate_stories(lm, count, temperature)):
+                prompt, newline, text = story.partition("\n") if seed % 2 else ("", "", story)
+                parts.append(f"{seed}. {f'*{prompt}* ' if newline else ''}{text.strip()}")
     return "\n\n".join(parts) + "\n"

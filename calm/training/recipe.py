@@ -1,7 +1,6 @@
-"""Recipes: TOML files that hold the settings of a run, so that it can be run again."""
+"""Recipes: TOML files that hold the settings of a run, so that it can be repeated."""
 
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,12 @@ def names() -> list[str]:
 def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) -> dict[str, Any]:
     """The settings of a recipe (a bundled name or a file).
 
-    ``{corpus}`` in a source stands for the folder ``corpus``; a recipe with ``like = NAME`` changes the recipe of that
-    name; ``changes`` are ``key=value`` lines in TOML syntax that replace settings, with dots for nesting
-    (``model.hidden_size=128``). Raises CalmError for what cannot be read.
+    - ``{corpus}`` in a source stands for the folder ``corpus``.
+    - A recipe with ``base = NAME`` changes the recipe of that name.
+    - ``changes`` are ``key=value`` lines in TOML syntax that replace settings, with dots for tables
+      (``model.hidden_size=128``).
+
+    Raises CalmError for a recipe that does not exist or cannot be read.
     """
     path = FOLDER / f"{name}.toml"
     path = path if path.exists() else Path(name)
@@ -28,13 +30,13 @@ def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) ->
         raise CalmError(f"There is no recipe {name!r}: name a file, or one of {', '.join(names())}.")
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8").replace("{corpus}", corpus))
-        if "like" in settings:
-            base = read(settings.pop("like"), corpus)
+        if "base" in settings:
+            base = read(settings.pop("base"), corpus)
             _merge(base, settings)
             settings = base
         for change in changes or []:
             _merge(settings, tomllib.loads(change))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CalmError(f"The settings of {path.name} cannot be read as TOML: {error}.") from error
     return settings
 
@@ -45,12 +47,3 @@ def _merge(settings: dict, changes: dict) -> None:
             _merge(settings[key], value)
         else:
             settings[key] = value
-
-
-def settings_of(kind: type, values: dict[str, Any]) -> Any:
-    """A settings dataclass from a recipe's values. Raises CalmError for a setting that the task does not have."""
-    known = {field.name for field in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise CalmError(f"Unknown settings: {', '.join(unknown)}. Known are {', '.join(sorted(known))}.")
-    return kind(**values)

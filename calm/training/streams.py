@@ -1,5 +1,4 @@
-"""Rows of stories that other processes tell while a model learns from them, where tokenising all beforehand would take
-as long as the training."""
+"""Training rows that other processes generate during training, where tokenizing all texts beforehand takes too long."""
 
 import os
 import signal
@@ -10,95 +9,109 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.documents import MAKERS, lay_rows, numbers_of
+from ..data.documents import MAKERS, numbers_of
 from ..errors import CalmError
+from .token_files import make_rows
 
 BLOCK = 2048
-"""Documents that one process tells at a time."""
+"""Documents that a worker generates at a time."""
 SEEDED = ("storyland", "primer", "prompted")
-"""Kinds of sources whose documents have seeds of their own, so that any of them can be told without the others."""
+"""Source kinds in which every document has its own seed, so that workers can generate any of them independently."""
 
 
 class _Blocks(Dataset):
-    """Documents of all sources, in blocks that hold the sources in their shares: block -> rows [documents, length]."""
+    """Block number -> rows [R, length]. Every block holds the sources in their shares.
 
-    def __init__(self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int):
+    ``stride`` documents lie between the starts of two rows of a block.
+    """
+
+    def __init__(self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, stride: int):
         for source in sources:
             if source.partition(":")[0] not in SEEDED:
-                raise CalmError(f"{source!r} cannot be told while a model learns; {', '.join(SEEDED)} can.")
+                raise CalmError(f"{source!r} cannot be generated during training; {', '.join(SEEDED)} can.")
         self.sources = [(source.partition(":")[0], *numbers_of(source)) for source in sources]
-        self.tokenizer, self.length, self.chunk, self.seed = tokenizer, length, chunk, seed
+        self.tokenizer, self.length, self.chunk, self.seed, self.stride = tokenizer, length, chunk, seed, stride
         documents = sum(n for _, _, n in self.sources)
         if not documents:
             raise CalmError(f"The sources {', '.join(sources)} hold no text.")
         self.blocks = -(-documents // BLOCK)
-        self.starts = np.array([sum(self._share(n, b)[0] for _, _, n in self.sources) for b in range(self.blocks + 1)])
+        counts = [-(-self._documents(block) // stride) for block in range(self.blocks)]
+        self.starts = np.cumsum([0, *counts])
+        """Rows before each block [blocks + 1]."""
 
     def _share(self, documents: int, block: int) -> tuple[int, int]:
-        """Which of a source's documents a block holds."""
+        """First and last (exclusive) of a source's documents in a block."""
         return documents * block // self.blocks, documents * (block + 1) // self.blocks
 
+    def _documents(self, block: int) -> int:
+        shares = (self._share(n, block) for _, _, n in self.sources)
+        return sum(end - start for start, end in shares)
+
     def __getitem__(self, index: int) -> np.ndarray:
-        """Rows as ``TokenFile.rows`` makes them, of block ``index``, counted on through the epochs: each begins with a
-        document and goes on with what follows it in the block."""
+        """Rows of block ``index`` as ``TokenFile.rows`` makes them; the index counts on through the epochs. Each row
+        starts with a document and continues with the documents after it in the block."""
         rng = np.random.default_rng((self.seed, index))
         texts: list[str] = []
         for kind, first, documents in self.sources:
-            begin, end = self._share(documents, index % self.blocks)
-            texts += MAKERS[kind](end - begin, first + begin)
+            start, end = self._share(documents, index % self.blocks)
+            texts += MAKERS[kind](end - start, first + start)
         texts = [texts[i] for i in rng.permutation(len(texts))]
         eos = self.tokenizer.eos_token_id
-        told = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        starts = np.cumsum([0, *(len(ids) + 1 for ids in told)])[:-1]
-        ids = np.array([token for document in told for token in (*document, eos)])
-        return lay_rows(ids, starts, rng.integers(1, self.chunk + 1, len(texts)), self.length, eos)
+        tokenized = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        starts = np.cumsum([0, *(len(ids) + 1 for ids in tokenized)])[:-1][:: self.stride]
+        ids = np.array([token for document in tokenized for token in (*document, eos)])
+        return make_rows(ids, starts, rng.integers(1, self.chunk + 1, len(starts)), self.length, eos)
 
 
-def _begin(worker: int) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # all cores have a worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C lets the step that waits for a block end
+def _init_worker(worker: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # each core already has a worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process still finishes its step
 
 
-def _as_it_is(rows: Any) -> Any:
-    return rows  # through a pipe: memory shared with the workers is scarce in containers
+def _identity(rows: Any) -> Any:
+    return rows  # arrays go through a pipe, because containers have little shared memory
 
 
 class Stream:
-    """The rows of a run (``storyland``, ``primer``, ``prompted``), made by ``workers`` processes ahead of their use.
+    """The rows of a run, made by ``workers`` processes ahead of their use from generated sources (``SEEDED``).
 
-    One document begins each row; all of them come once an epoch. Raises CalmError for other sources. Each process of a
-    distributed run has workers of its own.
+    Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
+    document starts a row once an epoch. Each process of a distributed run has its own workers. Raises CalmError for
+    other sources.
     """
 
-    def __init__(self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, workers: int):
-        self._data, self._workers = _Blocks(sources, tokenizer, length, chunk, seed), workers
+    def __init__(
+        self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, workers: int, stride: int = 1
+    ):
+        self._data, self._workers = _Blocks(sources, tokenizer, length, chunk, seed, stride), workers
         self._next = -1
-        self._told: Iterator[np.ndarray] = iter(())
+        self._incoming: Iterator[np.ndarray] = iter(())
         self._held: dict[int, np.ndarray] = {}
 
     def _block(self, index: int) -> np.ndarray:
         if index not in self._held:
-            if index != self._next:  # the first block that is wanted, or a leap, as where a run resumes
+            if index != self._next:  # the first block of a run, which may be a resumed one
                 loader = DataLoader(
                     self._data,
                     batch_size=None,
                     sampler=range(index, sys.maxsize),
                     num_workers=self._workers,
-                    collate_fn=_as_it_is,
-                    worker_init_fn=_begin,
+                    collate_fn=_identity,
+                    worker_init_fn=_init_worker,
                 )
-                self._told = iter(loader)
-            self._held = {i: rows for i, rows in self._held.items() if i == index - 1} | {index: next(self._told)}
+                self._incoming = iter(loader)
+            previous = {i: rows for i, rows in self._held.items() if i == index - 1}
+            self._held = previous | {index: next(self._incoming)}
             self._next = index + 1
         return self._held[index]
 
     def rows(self, step: int, batch: int) -> np.ndarray:
-        """Batch number ``step`` of training rows [batch, length]: the same whatever was read before."""
+        """Batch number ``step`` of training rows [batch, length]. It depends on its number alone."""
         starts = self._data.starts
-        epochs, places = np.divmod(np.arange(step * batch, (step + 1) * batch), starts[-1])
-        blocks = np.searchsorted(starts, places, side="right") - 1
-        found = [
-            self._block(int(epoch) * self._data.blocks + int(block))[place - starts[block]]
-            for epoch, place, block in zip(epochs, places, blocks)
+        epochs, positions = np.divmod(np.arange(step * batch, (step + 1) * batch), starts[-1])
+        blocks = np.searchsorted(starts, positions, side="right") - 1
+        rows = [
+            self._block(int(epoch) * self._data.blocks + int(block))[position - starts[block]]
+            for epoch, position, block in zip(epochs, positions, blocks)
         ]
-        return np.stack(found)
+        return np.stack(rows)

@@ -8,46 +8,50 @@ from calm.engine import engine_for
 PROMPT = "Once upon a time"
 
 
-def test_the_racers_write_what_each_writes_alone(tiny, tiny_ar):
+def test_each_racer_generates_what_it_generates_alone(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
     *_, race = race_tab.race(models, PROMPT, 0.7, 24, 3)
-    assert all(racer.done for racer in race.racers)
-    for lm, racer in zip(models, race.value()["racers"]):
+    assert all(racer.finished for racer in race.racers)
+    for lm, racer in zip(models, race.payload()["racers"]):
         alone = list(calm.generate(lm, PROMPT, 0.7, 24, seed=3))
-        assert racer["pieces"] == [step.text for step in alone]
-        assert racer["times"] == sorted(racer["times"]) and len(racer["times"]) == len(alone)
-        assert racer["backbone"] == [2, 32]
-        assert racer["draws"] == pytest.approx(sum(step.draws for step in alone) / len(alone))
+        assert racer["texts"] == [step.text for step in alone]
+        assert racer["seconds"] == sorted(racer["seconds"]) and len(racer["seconds"]) == len(alone)
+        assert (racer["backbone_layers"], racer["backbone_width"]) == (2, 32)
+        assert racer["draws_per_step"] == pytest.approx(sum(step.draws for step in alone) / len(alone))
         assert f"{lm.name}: <strong>" in race.summary()
 
 
-def test_whoever_has_used_less_time_is_next(tiny, tiny_ar):
+def test_the_racer_that_has_used_less_time_is_next(tiny, tiny_ar):
     before = [0.0, 0.0]
     for race in race_tab.race([tiny(), tiny_ar], PROMPT, 1.0, 40, 0):
-        now = [racer.seconds for racer in race.racers]
+        now = [racer.total_seconds for racer in race.racers]
         moved = [index for index in (0, 1) if now[index] != before[index]]
         assert len(moved) <= 1
-        if moved and not any(racer.done for racer in race.racers):
+        if moved and not any(racer.finished for racer in race.racers):
             assert before[moved[0]] == min(before)
         before = now
 
 
-def test_a_race_that_is_left_frees_its_places(tiny, tiny_ar):
+def test_a_race_that_is_closed_frees_its_slots(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
-    turns = race_tab.race(models, PROMPT, 1.0, 40, 0)
+    steps = race_tab.race(models, PROMPT, 1.0, 40, 0)
     for _ in range(4):
-        next(turns)
-    turns.close()
+        next(steps)
+    steps.close()
     for lm in models:
-        list(calm.generate(lm, PROMPT, 1.0, 4))  # the engine notices who has left
+        list(calm.generate(lm, PROMPT, 1.0, 4))  # the engine frees slots at its next step
         assert not engine_for(lm).running or all(request.finished for request in engine_for(lm).running)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"prompt": "x" * 5000}, "5,000 characters"), ({"seed": 1.5}, "Seed"), ({"length": 0}, "Length")],
+    [
+        ({"prompt": "x" * 5000}, "5,000 characters"),
+        ({"seed": 1.5}, "Random seed"),
+        ({"max_new_tokens": 0}, "Max new tokens"),
+    ],
 )
-def test_bad_input_is_told_before_the_start(tiny, tiny_ar, change, sentence):
-    settings = {"prompt": PROMPT, "temperature": 1.0, "length": 8, "seed": 0, **change}
+def test_bad_input_is_an_error_before_the_start(tiny, tiny_ar, change, sentence):
+    settings = {"prompt": PROMPT, "temperature": 1.0, "max_new_tokens": 8, "seed": 0, **change}
     with pytest.raises(CalmError, match=sentence):
         race_tab.race([tiny(), tiny_ar], **settings)

@@ -5,44 +5,14 @@ import time
 
 import pytest
 
-from app import page, render
+from app import compute, page
 from app import registry as models
-from app.registry import computed, facts, loading, offered, resident
+from app.fresh_samples import draw_cloud, draw_pool
+from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
-from app.tabs import vectors as vectors_tab
 from app.tabs.race import race
 from calm import CalmError
 from calm.engine import Backend, create_engine, engine_for, warmup
-
-
-def test_events_are_computed_by_one_thread_and_closed_with_their_reader():
-    threads, closed = [], []
-
-    def events():
-        try:
-            for number in range(5):
-                threads.append(threading.current_thread())
-                yield number
-        finally:
-            closed.append(True)
-
-    assert list(computed(events())) == [0, 1, 2, 3, 4]
-    reader = computed(events())
-    assert next(reader) == 0
-    reader.close()
-    assert len(set(threads)) == 1 and threads[0] is not threading.current_thread()
-    assert len(closed) == 2
-
-
-def test_an_error_reaches_the_reader():
-    def events():
-        yield 1
-        raise ValueError("no")
-
-    reader = computed(events())
-    assert next(reader) == 1
-    with pytest.raises(ValueError, match="no"):
-        next(reader)
 
 
 def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch, tiny, tmp_path):
@@ -53,15 +23,15 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     monkeypatch.setenv("CALM_MODELS", f" {folder} ,")
     assert {"story-k4", "story-ar"} <= set(offered()) and offered()[-1] == str(folder)
     assert facts(str(folder)) is None  # not before it is loaded
-    assert resident(str(folder)).map is None
+    assert loaded(str(folder)).map is None
     found = facts(str(folder))
-    assert found is not None and found.parameters == resident(str(folder)).lm.num_parameters and found.chunk_size == 4
-    first, *_, last = page.choose(str(folder))
+    assert found is not None and found.parameters == loaded(str(folder)).lm.num_parameters and found.chunk_size == 4
+    first, *_, last = page.choose_model(str(folder))
     assert "loading" in first or "cpu" in first
     assert str(folder) in last and "float32" in last
 
 
-def test_texts_are_written_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):
+def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):
     from calm.hub.saving import save
 
     def fall_back(lm, executor):
@@ -72,32 +42,32 @@ def test_texts_are_written_while_kernels_are_compiled(monkeypatch, tiny, tmp_pat
     monkeypatch.setattr(warmup, "warm_up_or_fall_back", fall_back)
     monkeypatch.setattr(warmup, "compile_in_subprocess", lambda name: name == str(folder) and compiled.wait(60))
     monkeypatch.setattr(warmup, "replace_fallback", create_engine)
-    monkeypatch.setattr(models, "_compiling", threading.Lock())  # another test may still have something compiled
+    monkeypatch.setattr(models, "_compile_lock", threading.Lock())  # another test may still have something compiled
     folder = tmp_path / "new"
     save(tiny(), folder)
     monkeypatch.setenv("CALM_MODELS", str(folder))
-    model = resident(str(folder))
+    model = loaded(str(folder))
 
-    *_, runs = computed(generate_tab.stream(model, "Once", 1.0, 32, 0, "auto", 8))
-    told = render.summary(runs)
-    assert "tokens a second" in told and "kernels are being compiled" in told
+    *_, runs = compute.iterate(generate_tab.stream(model, "Once", 1.0, 32, 0, "auto", 8))
+    status = generate_tab.summary(runs)
+    assert "tokens/s" in status and "kernels are being compiled" in status
     compiled.set()
     for _ in range(600):
         if not engine_for(model.lm).is_fallback:
             break
         time.sleep(0.1)
-    assert not engine_for(model.lm).is_fallback and render.interim([model.lm]) == []
+    assert not engine_for(model.lm).is_fallback and not models.uses_fallback(model.lm)
 
 
 def test_facts_are_known_before_a_model_is_loaded():
     for name in ("story-k4", "story-ar"):
-        found, lm = facts(name), resident(name).lm
+        found, lm = facts(name), loaded(name).lm
         assert found is not None
         assert found.chunk_size == lm.chunk_size and bool(found.latent_size) == lm.is_calm
         assert found.parameters == lm.num_parameters
 
 
-def test_the_page_is_drawn_before_torch_is_imported():
+def test_the_page_is_built_before_torch_is_imported():
     code = "import sys; from app.page import build; build(); print({'torch', 'umap', 'numba'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
@@ -107,15 +77,15 @@ def test_the_page_is_drawn_before_torch_is_imported():
 def test_what_the_menu_does_not_offer_is_one_sentence(name):
     with pytest.raises(CalmError, match="choose one of story-k4"):
         loading(name)
-    assert "choose one of" in list(page.choose(name))[-1]
+    assert "choose one of" in list(page.choose_model(name))[-1]
 
 
-def test_a_load_that_failed_is_one_sentence_and_begun_anew(monkeypatch, tmp_path):
+def test_a_load_that_failed_is_one_sentence_and_starts_again(monkeypatch, tmp_path):
     monkeypatch.setenv("CALM_MODELS", str(tmp_path))
     for _ in range(2):
         with pytest.raises(CalmError, match="holds no config"):
             loading(str(tmp_path)).result()
-    assert not models.is_resident(str(tmp_path))
+    assert not models.is_loaded(str(tmp_path))
 
 
 def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_path):
@@ -126,51 +96,51 @@ def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_pat
     arriving = threading.Event()
 
     def download(name, revision=None):
-        assert name == "somebody/mine" and arriving.wait(60)
+        assert name == "someone/mine" and arriving.wait(60)
         return tmp_path / "mine"
 
     monkeypatch.setattr(library, "_download", download)
-    monkeypatch.setenv("CALM_MODELS", "somebody/mine")
-    found = loading("somebody/mine")
-    *_, (run,) = generate_tab.stream(resident(), "Once upon a time", 0.5, 8, 0, "auto", 100)
-    assert run.value["steps"] and not found.done()
+    monkeypatch.setenv("CALM_MODELS", "someone/mine")
+    found = loading("someone/mine")
+    *_, (run,) = generate_tab.stream(loaded(), "Once upon a time", 0.5, 8, 0, "auto", 100)
+    assert run.payload["steps"] and not found.done()
     arriving.set()
-    assert found.result(60).name == "somebody/mine" and models.is_resident("somebody/mine")
+    assert found.result(60).name == "someone/mine" and models.is_loaded("someone/mine")
 
 
-def test_a_token_by_token_model_writes_and_has_no_map():
-    model = resident("story-ar")
+def test_a_token_by_token_model_generates_and_has_no_map():
+    model = loaded("story-ar")
     *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.5, 8, 0, "auto", 100)
-    assert run.value["model"] == "story-ar" and run.vectors == []
-    assert all("plane" not in step and len(step["ids"]) == 1 for step in run.value["steps"])
-    assert "vectors drawn" not in render.summary([run])
-    for step in run.value["steps"]:
+    assert run.payload["model"] == "story-ar" and run.vectors == []
+    assert all("predicted" not in step and len(step["token_ids"]) == 1 for step in run.payload["steps"])
+    assert "samples per step" not in generate_tab.summary([run])
+    for step in run.payload["steps"]:
         chances = [c["probability"] for c in step["candidates"]]
         assert chances == sorted(chances, reverse=True) and 0.5 < sum(chances) <= 1.0001
-    place = {"model": "story-ar", "prompt": "Once upon a time", "chunks": [], "chosen": [1]}
-    assert "token by token" in generate_tab.open_pool(place)["error"]
-    assert "token by token" in vectors_tab.open_cloud(place)["error"]
+    request = {"model": "story-ar", "prompt": "Once upon a time", "prefix_chunks": [], "chosen": [1]}
+    assert "token by token" in draw_pool(request)["error"]
+    assert "token by token" in draw_cloud(request)["error"]
 
 
 def test_a_race_and_a_text_beside_it_do_not_wait_for_each_other():
-    """Both use one engine: one from the thread that computes, one from a visitor's."""
-    model, beside = resident(), resident("story-ar")
-    options = {"temperature": 0.9, "length": 48, "seed": 2}
-    *_, found = computed(race([model.lm, beside.lm], "Once", **options))
-    alone = [racer["pieces"] for racer in found.value()["racers"]]
+    """Both use one engine: the race on the compute thread, the text on a visitor's thread."""
+    model, beside = loaded(), loaded("story-ar")
+    options = {"temperature": 0.9, "max_new_tokens": 48, "seed": 2}
+    *_, found = compute.iterate(race([model.lm, beside.lm], "Once", **options))
+    alone = [racer["texts"] for racer in found.payload()["racers"]]
     texts: list[list[int]] = []
 
     def visit() -> None:
         for _ in range(3):
             *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.9, 48, 5, "auto", 100)
-            texts.append([step["ids"] for step in run.value["steps"]])
+            texts.append([step["token_ids"] for step in run.payload["steps"]])
 
     visitors = [threading.Thread(target=visit, daemon=True) for _ in range(3)]
     for visitor in visitors:
         visitor.start()
-    *_, found = computed(race([model.lm, beside.lm], "Once", **options))
+    *_, found = compute.iterate(race([model.lm, beside.lm], "Once", **options))
     for visitor in visitors:
         visitor.join(timeout=60)
         assert not visitor.is_alive()
-    assert [racer["pieces"] for racer in found.value()["racers"]] == alone
+    assert [racer["texts"] for racer in found.payload()["racers"]] == alone
     assert len(texts) == 9 and all(text == texts[0] for text in texts)

@@ -2,13 +2,12 @@ import gzip
 import json
 import lzma
 
-import numpy as np
 import pytest
 import zstandard
 
 from calm import CalmError, storyland
-from calm.data import synthetic_text as assorted
-from calm.data.documents import TokenFile, read_documents
+from calm.data import synthetic_text
+from calm.data.documents import read_documents
 
 LINES = [{"text": "One."}, {"text": "Two, été 🎉."}]
 
@@ -30,10 +29,10 @@ def test_a_folder_of_text_is_read_in_order(tmp_path):
     assert list(read_documents(str(tmp_path))) == ["first", "second"]
 
 
-def test_storyland_and_assorted_text_are_sources():
+def test_storyland_and_synthetic_text_are_sources():
     assert list(read_documents("storyland:5:2")) == [storyland.story(5), storyland.story(6)]
-    texts = list(assorted.corpus(300, 1))
-    assert texts == list(read_documents("assorted:1:300"))
+    texts = list(synthetic_text.corpus(300, 1))
+    assert texts == list(read_documents("synthetic:1:300"))
     joined = "".join(texts)
     assert any("\u4e00" <= c <= "\u9fff" for c in joined) and any("\u0400" <= c <= "\u04ff" for c in joined)
 
@@ -48,41 +47,3 @@ def test_unreadable_sources_are_one_sentence(tmp_path):
     ]:
         with pytest.raises(CalmError, match=sentence):
             list(read_documents(source))
-
-
-@pytest.fixture
-def tokens(tmp_path, tokenizer) -> TokenFile:
-    return TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer)
-
-
-def test_tokens_are_stored_once_and_in_order(tokens, tokenizer, tmp_path):
-    assert len(tokens.starts) == 50
-    for i, start in enumerate(tokens.starts[:5]):
-        ids = tokens.ids[start : tokens.starts[i + 1]].tolist()
-        assert ids[-1] == tokens.eos and tokenizer.decode(ids[:-1]) == storyland.story(i)
-    again = TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer)
-    assert np.array_equal(again.ids, tokens.ids)
-    with pytest.raises(CalmError, match="tokens of other sources"):
-        TokenFile.build(tmp_path / "tokens", ["storyland:0:51"], tokenizer)
-
-
-def test_rows_depend_on_seed_and_step_alone(tokens):
-    first = tokens.rows(3, 4, 64, 4, seed=1)
-    assert first.shape == (4, 64)
-    tokens.rows(9, 4, 64, 4, seed=2)
-    assert np.array_equal(first, tokens.rows(3, 4, 64, 4, seed=1))
-    assert not np.array_equal(first, tokens.rows(4, 4, 64, 4, seed=1))
-    assert not np.array_equal(first, tokens.rows(3, 4, 64, 4, seed=2))
-
-
-def test_rows_begin_anywhere_in_a_chunk(tokens):
-    rows = np.concatenate([tokens.rows(step, 8, 64, 4, seed=0) for step in range(20)])
-    leading = (np.cumprod(rows == tokens.eos, axis=1)).sum(1)
-    assert set(leading) == {1, 2, 3, 4}
-
-
-def test_an_epoch_visits_every_story_once(tokens):
-    whole = 10_000  # longer than any story: one entry point a document
-    rows = tokens.rows(0, 50, whole, 1, seed=0)
-    starts = {tuple(row[1:20]) for row in rows}
-    assert len(starts) == len({tuple(tokens.ids[s : s + 19].tolist()) for s in tokens.starts})

@@ -7,8 +7,8 @@ import torch
 import calm
 from calm import CalmError
 from calm.cli import main
-from calm.hub import cards as card
-from calm.hub import uploads
+from calm.hub import cards, uploads
+from calm.hub.records import read_record
 from calm.hub.saving import save
 
 from ..conftest import tiny_config
@@ -18,19 +18,24 @@ BRIER = {"score": 41.25, "brier": [60.0, 50.0, 40.0, 30.0], "low": 40.0, "high":
 EVALUATION = {
     "command": "python -m calm evaluate storyland:10000000:5",
     "parameters": 123456,
-    "storyland:10000000:5": {
-        "texts": 5,
-        "reconstruction": {"token accuracy, clean": 0.99987, "token accuracy, noise 0.3": 0.9931, "tokens": 800},
-        "BrierLM": BRIER,
+    "texts": {
+        "storyland:10000000:5": {
+            "count": 5,
+            "reconstruction": {"token_accuracy": {"0": 0.99987, "0.3": 0.9931}, "tokens": 800},
+            "brier_lm": BRIER,
+        },
     },
-    "stories at T = 0.5": {
-        "well-formed sentences": 0.912,
-        "consistent stories": 0.4,
-        "announcements kept": 0.85,
-        "stories": 10,
-        "sentences": 120,
-        "samples": ["Once upon a time.\nThe end.", "A story about a fox."],
-    },
+    "stories": [
+        {
+            "temperature": 0.5,
+            "well_formed": 0.912,
+            "consistent": 0.4,
+            "prompt_followed": 0.85,
+            "stories": 10,
+            "sentences": 120,
+            "samples": ["Once upon a time.\nThe end.", "A story about a fox."],
+        }
+    ],
 }
 
 
@@ -44,47 +49,49 @@ def folder(tmp_path):
     return path
 
 
-def test_the_card_says_what_was_recorded(folder):
-    text = card.write(folder).read_text()
-    for said in (
+def test_the_card_shows_the_recorded_figures(folder):
+    text = cards.write(folder).read_text()
+    for words in (
         "K = 4", "123,456 parameters", "12 steps", "3,662 seconds", "`storyland:0:40`", "3 steps on the primer",
         EVALUATION["command"], "99.987 %", "99.310 % (0.3)", "41.2 (40.0 to 42.5)", "60.0, 50.0, 40.0, 30.0",
         "| 0.5 | 91.2 % | 40.0 % | 85.0 % | 10 | 120 |", "> Once upon a time.\n> The end.",
     ):  # fmt: skip
-        assert said in text, said
+        assert words in text, words
 
 
-def test_the_card_tells_both_stages_of_a_run_that_went_on_from_another(folder):
+def test_the_card_lists_the_stages_of_training(folder):
     first = {**RUN, "tokens": 9_000_000, "seconds": 1234.0}
-    second = {"sources": ["orders:0:40"], "steps": 5, "tokens": 3_000_000, "seconds": 432.0, "start": first}
-    (folder / "training.json").write_text(json.dumps(second))
-    text = card.write(folder).read_text()
-    assert "tiny, stage 1 of 2: 12 steps, 9.0 million tokens, 1,234 seconds" in text
-    assert "tiny, stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds, pauses not counted; on `orders:0:40`" in text
-    (folder / "training.json").write_text(json.dumps({**second, "device": "NVIDIA H200"}))
-    assert "432 seconds on an NVIDIA H200, pauses not counted" in card.write(folder).read_text()
-    (folder / "training.json").write_text(json.dumps({**second, "layers": [0, 2], "teacher": "story-k4"}))
-    assert (
-        "`orders:0:40`; kept of the stage before: layers 0, 2; taught by `story-k4`" in card.write(folder).read_text()
-    )
-    (folder / "training.json").write_text(json.dumps({**second, "averaged": [{**second, "steps": 7}]}))
-    assert "another run, with which its weights are averaged: 7 steps, 3.0 million" in card.write(folder).read_text()
+    second = {"sources": ["prompted:0:40"], "steps": 5, "tokens": 3_000_000, "seconds": 432.0, "init_from": first}
+    backbone = {**second, "steps": 9}
+
+    def card(**changes) -> str:
+        (folder / "training.json").write_text(json.dumps({**second, **changes}))
+        return cards.write(folder).read_text()
+
+    assert "- stage 1 of 2: 12 steps, 9.0 million tokens, 1,234 seconds; texts `storyland:0:40` after 3 steps" in card()
+    assert "- stage 2 of 2: 5 steps, 3.0 million tokens, 432 seconds; texts `prompted:0:40`\n" in card()
+    assert "432 seconds on an NVIDIA H200; texts" in card(device="NVIDIA H200")
+    changed = card(init_layers=[0, 2], distil_from="story-k4")
+    assert "initialized from layers 0, 2 of the stage before; distilled from `story-k4`" in changed
+    assert "- another run, averaged with this one: 7 steps, 3.0 million" in card(averaged=[{**second, "steps": 7}])
+    grown = card(init_from={**first, "init_backbone_from": backbone})
+    assert "- last stage of the model that initialized the backbone: 9 steps" in grown
 
 
-def test_other_models_are_told_beside_on_the_same_texts(folder, tmp_path, monkeypatch):
+def test_other_models_on_the_same_texts_stand_beside(folder, tmp_path, monkeypatch):
     other = tmp_path / "bundled" / "story-ar"
     other.mkdir(parents=True)
-    beside = {"storyland:10000000:5": {"texts": 5, "BrierLM": {**BRIER, "score": 50.0}}}
-    (other / "evaluation.json").write_text(json.dumps(beside))
-    monkeypatch.setattr(card, "CHECKPOINTS", tmp_path / "bundled")
-    assert "| the same, `story-ar` | | | | 50.0 (40.0 to 42.5) | |" in card.write(folder).read_text()
+    texts = {"storyland:10000000:5": {"count": 5, "brier_lm": {**BRIER, "score": 50.0}}}
+    (other / "evaluation.json").write_text(json.dumps({"texts": texts}))
+    monkeypatch.setattr(cards, "CHECKPOINTS", tmp_path / "bundled")
+    assert "| the same, `story-ar` | | | | 50.0 (40.0 to 42.5) | |" in cards.write(folder).read_text()
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "training.json", "config.json"])
-def test_nothing_is_written_without_measurements(folder, name):
+def test_a_card_needs_all_three_files(folder, name):
     (folder / name).unlink()
     with pytest.raises(CalmError, match=name):
-        card.write(folder)
+        cards.write(folder)
     assert not (folder / "README.md").exists()
 
 
@@ -96,15 +103,15 @@ def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "settings.json").write_text(json.dumps(settings))
-        times = [2.0, 4.0, 6.0, 108.0, 110.0, 112.0]  # held up for a hundred seconds
+        times = [2.0, 4.0, 6.0, 108.0, 110.0, 112.0]  # interrupted for a hundred seconds
         rows = [{"step": 5, "tokens": 100, "seconds": s} for s in times] + [{"step": 5, "validation": {"score": 1.0}}]
         (tmp_path / name / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = card.record(tmp_path / "lm")
-    assert (found["steps"], found["tokens"], found["seconds"]) == (12, 100, 12.0)
-    assert found["autoencoder"]["shares"] == {"stories": 1.0}
-    assert found["autoencoder"]["sources"] == {"stories": ["storyland:0:9", "a.txt"]}  # no folder of this machine
-    assert card.record(tmp_path / "further")["autoencoder"] == found["autoencoder"]
-    assert card.record(tmp_path) is None
+    record = read_record(tmp_path / "lm")
+    assert (record["steps"], record["tokens"], record["seconds"]) == (12, 100, 12.0)
+    assert record["autoencoder"]["shares"] == {"stories": 1.0}
+    assert record["autoencoder"]["sources"] == {"stories": ["storyland:0:9", "a.txt"]}  # without the folder
+    assert read_record(tmp_path / "further")["autoencoder"] == record["autoencoder"]
+    assert read_record(tmp_path) is None
 
 
 def test_the_command_writes_the_card(folder, capsys):
@@ -112,10 +119,10 @@ def test_the_command_writes_the_card(folder, capsys):
     assert capsys.readouterr().out == f"wrote {folder / 'README.md'}\n"
 
 
-def test_push_is_a_dry_run_unless_told_otherwise(folder, capsys, monkeypatch):
+def test_push_is_a_dry_run_without_yes(folder, capsys, monkeypatch):
     assert main(["push", str(folder), "me/tiny"]) == 2
     assert "no README.md" in capsys.readouterr().err
-    card.write(folder)
+    cards.write(folder)
     done = []
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: done.append(a))
     monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda self, **k: done.append(k))
@@ -127,27 +134,27 @@ def test_push_is_a_dry_run_unless_told_otherwise(folder, capsys, monkeypatch):
     assert "https://huggingface.co/me/tiny" in capsys.readouterr().out
 
 
-def test_a_lent_autoencoder_is_told_and_goes_to_the_hub_as_well(folder, tiny, tmp_path, monkeypatch):
+def test_a_shared_autoencoder_is_named_and_uploaded(folder, tiny, tmp_path, monkeypatch):
     lm = tiny(4)
     save(lm, tmp_path / "source")
     save(lm, folder, shared_autoencoder="source")
-    assert "the autoencoder included, which is that of `source`: a Llama backbone" in card.write(folder).read_text()
-    taken = tmp_path / "taken"
+    assert "with the autoencoder, which it shares with `source`: a Llama backbone" in cards.write(folder).read_text()
+    uploaded = tmp_path / "uploaded"
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: None)
     monkeypatch.setattr(
-        "huggingface_hub.HfApi.upload_folder", lambda self, folder_path, **k: shutil.copytree(folder_path, taken)
+        "huggingface_hub.HfApi.upload_folder", lambda self, folder_path, **k: shutil.copytree(folder_path, uploaded)
     )
     uploads.push(folder, "me/tiny", dry=False)
-    assert {path.name for path in taken.iterdir()} == {path.name for path in folder.iterdir()}
-    for name, weight in calm.load(taken, device="cpu").model.state_dict().items():
+    assert {path.name for path in uploaded.iterdir()} == {path.name for path in folder.iterdir()}
+    for name, weight in calm.load(uploaded, device="cpu").model.state_dict().items():
         assert torch.equal(weight, calm.load(folder, device="cpu").model.state_dict()[name])
 
 
-def test_what_the_hub_refuses_is_one_sentence(folder, monkeypatch):
+def test_a_refusal_of_the_hub_is_one_sentence(folder, monkeypatch):
     def refuse(self, *a, **k):
         raise OSError("no token\nand more")
 
-    card.write(folder)
+    cards.write(folder)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
     with pytest.raises(calm.CalmError, match=r"did not accept me/tiny: no token$"):
         uploads.push(folder, "me/tiny", dry=False)

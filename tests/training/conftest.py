@@ -23,7 +23,7 @@ def autoencoder(tokenizer_folder, tmp_path_factory) -> Path:
             "out": str(folder / "run"),
             "tokenizer": str(tokenizer_folder),
             "data": str(folder / "data"),
-            "sources": {"stories": ["storyland:0:40"], "assorted": ["assorted:0:40"]},
+            "sources": {"stories": ["storyland:0:40"], "synthetic": ["synthetic:0:40"]},
             "valid": {"stories": ["storyland:10000000:10"]},
             "model": {"patch_size": 4, "latent_size": 16, "hidden_size": 32, "intermediate_size": 64},
         },
@@ -47,8 +47,8 @@ def lm_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **chang
         "valid_texts": 2,
         "row_tokens": 64,
         "autoencoder": str(autoencoder),
-        "targets": 8,
-        "auxiliary": 1.0,
+        "posterior_samples": 8,
+        "token_loss_weight": 1.0,
         "model": {
             "hidden_size": 32,
             "intermediate_size": 64,
@@ -65,7 +65,7 @@ def lm_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **chang
 
 def baseline_settings(folder: Path, tokenizer_folder: Path, autoencoder: Path, **changes) -> dict:
     settings = lm_settings(folder, tokenizer_folder, autoencoder, **changes)
-    for other in ("autoencoder", "targets", "auxiliary"):
+    for other in ("autoencoder", "posterior_samples", "token_loss_weight"):
         settings.pop(other)
     for other in ("num_mlp_layers", "noise_size", "num_samples"):
         settings["model"].pop(other)

@@ -7,7 +7,7 @@ import torch
 from calm import CalmError
 from calm.modeling.autoencoder import Autoencoder
 from calm.training import tasks
-from calm.training.autoencoder import TaughtObjective
+from calm.training.objectives import AutoencoderDistillation
 
 from .conftest import log
 
@@ -21,31 +21,31 @@ def test_the_autoencoder_learns_and_is_measured(autoencoder):
     assert (autoencoder / "config.json").is_file() and (autoencoder / "tokenizer.json").is_file()
 
 
-def test_a_share_of_the_chunks_ends_early(tmp_path, autoencoder):
+def test_a_share_of_the_chunks_ends_in_padding(tmp_path, autoencoder):
     settings = json.loads((autoencoder.parent / "settings.json").read_text())
-    whole, cut = (tasks.make("autoencoder", {**settings, "unfinished": share}) for share in (0.0, 0.25))
+    whole, cut = (tasks.make("autoencoder", {**settings, "partial_chunks": share}) for share in (0.0, 0.25))
     pad = whole.tokenizer.pad_token_id
-    before, found = whole.batch(3), cut.batch(3)
-    padded = found == pad
+    before, chunks = whole.batch(3), cut.batch(3)
+    padded = chunks == pad
     assert not (before == pad).any() and padded.any(1).sum() == 16  # a quarter of 64
     assert not padded[:, 0].any() and (np.diff(padded.astype(int), axis=1) >= 0).all()  # only ends, never whole chunks
-    assert (found[~padded] == before[~padded]).all()
+    assert (chunks[~padded] == before[~padded]).all()
 
 
-def test_a_narrower_autoencoder_takes_the_latent_vectors_of_another(tmp_path, tokenizer_folder, autoencoder):
+def test_a_narrower_autoencoder_learns_the_latent_vectors_of_another(tmp_path, tokenizer_folder, autoencoder):
     settings = json.loads((autoencoder.parent / "settings.json").read_text())
-    changes = {"steps": 40, "out": str(tmp_path / "run"), "teacher": str(autoencoder), "learning_rate": 5e-3}
+    changes = {"steps": 40, "out": str(tmp_path / "run"), "distil_from": str(autoencoder), "learning_rate": 5e-3}
     narrow = {**settings, **changes, "model": {**settings["model"], "hidden_size": 16, "intermediate_size": 32}}
-    found = Autoencoder.from_pretrained(tasks.train("autoencoder", narrow))
+    student = Autoencoder.from_pretrained(tasks.train("autoencoder", narrow))
     teacher = Autoencoder.from_pretrained(autoencoder)
-    assert found.config.hidden_size < teacher.config.hidden_size
-    assert set(found.state_dict()) == set(teacher.state_dict())  # nothing of the teacher is kept
+    assert student.config.hidden_size < teacher.config.hidden_size
+    assert set(student.state_dict()) == set(teacher.state_dict())  # the teacher is not saved with it
     rows = [row for row in log(tmp_path / "run") if "loss" in row]
     assert rows[-1]["divergence"] < rows[0]["divergence"] / 2 and rows[-1]["reconstruction"] < rows[0]["reconstruction"]
     torch.manual_seed(0)
     ids = torch.randint(2, 100, (50, 4))
-    same = TaughtObjective(teacher.eval(), Autoencoder.from_pretrained(autoencoder))(ids, 0.0)
-    assert same["divergence"].abs() < 1e-4  # its own posterior is no distance away
+    same = AutoencoderDistillation(teacher.eval(), Autoencoder.from_pretrained(autoencoder))(ids, 0.0)
+    assert same["divergence"].abs() < 1e-4  # the teacher compared with itself
     assert torch.allclose(same["loss"], 4 * same["reconstruction"] + same["divergence"])
     with pytest.raises(CalmError, match="needed are K = 2 and 16 numbers"):
         tasks.make("autoencoder", {**narrow, "model": {**narrow["model"], "patch_size": 2}})

@@ -8,8 +8,8 @@ from calm.modeling.calm import EnergyTransformer
 from calm.modeling.config import AutoencoderConfig, CalmConfig
 from calm.modeling.losses import energy_score
 from calm.training import recipe, tasks
-from calm.training.autoencoder import AutoencoderSettings
-from calm.training.lm import CalmSettings, calm_task, disturb
+from calm.training.objectives import corrupt
+from calm.training.settings import AutoencoderSettings, CalmSettings
 
 from .conftest import baseline_settings, lm_settings, log
 
@@ -20,7 +20,7 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
     best = tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder))
     lm = calm.load(best, device="cpu")
     assert lm.chunk_size == 4
-    assert not any("decoder.state" in name for name in lm.model.state_dict())  # the training aid is thrown away
+    assert not any("decoder.state" in name for name in lm.model.state_dict())  # the training aid is not saved
     assert list(calm.generate(lm, "Once", max_new_tokens=8, pool_size=5))
     frozen = calm.load(best, device="cpu").calm.ae_model.state_dict()
     from calm.modeling.autoencoder import Autoencoder
@@ -30,36 +30,35 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
 
 
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
-    settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, aligned=True)
+    settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, copy_init=True)
     lm = calm.load(tasks.train("baseline", settings), device="cpu")
     assert lm.chunk_size == 1
     losses = [row["loss"] for row in log(tmp_path / "run") if "loss" in row]
     assert losses[-1] < losses[0]
 
 
-def test_a_draw_can_be_held_against_the_mean_of_the_posterior(tmp_path, tokenizer_folder, autoencoder):
-    """Without targets the score is that of the mean alone, whatever the posterior's noise."""
-    task = calm_task(
-        recipe.settings_of(CalmSettings, lm_settings(tmp_path, tokenizer_folder, autoencoder, targets=0, auxiliary=0.0))
-    )
+def test_samples_can_be_compared_with_the_mean_of_the_posterior(tmp_path, tokenizer_folder, autoencoder):
+    """Without posterior samples the target of the energy score is the posterior's mean."""
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, posterior_samples=0, token_loss_weight=0.0)
+    task = tasks.make("lm", settings)
     ids = torch.from_numpy(task.batch(0))
-    found = task.objective(ids, 0.0, torch.Generator().manual_seed(3))["energy"]
+    energy = task.objective(ids, 0.0, torch.Generator().manual_seed(3))["energy"]
     model, following = task.lm.calm, ids.unflatten(-1, (-1, 4))[:, 1:]
     generator = torch.Generator().manual_seed(3)
     mean, _ = model.ae_model.encode(following)
     hidden = model(ids[:, :-4], use_cache=False)
-    draws = model.generative_head(hidden, model.generative_head.noise((3, *hidden.shape[:2]), hidden, generator))
-    assert torch.allclose(found, energy_score(draws.movedim(0, -2), mean[..., None, :]).mean())
+    samples = model.generative_head(hidden, model.generative_head.noise((3, *hidden.shape[:2]), hidden, generator))
+    assert torch.allclose(energy, energy_score(samples.movedim(0, -2), mean[..., None, :]).mean())
 
 
-def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tokenizer_folder, autoencoder):
+def test_a_run_trains_the_backbone_on_a_primer_then_the_head_then_both(tmp_path, tokenizer_folder, autoencoder):
     changes = {
-        "aligned": True,
+        "copy_init": True,
         "primer": ["primer:0:20"],
         "primer_steps": 3,
-        "head_from": 0.5,
-        "energy_from": 0.7,
-        "disturbed": 0.1,
+        "head_warmup_from": 0.5,
+        "joint_from": 0.7,
+        "corruption": 0.1,
     }
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes)
     tasks.train("lm", settings)
@@ -69,23 +68,28 @@ def test_a_run_can_begin_aligned_on_a_primer_with_its_head_at_rest(tmp_path, tok
     assert (tmp_path / "data" / "text-primer" / "ids.bin").is_file()
 
 
-def test_few_layers_of_a_model_learn_the_hidden_states_of_all(tmp_path, tokenizer_folder, autoencoder):
+def test_a_model_of_fewer_layers_learns_the_hidden_states_of_a_deeper_one(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     teacher = tasks.train("lm", settings)
     whole = calm.load(teacher, device="cpu").model.state_dict()
-    changes = {"start": str(teacher), "teacher": str(teacher), "auxiliary": 0.0, "head_from": 0.5}
+    changes = {
+        "init_from": str(teacher),
+        "distil_from": str(teacher),
+        "token_loss_weight": 0.0,
+        "head_warmup_from": 0.5,
+    }
     lean = {**settings, **changes, "out": str(tmp_path / "lean")}
-    few = {**lean, "layers": [1], "model": {**settings["model"], "num_hidden_layers": 1}}
+    few = {**lean, "init_layers": [1], "model": {**settings["model"], "num_hidden_layers": 1}}
     for name, tensor in tasks.make("lm", few).lm.model.state_dict().items():
         assert torch.equal(tensor, whole[name.replace("layers.0", "layers.1") if "transformer" in name else name]), name
-    found = calm.load(tasks.train("lm", few), device="cpu").calm
-    assert len(found.transformer.layers) == 1 and not any("teacher" in name for name in found.state_dict())
+    trained = calm.load(tasks.train("lm", few), device="cpu").calm
+    assert len(trained.transformer.layers) == 1 and not any("teacher" in name for name in trained.state_dict())
     rows = [row for row in log(tmp_path / "lean") if "loss" in row]
     assert ["distance" in row for row in rows] == [True] * 3 + [False] * 3
     assert ["energy" in row for row in rows] == [False] * 3 + [True] * 3
-    task = tasks.make("lm", {**lean, "disturbed": 0.5})
+    task = tasks.make("lm", {**lean, "corruption": 0.5})
     ids, layers = torch.from_numpy(task.batch(0)), task.lm.calm.transformer.layers
-    assert task.objective(ids, 0.0)["distance"] < 1e-8  # of the teacher itself, which reads the same slips
+    assert task.objective(ids, 0.0)["distance"] < 1e-8  # the teacher itself, which reads the same corrupted chunks
     for parameter in layers.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     optimizer, distances = torch.optim.Adam(layers.parameters(), 1e-2), []
@@ -98,18 +102,20 @@ def test_few_layers_of_a_model_learn_the_hidden_states_of_all(tmp_path, tokenize
     other = Autoencoder(AutoencoderConfig(**{**calm.load(teacher).calm.config.autoencoder, "hidden_size": 16}))
     other.save_pretrained(tmp_path / "other")
     kept = tasks.make("lm", {**few, "autoencoder": str(tmp_path / "other")}).lm.calm.ae_model
-    assert torch.equal(kept.encoder.embed_tokens.weight, other.encoder.embed_tokens.weight)  # that of the recipe
+    assert torch.equal(
+        kept.encoder.embed_tokens.weight, other.encoder.embed_tokens.weight
+    )  # the autoencoder of the recipe
     with pytest.raises(CalmError, match="layers 0 to 1"):
-        tasks.make("lm", {**few, "layers": [2]})
+        tasks.make("lm", {**few, "init_layers": [2]})
 
 
-def test_disturbed_chunks_are_the_share_that_was_asked_for():
+def test_corruption_replaces_tokens_in_the_given_share_of_chunks():
     ids = torch.arange(40_000).view(10, 4000)
-    found = disturb(ids, 4, 0.1, torch.Generator().manual_seed(0))
-    changed = (found != ids).view(-1, 4)
+    corrupted = corrupt(ids, 4, 0.1, torch.Generator().manual_seed(0))
+    changed = (corrupted != ids).view(-1, 4)
     assert changed.float().mean() == pytest.approx(0.05, abs=0.005)
     assert changed.any(-1).float().mean() == pytest.approx(0.1 * 15 / 16, abs=0.01)
-    assert torch.equal(disturb(ids, 4, 0.1, torch.Generator().manual_seed(0)), found)
+    assert torch.equal(corrupt(ids, 4, 0.1, torch.Generator().manual_seed(0)), corrupted)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -122,13 +128,14 @@ def test_the_official_sizes_have_the_published_parameter_counts(name):
     assert 75_000_000 <= sum(p.numel() for p in model.ae_model.parameters()) < 76_000_000
 
 
-def test_a_token_by_token_model_has_no_autoencoder_to_train_over(tmp_path, tokenizer_folder):
+def test_a_token_by_token_model_has_no_autoencoder_to_use(tmp_path, tokenizer_folder):
     with pytest.raises(CalmError, match="token by token"):
         tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, "story-ar"))
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     settings = CalmSettings(out="x")
-    assert (settings.targets, settings.beta2, settings.weight_decay, settings.gradient_clip) == (100, 0.95, 0.1, 1.0)
-    assert calm.hub.loading.CalmConfig().num_samples == 8
+    optimizer = (settings.beta2, settings.weight_decay, settings.gradient_clip)
+    assert (settings.posterior_samples, *optimizer) == (100, 0.95, 0.1, 1.0)
+    assert CalmConfig().num_samples == 8
     assert AutoencoderSettings(out="x").steps == 30_000

@@ -14,24 +14,25 @@ from calm.training import tasks
 from .conftest import lm_settings, log
 
 
-@pytest.mark.parametrize(("muon", "streamed"), [(0.0, 0), (1e-2, 1)])
-def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon, streamed):
+@pytest.mark.parametrize(("muon", "workers"), [(0.0, 0), (1e-2, 1)])
+def test_a_resumed_run_takes_the_same_path(tmp_path, tokenizer_folder, autoencoder, muon, workers):
     def losses(folder: Path, *stops: int) -> list[float]:
         for steps in stops:
-            tasks.train("lm", lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant",
-                                          auxiliary=0.0, muon=muon, streamed=streamed))  # fmt: skip
+            settings = lm_settings(folder, tokenizer_folder, autoencoder, steps=steps, schedule="constant")
+            changes = {"token_loss_weight": 0.0, "muon_learning_rate": muon, "stream_workers": workers}
+            tasks.train("lm", {**settings, **changes})
         return [row["loss"] for row in log(folder / "run") if "loss" in row]
 
     whole, parts = losses(tmp_path / "whole", 6), losses(tmp_path / "parts", 2, 5, 6)
     assert parts == pytest.approx(whole, rel=1e-4)
 
 
-@pytest.mark.parametrize("energy_from", [0.0, 0.75])
-def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder, energy_from):
-    """Also while the backbone rests and the optimiser knows nothing of it yet."""
-    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, energy_from=energy_from)
+@pytest.mark.parametrize("joint_from", [0.0, 0.75])
+def test_a_run_with_a_time_limit_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, autoencoder, joint_from):
+    """Also while the backbone is frozen and the optimizer has no state for it."""
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, joint_from=joint_from)
     for done in (1, 2):
-        tasks.train("lm", {**settings, "minutes": 0})  # one step at least
+        tasks.train("lm", {**settings, "max_minutes": 0})  # one step at least
         assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == done
     tasks.train("lm", settings)
     tasks.train("lm", {**settings, "out": str(tmp_path / "whole" / "run")})
@@ -39,7 +40,7 @@ def test_a_slice_of_time_is_a_part_of_the_whole_run(tmp_path, tokenizer_folder, 
     assert sliced == pytest.approx(at_once, rel=1e-4)
 
 
-def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, autoencoder):
+def test_ctrl_c_stops_cleanly_and_the_run_resumes(tmp_path, tokenizer_folder, autoencoder):
     settings = tmp_path / "recipe.json"
     script = "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
     settings.write_text(json.dumps(lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=100_000)))
@@ -59,8 +60,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path, tokenizer_folder, au
     assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == step + 1
 
 
-def test_the_repeated_parts_of_a_model_can_be_compiled(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
+def test_the_repeated_layers_of_a_model_are_compiled_on_request(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
     compiled: list[str] = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
-    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, compiled=True))
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, compile=True))
     assert sorted(compiled) == ["HeadBlock", "LlamaDecoderLayer", "LlamaDecoderLayer"]

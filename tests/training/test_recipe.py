@@ -2,7 +2,8 @@ import pytest
 
 from calm import CalmError
 from calm.training import recipe, tasks
-from calm.training.lm import CalmSettings
+from calm.training.settings import CalmSettings
+from calm.training.validation import parse
 
 
 def test_bundled_recipes_can_be_read():
@@ -10,7 +11,7 @@ def test_bundled_recipes_can_be_read():
     for name in recipe.names():
         settings = recipe.read(name, corpus="/somewhere")
         kind = tasks.SETTINGS[settings.pop("task")]
-        assert "{corpus}" not in str(recipe.settings_of(kind, settings))
+        assert "{corpus}" not in str(parse(kind, settings))
 
 
 def test_recipes_can_be_changed_and_are_checked():
@@ -19,7 +20,7 @@ def test_recipes_can_be_changed_and_are_checked():
     assert settings["model"]["num_hidden_layers"] > 0
     with pytest.raises(CalmError, match="There is no recipe 'nothing'"):
         recipe.read("nothing")
-    with pytest.raises(CalmError, match="Unknown settings: stepz"):
-        recipe.settings_of(CalmSettings, {"out": "x", "stepz": 1})
+    with pytest.raises(CalmError, match="Unknown setting 'stepz'; did you mean 'steps'"):
+        parse(CalmSettings, {"out": "x", "stepz": 1})
     with pytest.raises(CalmError, match="cannot be read as TOML"):
         recipe.read("story-k4", changes=["steps=seven"])

@@ -12,19 +12,19 @@ LENGTH, CHUNK = 512, 4
 @pytest.fixture
 def make(tokenizer, monkeypatch):
     monkeypatch.setattr(stream, "BLOCK", 16)
-    return lambda workers=1, sources=SOURCES: Stream(sources, tokenizer, LENGTH, CHUNK, 3, workers)
+    return lambda workers=1, sources=SOURCES, stride=1: Stream(sources, tokenizer, LENGTH, CHUNK, 3, workers, stride)
 
 
 def first_document(row: np.ndarray, tokenizer) -> str:
     begin = int(np.argmax(row != tokenizer.eos_token_id))
     assert 1 <= begin <= CHUNK
-    told = row[begin:]
-    return tokenizer.decode(told[: int(np.argmax(told == tokenizer.eos_token_id))])
+    document = row[begin:]
+    return tokenizer.decode(document[: int(np.argmax(document == tokenizer.eos_token_id))])
 
 
-def test_an_epoch_tells_every_document_once_and_mixes_the_sources(make, tokenizer):
-    told = make(workers=2)
-    rows = np.concatenate([told.rows(step, 7) for step in range(12)])  # 84 rows, two epochs and two rows
+def test_an_epoch_has_every_document_once_and_mixes_the_sources(make, tokenizer):
+    stream = make(workers=2)
+    rows = np.concatenate([stream.rows(step, 7) for step in range(12)])  # 84 rows, two epochs and two rows
     assert rows.shape == (84, LENGTH) and rows.dtype == np.int64
     documents = [first_document(row, tokenizer) for row in rows]
     wanted = sorted([*storyland.corpus(30, 7), *storyland.prompted_stories(11, 100)])
@@ -34,28 +34,36 @@ def test_an_epoch_tells_every_document_once_and_mixes_the_sources(make, tokenize
     assert any(text in prompted for text in documents[:13]) and any(text not in prompted for text in documents[:13])
 
 
-def test_a_row_goes_on_with_the_documents_that_follow(make, tokenizer):
+def test_a_row_continues_with_the_documents_that_follow(make, tokenizer):
     rows = make().rows(0, 12)  # within one block
-    told = [first_document(row, tokenizer) for row in rows]
-    for row, following in zip(rows[:-1], told[1:]):
+    documents = [first_document(row, tokenizer) for row in rows]
+    for row, following in zip(rows[:-1], documents[1:]):
         text = tokenizer.decode(row, skip_special_tokens=True)
         assert len(text) > 600 and following[:40] in text
+
+
+def test_a_stride_skips_documents_between_rows(make, tokenizer):
+    every, third = make(), make(stride=3)
+    documents = [first_document(row, tokenizer) for row in every.rows(0, 41)]
+    strided = [first_document(row, tokenizer) for row in third.rows(0, 15)]
+    blocks = [documents[:13], documents[13:27], documents[27:]]  # each block starts a row with its first document
+    assert strided == [text for block in blocks for text in block[::3]]
 
 
 def test_a_batch_depends_on_its_number_alone(make):
     straight = make()
     batches = [straight.rows(step, 5) for step in range(20)]
-    assert np.array_equal(make(workers=2).rows(17, 5), batches[17])  # as a resumed run wants it
+    assert np.array_equal(make(workers=2).rows(17, 5), batches[17])  # as in a resumed run
     assert np.array_equal(straight.rows(2, 5), batches[2])
     assert np.array_equal(straight.rows(0, 100), np.concatenate(batches))  # over several blocks
     assert not np.array_equal(batches[0], batches[1])
 
 
-def test_what_cannot_be_told_by_seeds_is_refused(make):
-    for source, said in (
-        ("assorted:1:9", "cannot be told"),
+def test_sources_without_seeds_are_refused(make):
+    for source, message in (
+        ("synthetic:1:9", "cannot be generated"),
         ("storyland:1", "SEED:COUNT"),
         ("prompted:0:0", "no text"),
     ):
-        with pytest.raises(CalmError, match=said):
+        with pytest.raises(CalmError, match=message):
             make(sources=[source])

@@ -37,10 +37,10 @@ def select_backend(parameter: Tensor, activation: str) -> Backend:
 
 @cache
 def cpu_kernels() -> ModuleType | None:
-    """The package ``ops.cpu``; None if numba is missing or cannot store compiled code."""
+    """The package ``ops.cpu``; None without numba."""
     try:
         from . import cpu
-    except (ImportError, RuntimeError):
+    except ImportError:
         return None
     return cpu
 
@@ -80,8 +80,8 @@ class WeightPacker:
         if self.uses_matrix_unit:
             self.pack = kernels.pack_panels
         else:
-            self.pack = kernels.pack_halves if is_bfloat16 else kernels.pack
-        self._empty = kernels.empty
+            self.pack = kernels.pack_bfloat16 if is_bfloat16 else kernels.pack_float32
+        self._empty = kernels.aligned_empty
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """The packed weight, and the bias [O], zeros if there is none."""

@@ -1,8 +1,8 @@
-"""The operators of ``calm.operators``, each a single Triton kernel.
+"""The operators of ``torch_ops``, each a single Triton kernel. Activations are SiLU.
 
-With few rows a product takes as long as its weights take to come from memory, or as a kernel takes to start: norm,
-bias, sum, activation and gate are done where the product is. A row's numbers do not depend, to the bit, on the other
-rows: tiles of few rows have one shape, and no sum is split between programs. Activations are SiLU.
+With few rows a linear layer takes as long as its weights take to come from memory, or as a kernel takes to launch. The
+kernel therefore also computes the norm before it, and bias, sum, activation and gate behind it. A row's result does
+not depend, to the bit, on the other rows: tiles of few rows have one shape, and each sum stays in one program.
 """
 
 from functools import cache
@@ -15,35 +15,36 @@ from torch import Tensor
 from .types import Linear, Norm, TensorFunction
 
 ROW_INDEPENDENT = True
-OUTPUTS, INPUTS, WARPS = 32, 128, 2  # of a tile; the warps that compute it
-STAGES = 6  # in which tiles are loaded ahead, where shared memory has room for them
-FEW = 64  # rows up to which tiles are those of a few rows: as many as 8 chunks of 8 tokens have
-POSITIONS, ATTENDING = 128, 8  # of a sequence, attended to at once, and by how many warps
+OUTPUTS, INPUTS, WARPS = 32, 128, 2  # the shape of a tile, and the warps that compute it
+STAGES = 6  # of the software pipeline that loads tiles ahead, if shared memory has room
+FEW_ROWS = 64  # up to so many rows tiles have 8 rows; it covers 8 chunks of 8 tokens
+POSITIONS, ATTENTION_WARPS = 128, 8  # positions that attention reads at once, and its warps
 
 
 @triton.jit
-def _products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
-              NORM: tl.constexpr, GATED: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
-    """Products of some outputs of a map with some rows of x, normalised, and those of a whole map further on."""
+def _tile_products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
+                   NORM: tl.constexpr, GATED: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
+    """The products of some rows of x, normalised, with some outputs of a map; and with the same outputs of the map's
+    second half, if it is gated."""
     column = tl.arange(0, INPUTS)
-    x_rows, here, there = x + row[:, None] * x_stride, (row < rows)[:, None], (output < outputs)[:, None]
-    # Summed over columns at the end: a sum in each turn would make the warps wait for one another.
+    x_rows, row_mask, output_mask = x + row[:, None] * x_stride, (row < rows)[:, None], (output < outputs)[:, None]
+    # Sums over columns come last: a sum in each iteration would synchronise the warps.
     total = tl.zeros((row.shape[0], INPUTS), tl.float32)
     squares = tl.zeros_like(total)
     if NORM == "layer":
         for start in range(0, inputs, INPUTS):
             at = start + column[None]
-            part = tl.load(x_rows + at, here & (at < inputs), 0.0).to(tl.float32)
+            part = tl.load(x_rows + at, row_mask & (at < inputs), 0.0).to(tl.float32)
             total += part
             squares += part * part
     mean = tl.sum(total, 1) / inputs
     scale = tl.rsqrt(tl.sum(squares, 1) / inputs - mean * mean + eps)
-    # Outputs first: the tensor cores take 16 of these, and no fewer, by 8 rows.
-    found = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
-    further = tl.zeros_like(found)
+    # Outputs are the first dimension: tensor cores take at least 16 of it, and 8 of the second.
+    products = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
+    second = tl.zeros_like(products)
     for start in range(0, inputs, INPUTS):
         at = start + column[None]
-        part = tl.load(x_rows + at, here & (at < inputs), 0.0)
+        part = tl.load(x_rows + at, row_mask & (at < inputs), 0.0)
         if NORM != "":
             wide = part.to(tl.float32)
             if NORM == "layer":
@@ -54,97 +55,100 @@ def _products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stri
             if NORM == "layer":
                 wide += tl.load(shift + at, at < inputs, 0.0).to(tl.float32)
             part = wide.to(weight.dtype.element_ty)
-        matrix = tl.load(weight + output[:, None] * weight_stride + at, there & (at < inputs), 0.0)
-        found = tl.dot(matrix, tl.trans(part), found, input_precision="ieee")
+        tile = tl.load(weight + output[:, None] * weight_stride + at, output_mask & (at < inputs), 0.0)
+        products = tl.dot(tile, tl.trans(part), products, input_precision="ieee")
         if GATED:
-            matrix = tl.load(weight + (output[:, None] + outputs) * weight_stride + at, there & (at < inputs), 0.0)
-            further = tl.dot(matrix, tl.trans(part), further, input_precision="ieee")
+            tile = tl.load(weight + (output[:, None] + outputs) * weight_stride + at, output_mask & (at < inputs), 0.0)
+            second = tl.dot(tile, tl.trans(part), second, input_precision="ieee")
     if NORM == "rms":
         scale = tl.rsqrt(tl.sum(squares, 1) / inputs + eps)
-        found *= scale[None]
-        further *= scale[None]
-    return found, further
+        products *= scale[None]
+        second *= scale[None]
+    return products, second
 
 
 @triton.jit
-def _product(x, weight, gain, shift, bias, add, out, rows, inputs, outputs, x_stride, weight_stride, add_stride, eps,
-             NORM: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr, ACTIVATED: tl.constexpr, GATED: tl.constexpr,
-             ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
+def _linear_kernel(x, weight, gain, shift, bias, add, out, rows, inputs, outputs, x_stride, weight_stride, add_stride,
+                   eps, NORM: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr, ACTIVATED: tl.constexpr,
+                   GATED: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    found, further = _products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
+    y, second = _tile_products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
                                NORM, GATED, INPUTS)  # fmt: skip
-    there = output < outputs
-    here = there[:, None] & (row < rows)[None]
+    output_mask = output < outputs
+    mask = output_mask[:, None] & (row < rows)[None]
     if BIAS:
-        found += tl.load(bias + output, there, 0.0).to(tl.float32)[:, None]
+        y += tl.load(bias + output, output_mask, 0.0).to(tl.float32)[:, None]
         if GATED:
-            further += tl.load(bias + outputs + output, there, 0.0).to(tl.float32)[:, None]
+            second += tl.load(bias + outputs + output, output_mask, 0.0).to(tl.float32)[:, None]
     if ADD:
-        found += tl.load(add + row[None] * add_stride + output[:, None], here, 0.0).to(tl.float32)
+        y += tl.load(add + row[None] * add_stride + output[:, None], mask, 0.0).to(tl.float32)
     if ACTIVATED:
-        found *= tl.sigmoid(found)
+        y *= tl.sigmoid(y)
     if GATED:
-        found *= further
-    tl.store(out + row[None] * outputs + output[:, None], found.to(out.dtype.element_ty), here)
+        y *= second
+    tl.store(out + row[None] * outputs + output[:, None], y.to(out.dtype.element_ty), mask)
 
 
 @triton.jit
-def _likeliest(x, weight, gain, shift, values, ids, rows, inputs, outputs, x_stride, weight_stride, eps,
-               NORM: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
-    """The greatest product of each row with some words, and its word."""
+def _argmax_kernel(x, weight, gain, shift, values, ids, rows, inputs, outputs, x_stride, weight_stride, eps,
+                   NORM: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr):  # fmt: skip
+    """The largest logit of each row among the tokens of one tile, and its token."""
     tile = tl.program_id(0)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     output = tile * OUTPUTS + tl.arange(0, OUTPUTS)
-    found, _ = _products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
-                         NORM, False, INPUTS)  # fmt: skip
-    found = tl.where((output < outputs)[:, None], found, float("-inf"))
-    best, index = tl.max(found, 0, return_indices=True)
+    logits, _ = _tile_products(x, weight, gain, shift, row, output, rows, inputs, outputs, x_stride, weight_stride, eps,
+                               NORM, False, INPUTS)  # fmt: skip
+    logits = tl.where((output < outputs)[:, None], logits, float("-inf"))
+    best, index = tl.max(logits, 0, return_indices=True)
     tl.store(values + tile * rows + row, best, row < rows)
     tl.store(ids + tile * rows + row, tile * OUTPUTS + index, row < rows)
 
 
 @triton.jit
-def _attend(qkv, cache, positions, cos, sin, out, heads, kv_heads, qkv_stride, sequence_stride, head_stride,
-            turn_stride, scale, WIDTH: tl.constexpr, WITHIN: tl.constexpr, POSITIONS: tl.constexpr):  # fmt: skip
+def _attention_kernel(qkv, cache, positions, cos, sin, out, heads, kv_heads, qkv_stride, sequence_stride, head_stride,
+                      rotary_stride, scale, WIDTH: tl.constexpr, PADDED_WIDTH: tl.constexpr,
+                      POSITIONS: tl.constexpr):  # fmt: skip
     """One query head of one sequence."""
     sequence, head = tl.program_id(0), tl.program_id(1)
     position, group = tl.load(positions + sequence), heads // kv_heads
-    place = tl.arange(0, WITHIN)
-    inside, turned = place < WIDTH, (place + WIDTH // 2) % WIDTH
-    along = tl.load(cos + position * turn_stride + place, inside, 0.0).to(tl.float32)
-    across = tl.load(sin + position * turn_stride + place, inside, 0.0).to(tl.float32)
-    mine = qkv + sequence * qkv_stride + head * WIDTH
-    query = tl.load(mine + place, inside, 0.0).to(tl.float32) * along
-    query += tl.load(mine + turned, inside, 0.0).to(tl.float32) * across
-    mine = qkv + sequence * qkv_stride + (heads + head // group) * WIDTH
-    key = tl.load(mine + place, inside, 0.0).to(tl.float32) * along
-    key += tl.load(mine + turned, inside, 0.0).to(tl.float32) * across
-    kept, value = key.to(cache.dtype.element_ty), tl.load(mine + kv_heads * WIDTH + place, inside, 0.0)
+    lane = tl.arange(0, PADDED_WIDTH)
+    lane_mask, rotated_lane = lane < WIDTH, (lane + WIDTH // 2) % WIDTH
+    cos_row = tl.load(cos + position * rotary_stride + lane, lane_mask, 0.0).to(tl.float32)
+    sin_row = tl.load(sin + position * rotary_stride + lane, lane_mask, 0.0).to(tl.float32)
+    own = qkv + sequence * qkv_stride + head * WIDTH
+    query = tl.load(own + lane, lane_mask, 0.0).to(tl.float32) * cos_row
+    query += tl.load(own + rotated_lane, lane_mask, 0.0).to(tl.float32) * sin_row
+    own = qkv + sequence * qkv_stride + (heads + head // group) * WIDTH
+    key = tl.load(own + lane, lane_mask, 0.0).to(tl.float32) * cos_row
+    key += tl.load(own + rotated_lane, lane_mask, 0.0).to(tl.float32) * sin_row
+    cached_key = key.to(cache.dtype.element_ty)
+    value = tl.load(own + kv_heads * WIDTH + lane, lane_mask, 0.0)
     keys = cache + sequence * sequence_stride + head // group * head_stride
     values = keys + kv_heads * head_stride
     if head % group == 0:
-        tl.store(keys + position * WIDTH + place, kept, inside)
-        tl.store(values + position * WIDTH + place, value, inside)
-    # Its own position is at hand, those before it come from the cache; sums are scaled anew as a higher score appears.
-    best = tl.sum(query * kept.to(tl.float32), 0) * scale
-    total, found = 1.0, value.to(tl.float32)
+        tl.store(keys + position * WIDTH + lane, cached_key, lane_mask)
+        tl.store(values + position * WIDTH + lane, value, lane_mask)
+    # The own position comes from registers, earlier ones from the cache. Sums are rescaled whenever the maximum grows.
+    best = tl.sum(query * cached_key.to(tl.float32), 0) * scale
+    total, attended = 1.0, value.to(tl.float32)
     for start in range(0, position, POSITIONS):
         at = start + tl.arange(0, POSITIONS)
-        seen = at < position
-        where, valid = at[:, None] * WIDTH + place[None], seen[:, None] & inside[None]
-        score = tl.sum(query[None] * tl.load(keys + where, valid, 0.0).to(tl.float32), 1) * scale
-        score = tl.where(seen, score, float("-inf"))
+        visible = at < position
+        offset, mask = at[:, None] * WIDTH + lane[None], visible[:, None] & lane_mask[None]
+        score = tl.sum(query[None] * tl.load(keys + offset, mask, 0.0).to(tl.float32), 1) * scale
+        score = tl.where(visible, score, float("-inf"))
         higher = tl.maximum(best, tl.max(score, 0))
-        shrink, share = tl.exp(best - higher), tl.exp(score - higher)
-        total = total * shrink + tl.sum(share, 0)
-        found = found * shrink + tl.sum(share[:, None] * tl.load(values + where, valid, 0.0).to(tl.float32), 0)
+        rescale, weight = tl.exp(best - higher), tl.exp(score - higher)
+        total = total * rescale + tl.sum(weight, 0)
+        cached_values = tl.load(values + offset, mask, 0.0).to(tl.float32)
+        attended = attended * rescale + tl.sum(weight[:, None] * cached_values, 0)
         best = higher
-    tl.store(out + (sequence * heads + head) * WIDTH + place, (found / total).to(out.dtype.element_ty), inside)
+    tl.store(out + (sequence * heads + head) * WIDTH + lane, (attended / total).to(out.dtype.element_ty), lane_mask)
 
 
-def _norm(norm: Norm | None, x: Tensor) -> tuple[str, Tensor, Tensor, float]:
-    """The kind of a norm, weight, bias (anything where there is none) and eps."""
+def _norm_arguments(norm: Norm | None, x: Tensor) -> tuple[str, Tensor, Tensor, float]:
+    """The kind of a norm, its weight, bias and epsilon; x stands for what the kind does not have."""
     if norm is None:
         return "", x, x, 0.0
     weight, bias, eps = norm
@@ -153,16 +157,16 @@ def _norm(norm: Norm | None, x: Tensor) -> tuple[str, Tensor, Tensor, float]:
 
 @cache
 def _shared_memory(device: torch.device) -> int:
-    """Bytes that a program may have."""
+    """Bytes of shared memory that a program may use."""
     return triton.runtime.driver.active.utils.get_device_properties(device.index or 0)["max_shared_mem"]
 
 
-def _tile(x: Tensor) -> dict[str, int]:
-    """How a tile is computed."""
-    rows, warps = (8, WARPS) if len(x) <= FEW else (32, 2 * WARPS)
+def _tile_shape(x: Tensor) -> dict[str, int]:
+    """The shape of a tile and how it is computed, as arguments of a kernel."""
+    rows, warps = (8, WARPS) if len(x) <= FEW_ROWS else (32, 2 * WARPS)
     inputs = min(INPUTS, max(16, triton.next_power_of_2(x.shape[1])))
-    stage = (2 * OUTPUTS + rows) * inputs * x.element_size()  # of a gated map
-    stages = max(1, min(STAGES, _shared_memory(x.device) // stage - 1))
+    stage_bytes = (2 * OUTPUTS + rows) * inputs * x.element_size()  # for a gated map
+    stages = max(1, min(STAGES, _shared_memory(x.device) // stage_bytes - 1))
     return {"ROWS": rows, "INPUTS": inputs, "num_warps": warps, "num_stages": stages}
 
 
@@ -174,12 +178,12 @@ def linear(
     gated: bool = False,
     add: Tensor | None = None,
 ) -> Tensor:
-    """As ``operators.product``, whose activation is SiLU if there is any."""
+    """Like ``torch_ops.linear``; an activation must be SiLU."""
     (rows, inputs), (weight, bias) = x.shape, weights
     outputs = len(weight) // 2 if gated else len(weight)
-    kind, gain, shift, eps = _norm(norm, x)
-    out, tile = x.new_empty(rows, outputs), _tile(x)
-    _product[triton.cdiv(outputs, OUTPUTS), triton.cdiv(rows, tile["ROWS"])](
+    kind, gain, shift, eps = _norm_arguments(norm, x)
+    out, tile = x.new_empty(rows, outputs), _tile_shape(x)
+    _linear_kernel[triton.cdiv(outputs, OUTPUTS), triton.cdiv(rows, tile["ROWS"])](
         x, weight, gain, shift, x if bias is None else bias, x if add is None else add, out, rows, inputs, outputs,
         x.stride(0), weight.stride(0), 0 if add is None else add.stride(0), eps, NORM=kind, BIAS=bias is not None,
         ADD=add is not None, ACTIVATED=activation is not None, GATED=gated, OUTPUTS=OUTPUTS, **tile,
@@ -188,26 +192,27 @@ def linear(
 
 
 def attend(qkv: Tensor, cache: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """As ``operators.attend``."""
+    """Like ``torch_ops.attend``."""
     kv, width = cache.shape[1] // 2, cache.shape[3]
     heads = cos.shape[1] - 2 * kv
     out = qkv.new_empty(len(qkv), heads * width)
-    _attend[len(qkv), heads](
+    _attention_kernel[len(qkv), heads](
         qkv, cache, positions, cos, sin, out, heads, kv, qkv.stride(0), cache.stride(0), cache.stride(1), cos.stride(0),
-        width**-0.5, WIDTH=width, WITHIN=triton.next_power_of_2(width), POSITIONS=POSITIONS, num_warps=ATTENDING,
+        width**-0.5, WIDTH=width, PADDED_WIDTH=triton.next_power_of_2(width), POSITIONS=POSITIONS,
+        num_warps=ATTENTION_WARPS,
     )  # fmt: skip
     return out
 
 
 def argmax(x: Tensor, norm: Norm, weight: Tensor) -> Tensor:
-    """As ``operators.likeliest``."""
-    (rows, inputs), words = x.shape, len(weight)
-    kind, gain, shift, eps = _norm(norm, x)
-    tiles, tile = triton.cdiv(words, OUTPUTS), _tile(x)
+    """Like ``torch_ops.argmax``."""
+    (rows, inputs), tokens = x.shape, len(weight)
+    kind, gain, shift, eps = _norm_arguments(norm, x)
+    tiles, tile = triton.cdiv(tokens, OUTPUTS), _tile_shape(x)
     values = torch.empty(tiles, rows, device=x.device)
     ids = torch.empty(tiles, rows, device=x.device, dtype=torch.long)
-    _likeliest[tiles, triton.cdiv(rows, tile["ROWS"])](
-        x, weight, gain, shift, values, ids, rows, inputs, words, x.stride(0), weight.stride(0), eps, NORM=kind,
+    _argmax_kernel[tiles, triton.cdiv(rows, tile["ROWS"])](
+        x, weight, gain, shift, values, ids, rows, inputs, tokens, x.stride(0), weight.stride(0), eps, NORM=kind,
         OUTPUTS=OUTPUTS, **tile,
     )  # fmt: skip
     return ids.gather(0, values.max(0).indices[None])[0]

@@ -7,7 +7,7 @@ import calm
 from calm.engine import Backend, create_engine
 from calm.engine.backbone import BackboneStep, make_backbone_step
 from calm.engine.head import DRAW_BLOCK, SLOTS, CudaGraphHeadStep, HeadStep
-from calm.evaluation.reports import storyland_figures
+from calm.evaluation.reports import story_figures
 
 from ..test_scheduler import PROMPTS, in_turns, told
 
@@ -73,4 +73,4 @@ def test_a_text_is_the_same_alone_and_among_others(lm):
 
 
 def test_stories_are_as_sound_as_by_the_kernels(lm):
-    assert storyland_figures(lm, STORIES, 0.5)["well-formed sentences"] > 0.85
+    assert story_figures(lm, STORIES, 0.5)["well_formed"] > 0.85

@@ -1,33 +1,33 @@
-"""The arithmetic of a step of few rows on a CPU, compiled with numba.
+"""A model's decoding steps on a CPU, as kernels compiled with numba.
 
-With few rows PyTorch spends more time on finding its kernels than on running them; here all layers are one call, and
-what remains is reading the weights. Arrays are float32, matrices of weights packed; R rows, D, I or O their width. A
-row's numbers do not depend, to the bit, on the other rows.
+With few rows PyTorch spends more time on dispatching its kernels than on running them. Here one call computes all
+layers, and most of the time goes into reading the weights. Arrays are float32 and weight matrices are packed; R rows,
+D, I or O widths. A row's numbers do not depend, to the bit, on the other rows.
 
-From the bottom up: how weights lie in memory (``packing``); products in registers (``registers``) or in a matrix unit
-(``matrix_unit``), and which of them serves (``products``); the layers of a network (``layers``); the likeliest of all
-tokens (``vocabulary``); and a model's parts, each one call (``model``).
+From the bottom up: ``packing`` lays out weights in memory; ``registers`` and ``matrix_unit`` multiply, ``products``
+chooses between them; ``layers`` has linear layers, norms and attention; ``vocabulary`` has the argmax over all tokens;
+``model`` has one call for each part of a model. ``cache`` says where compiled code is stored.
 """
 
-from .compilation import get_num_threads, shared, use_threads
+from .compilation import get_num_threads, split_work, use_threads
 from .layers import layer_norm, linear
 from .model import decode, llama, vectors
-from .packing import MATRIX_UNIT, empty, pack, pack_halves, pack_panels
-from .vocabulary import searchable
+from .packing import MATRIX_UNIT, aligned_empty, pack_bfloat16, pack_float32, pack_panels
+from .vocabulary import vocabulary_bounds
 
 __all__ = [
     "MATRIX_UNIT",
+    "aligned_empty",
     "decode",
-    "empty",
     "get_num_threads",
     "layer_norm",
     "linear",
     "llama",
-    "pack",
-    "pack_halves",
+    "pack_bfloat16",
+    "pack_float32",
     "pack_panels",
-    "searchable",
-    "shared",
+    "split_work",
     "use_threads",
     "vectors",
+    "vocabulary_bounds",
 ]

@@ -1,14 +1,18 @@
-"""What the kernels are compiled by, and how they share out their work among threads."""
+"""How numba compiles the kernels, and how they split their work among threads."""
 
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numba import config, get_num_threads, njit, set_num_threads
 
+from .cache import numba_cache
 
-def _several_threads_may_enter() -> bool:
-    """Whether numba has a threading layer besides its own, which ends the process when two threads enter it."""
+
+def _threads_may_enter_together() -> bool:
+    """Whether numba has another threading layer than its own, which aborts the process when two threads enter it."""
     for name in ("omppool", "tbbpool"):
         try:
             import_module(f"numba.np.ufunc.{name}")
@@ -18,39 +22,51 @@ def _several_threads_may_enter() -> bool:
     return False
 
 
-# By numpy's rules a division is a division; by Python's each one looks first whether it is by zero.
+def _stored(decorator: Callable) -> Callable:
+    """The same decorator, whose functions store their compiled code."""
+
+    def decorate(function: Callable) -> Any:
+        dispatcher = decorator(function)
+        with numba_cache():
+            dispatcher.enable_caching()
+        return dispatcher
+
+    return decorate
+
+
+# numpy's error model: Python's would check each divisor for zero.
 _compiled = partial(njit, error_model="numpy", nogil=True)
 _fast = partial(_compiled, fastmath=True)
-_among_threads = partial(_fast, parallel=_several_threads_may_enter())
-exact = _compiled()  # sums in the order in which they are written
-serial, parallel = _fast(), _among_threads()
-# What Python calls, numba keeps beside the sources, with all that it calls in turn. It does not notice when that has
-# changed in another file; so each file with kept functions names those that it is compiled with.
-kept, kept_parallel = _fast(cache=True), _among_threads(cache=True)
+exact = _compiled()
+"""Sums keep the order in which they are written."""
+serial = _fast()
+parallel = _fast(parallel=_threads_may_enter_together())
+# Functions that Python calls. Their stored code contains all functions that they call.
+stored, stored_parallel = _stored(serial), _stored(parallel)
 
-# Of few rows each thread computes some outputs of all, and waits for the others at every product; of many rows it
-# computes its own, alone.
-ALONE = 4  # rows that a thread computes alone at the least
-# For each of Python's own, numba would compile a function anew.
-YES, NO, ZERO, ONE = np.bool_(True), np.bool_(False), np.int64(0), np.int64(1)
+# Few rows: each thread computes some outputs of all rows, and all threads meet after each product. Many rows: each
+# thread computes its own rows from end to end.
+MIN_ROWS_OF_A_PART = 4
+# numba compiles a function anew for Python's own types; these constants have the types that arrays have.
+TRUE, FALSE, ZERO, ONE = np.bool_(True), np.bool_(False), np.int64(0), np.int64(1)
 Flag = bool | np.bool_
-Share = tuple[int, int]
+WorkSplit = tuple[int, int]
+"""In how many parts the rows are split, and how many threads split the outputs of each."""
 
 
 def use_threads(count: int) -> None:
-    """How many threads the kernels called by this thread share their work among, as far as numba allows."""
+    """Sets how many threads the kernels use that this thread calls, as far as numba allows."""
     set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def shared(rows: int) -> Share:
-    """How the kernels called by this thread should share out so many rows: in how many parts, each computed alone, and
-    if that is one, among how many threads the outputs."""
+def split_work(rows: int) -> WorkSplit:
+    """How a kernel call of this thread splits its rows."""
     threads = get_num_threads()
-    parts = max(1, min(rows // ALONE, threads))
+    parts = max(1, min(rows // MIN_ROWS_OF_A_PART, threads))
     return parts, threads if parts == 1 else 1
 
 
 @serial
-def part_of(part, parts, rows):
-    """First row of a part, and the one behind its last."""
+def part_bounds(part, parts, rows):
+    """The first row of a part, and the row behind its last."""
     return part * rows // parts, (part + 1) * rows // parts

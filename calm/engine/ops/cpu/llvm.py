@@ -1,4 +1,4 @@
-"""LLVM's own terms, in which products are written: a loop in Python's has no way to say that sums stay in registers."""
+"""LLVM instructions for the products: a Python loop cannot say that sums stay in registers."""
 
 from llvmlite import ir
 
@@ -7,14 +7,14 @@ from .packing import LANES
 BYTE, WORD, NUMBERS = ir.IntType(8), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
 
 
-def places(builder, first, count, end):
-    """LLVM's names of ``count`` places from ``first`` on, the last before ``end`` instead of what is beyond it."""
+def indices(builder, first, count, end):
+    """LLVM values of ``count`` indices from ``first`` on; those beyond ``end`` become the last one before it."""
     last = builder.sub(end, WORD(1))
-    for place in (builder.add(first, WORD(i)) for i in range(count)):
-        yield builder.select(builder.icmp_signed("<", place, last), place, last)
+    for index in (builder.add(first, WORD(i)) for i in range(count)):
+        yield builder.select(builder.icmp_signed("<", index, last), index, last)
 
 
-def pointer(builder, data, place, kind=None):
-    """LLVM's name of a place in memory, as one of a ``kind``."""
-    found = builder.gep(data, [place])
-    return builder.bitcast(found, kind.as_pointer()) if kind else found
+def pointer(builder, data, index, kind=None):
+    """The LLVM pointer to an element of ``data``, as a pointer to a ``kind`` if given."""
+    element = builder.gep(data, [index])
+    return builder.bitcast(element, kind.as_pointer()) if kind else element

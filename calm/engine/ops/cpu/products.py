@@ -1,58 +1,58 @@
-"""Products of few rows with packed matrices, by registers or by a matrix unit, as the matrix is packed for."""
+"""Products of few rows with a packed matrix, by registers or by a matrix unit: the packing decides."""
 
 import numpy as np
 from numba.extending import overload
 
 from .compilation import serial
-from .matrix_unit import group_of_tiles, release, split
+from .matrix_unit import multiply_tiles, release, split_rows
 from .packing import GROUP, LANES
-from .registers import group_of_rows
+from .registers import multiply_rows
 
 
-def operand_of(x, weight):
-    """What the products of x [R, I] with a packed weight read. Behind the last comes ``done``."""
+def begin_products(x, weight):
+    """The operand that ``multiply`` reads for the products of x [R, I] with a packed weight."""
 
 
-def done(weight):
-    """Ends the products with a packed weight."""
+def end_products(weight):
+    """Ends the products with a packed weight, after the last ``multiply``."""
 
 
 def multiply(operand, weight, y, group):
-    """The products of all rows with a group of blocks, into y [R, O or more]."""
+    """Writes the products of all rows with one group of blocks into y [R, O or more]."""
 
 
-@overload(operand_of)
-def _operand_for(x, weight):
+@overload(begin_products)
+def _begin_products(x, weight):
     if weight.ndim == 4:
-        return lambda x, weight: split(x, weight)
+        return lambda x, weight: split_rows(x, weight)
     return lambda x, weight: x
 
 
-@overload(done)
-def _done_with(weight):
+@overload(end_products)
+def _end_products(weight):
     if weight.ndim == 4:
         return lambda weight: release()  # type: ignore[call-arg]
     return lambda weight: None
 
 
 @overload(multiply)
-def _group_for(operand, weight, y, group):
+def _multiply(operand, weight, y, group):
     if weight.ndim == 4:
-        return lambda operand, weight, y, group: group_of_tiles(operand, weight, y, group)
-    return lambda operand, weight, y, group: group_of_rows(operand, weight, y, group)
+        return lambda operand, weight, y, group: multiply_tiles(operand, weight, y, group)
+    return lambda operand, weight, y, group: multiply_rows(operand, weight, y, group)
 
 
 @serial
-def groups_of(weight):
-    """How many groups of blocks a packed weight has."""
+def count_groups(weight):
+    """The number of groups of blocks in a packed weight."""
     return (len(weight) + GROUP - 1) // GROUP
 
 
 @serial
 def product(x, weight):
-    """x [R, I], packed weight -> all products [R, O or more], by one thread."""
-    y, operand = np.empty((len(x), len(weight) * LANES), np.float32), operand_of(x, weight)
-    for group in range(groups_of(weight)):
+    """x [R, I], packed weight -> all products [R, O or more], on this thread."""
+    y, operand = np.empty((len(x), len(weight) * LANES), np.float32), begin_products(x, weight)
+    for group in range(count_groups(weight)):
         multiply(operand, weight, y, group)
-    done(weight)
+    end_products(weight)
     return y

@@ -1,4 +1,4 @@
-"""Products of few rows with packed matrices in tiles whose sums stay in registers."""
+"""Products of few rows with packed matrices, in tiles whose sums stay in registers."""
 
 from functools import partial
 from itertools import chain
@@ -10,68 +10,70 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compilation import exact
-from .llvm import NUMBERS, WORD, places, pointer
-from .packing import GROUP, LANES, UPPER
+from .llvm import NUMBERS, WORD, indices, pointer
+from .packing import GROUP, LANES, UPPER_HALF
 
-WIDE = get_host_cpu_features().get("avx512f", False)  # 32 registers of 16 numbers, instead of 16 of 8
+HAS_AVX512 = get_host_cpu_features().get("avx512f", False)  # 32 registers of 16 numbers, else 16 of 8
 
 
 def _tile(rows: int, blocks: int):
-    """Makes a kernel: ``rows`` rows of x, from ``row`` on, by ``blocks`` blocks of a packed matrix, from ``block`` on,
-    into y. What is beyond the last row or block is computed again in its place. The matrix is float32, or upper halves.
+    """Makes a kernel that multiplies ``rows`` rows of x, from ``row`` on, with ``blocks`` blocks of a packed matrix,
+    from ``block`` on, and writes into y. The matrix is float32, or upper halves.
 
-    Sums stay in registers, a lane an output, and grow input by input, so that they are the same in every tile.
+    A tile beyond the last row or block repeats that one. Sums grow input by input, a lane for each output, so that a
+    sum is the same in every tile.
     """
-    sums, words = NUMBERS, ir.VectorType(ir.IntType(32), LANES)
-    anything, shift = ir.Constant(sums, ir.Undefined), ir.Constant(words, [16] * LANES)
-    upper = ir.Constant(words, [int(UPPER)] * LANES)
+    numbers, words = NUMBERS, ir.VectorType(ir.IntType(32), LANES)
+    undefined, shift = ir.Constant(numbers, ir.Undefined), ir.Constant(words, [16] * LANES)
+    upper_half = ir.Constant(words, [int(UPPER_HALF)] * LANES)
 
     @intrinsic
     def tile(context, x, weight, y, row, block):
         if {x.layout, weight.layout, y.layout} != {"C"}:
             return None
-        at_once = 2 if weight.dtype == types.uint32 else 1  # inputs that a vector of the matrix is for
+        inputs_per_vector = 2 if weight.dtype == types.uint32 else 1
 
         def generate(context, builder, signature, arguments):
-            kinds, (*given, row, block) = signature.args, arguments
-            x, weight, y = (context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, given))
-            (count, inner), outer = cgutils.unpack_tuple(builder, x.shape, 2), builder.extract_value(y.shape, 1)
-            most, length, _ = cgutils.unpack_tuple(builder, weight.shape, 3)
+            kinds, (*arrays, row, block) = signature.args, arguments
+            x, weight, y = (context.make_array(kind)(context, builder, one) for kind, one in zip(kinds, arrays))
+            (row_count, inner), outer = cgutils.unpack_tuple(builder, x.shape, 2), builder.extract_value(y.shape, 1)
+            block_count, length, _ = cgutils.unpack_tuple(builder, weight.shape, 3)
 
             at = partial(pointer, builder)
-            here, there = list(places(builder, row, rows, count)), list(places(builder, block, blocks, most))
-            reads = [at(x.data, builder.mul(one, inner)) for one in here]
-            weights = [at(weight.data, builder.mul(builder.mul(b, length), WORD(LANES))) for b in there]
-            zeros = ir.Constant(sums, [0.0] * LANES)
-            totals = [[cgutils.alloca_once(builder, sums) for _ in there] for _ in here]
-            for total in chain.from_iterable(totals):
+            tile_rows = list(indices(builder, row, rows, row_count))
+            tile_blocks = list(indices(builder, block, blocks, block_count))
+            x_rows = [at(x.data, builder.mul(r, inner)) for r in tile_rows]
+            weights = [at(weight.data, builder.mul(builder.mul(b, length), WORD(LANES))) for b in tile_blocks]
+            zeros = ir.Constant(numbers, [0.0] * LANES)
+            sums = [[cgutils.alloca_once(builder, numbers) for _ in tile_blocks] for _ in tile_rows]
+            for total in chain.from_iterable(sums):
                 builder.store(zeros, total)
 
             def add(column, index):
-                """The products of an input, and of its column of each block."""
-                for read, of_row in zip(reads, totals):
-                    number = builder.insert_element(anything, builder.load(at(read, index)), WORD(0))
-                    number = builder.shuffle_vector(number, anything, ir.Constant(words, [0] * LANES))
-                    for factor, total in zip(column, of_row):
+                """Adds the products of input ``index`` with its column of each block."""
+                for x_row, row_sums in zip(x_rows, sums):
+                    number = builder.insert_element(undefined, builder.load(at(x_row, index)), WORD(0))
+                    number = builder.shuffle_vector(number, undefined, ir.Constant(words, [0] * LANES))
+                    for factor, total in zip(column, row_sums):
                         product = builder.fmul(number, factor, flags=("contract",))
                         builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
 
             with cgutils.for_range(builder, length) as loop:
-                kind = words if at_once == 2 else sums
-                place = builder.mul(loop.index, WORD(LANES))
-                column = [builder.load(at(of, place, kind), align=4) for of in weights]
-                if at_once == 1:
+                kind = words if inputs_per_vector == 2 else numbers
+                offset = builder.mul(loop.index, WORD(LANES))
+                column = [builder.load(at(w, offset, kind), align=4) for w in weights]
+                if inputs_per_vector == 1:
                     add(column, loop.index)
                 else:
                     first = builder.mul(loop.index, WORD(2))
-                    add([builder.bitcast(builder.shl(pair, shift), sums) for pair in column], first)
+                    add([builder.bitcast(builder.shl(pair, shift), numbers) for pair in column], first)
                     second = builder.add(first, WORD(1))
                     with builder.if_then(builder.icmp_signed("<", second, inner), likely=True):
-                        add([builder.bitcast(builder.and_(pair, upper), sums) for pair in column], second)
-            for one, of_row in zip(here, totals):
-                for b, total in zip(there, of_row):
-                    place = builder.add(builder.mul(one, outer), builder.mul(b, WORD(LANES)))
-                    builder.store(builder.load(total), at(y.data, place, sums), align=4)
+                        add([builder.bitcast(builder.and_(pair, upper_half), numbers) for pair in column], second)
+            for r, row_sums in zip(tile_rows, sums):
+                for b, total in zip(tile_blocks, row_sums):
+                    offset = builder.add(builder.mul(r, outer), builder.mul(b, WORD(LANES)))
+                    builder.store(builder.load(total), at(y.data, offset, numbers), align=4)
             return context.get_dummy_value()
 
         return types.void(x, weight, y, row, block), generate
@@ -79,30 +81,32 @@ def _tile(rows: int, blocks: int):
     return tile
 
 
-# Tiles whose sums fit into the registers, beside what they are made of: rows, and how many blocks.
-MANY = 8 if WIDE else 6
-_OF_MANY, _OF_FOUR, _OF_TWO = (2, 4, 4) if WIDE else (1, 1, 2)
-_many, _four, _two, _one = _tile(MANY, _OF_MANY), _tile(4, _OF_FOUR), _tile(2, _OF_TWO), _tile(1, GROUP)
+# Tiles, of rows and blocks, whose sums fit into the registers beside their operands.
+MAX_ROWS = 8 if HAS_AVX512 else 6
+_MAX_ROWS_BLOCKS, _FOUR_ROWS_BLOCKS, _TWO_ROWS_BLOCKS = (2, 4, 4) if HAS_AVX512 else (1, 1, 2)
+_max_rows, _four_rows = _tile(MAX_ROWS, _MAX_ROWS_BLOCKS), _tile(4, _FOUR_ROWS_BLOCKS)
+_two_rows, _one_row = _tile(2, _TWO_ROWS_BLOCKS), _tile(1, GROUP)
 
 
 @exact
-def group_of_rows(x, weight, y, group):
+def multiply_rows(x, weight, y, group):
+    """``products.multiply`` by registers."""
     rows, first, last = x.shape[0], group * GROUP, min((group + 1) * GROUP, weight.shape[0])
     row = 0
     while row < rows:
         left = rows - row
-        if left > MANY - 2:
-            for block in range(first, last, _OF_MANY):
-                _many(x, weight, y, row, block)
-            row += MANY
+        if left > MAX_ROWS - 2:
+            for block in range(first, last, _MAX_ROWS_BLOCKS):
+                _max_rows(x, weight, y, row, block)
+            row += MAX_ROWS
         elif left > 2:
-            for block in range(first, last, _OF_FOUR):
-                _four(x, weight, y, row, block)
+            for block in range(first, last, _FOUR_ROWS_BLOCKS):
+                _four_rows(x, weight, y, row, block)
             row += 4
         elif left == 2:
-            for block in range(first, last, _OF_TWO):
-                _two(x, weight, y, row, block)
+            for block in range(first, last, _TWO_ROWS_BLOCKS):
+                _two_rows(x, weight, y, row, block)
             row += 2
         else:
-            _one(x, weight, y, row, first)
+            _one_row(x, weight, y, row, first)
             row += 1

@@ -1,4 +1,4 @@
-"""The likeliest of all tokens, whose products with a state need not all be computed."""
+"""The most likely of all tokens, without computing most of the logits. R rows, H width of a state, V vocabulary."""
 
 import numpy as np
 import torch
@@ -7,150 +7,148 @@ from numba.extending import overload
 from numpy import ndarray
 from torch import Tensor
 
-from .arithmetic import greatest
-from .compilation import ZERO, kept, parallel, part_of, serial
-from .packing import GROUP, LANES, pack
-from .products import done, groups_of, multiply, operand_of, product
+from .arithmetic import maximum
+from .compilation import ZERO, parallel, part_bounds, serial, stored
+from .packing import GROUP, LANES, pack_float32
+from .products import begin_products, count_groups, end_products, multiply, product
 
-COMPILED_WITH = "031900bd2ddb"  # as in ``layers``
-SLACK = 2e-3  # of the lengths; its square exceeds what rounding takes from a bound
+SLACK = 2e-3  # added to each length, relative to it; its square exceeds the rounding error of a bound
+BLOCK = 64  # tokens that a bound rules out together
+SPAN = 4  # groups of blocks whose largest logit is searched at once
 
 
-def searchable(embedding: Tensor, states: Tensor) -> tuple:
-    """embedding [V, H] -> the arrays by which ``likeliest`` finds a token without all products: packed basis and table,
-    slack, and the embedding.
+def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple:
+    """embedding [V, H] -> the arrays by which ``argmax`` avoids most logits: packed basis, packed table, slack, and
+    the embedding.
 
-    A quarter of the coordinates, in a basis that has most of the embedding and of the decoder's states in it, and the
-    length of the rest bound each logit from above (Cauchy-Schwarz), and one logit computed in full mostly rules out all
-    others. ``states`` [n, H], from which the basis comes, may be any that resemble what will be asked for.
+    In a basis that covers most of the embedding and of the decoder's states, a quarter of the coordinates and the norm
+    of the remainder bound each logit from above (Cauchy-Schwarz). One exact logit then mostly rules out all others.
+    ``states`` [n, H] are typical states of the decoder, from which the basis is computed.
     """
-    spread, others = (x.T @ x / x.square().sum() for x in (embedding, states))
-    directions = torch.linalg.eigh(spread + others).eigenvectors.flip(1)
+    covariances = [x.T @ x / x.square().sum() for x in (embedding, states)]
+    directions = torch.linalg.eigh(covariances[0] + covariances[1]).eigenvectors.flip(1)
     basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
-    near, length = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
-    rest = (length - near.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
-    table = torch.cat((near, rest + SLACK * length.sqrt()), -1)
-    return *(pack(matrix.numpy()) for matrix in (basis, table)), np.float32(SLACK), embedding.numpy()
+    coordinates, square = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
+    remainder = (square - coordinates.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
+    table = torch.cat((coordinates, remainder + SLACK * square.sqrt()), -1)
+    return *(pack_float32(matrix.numpy()) for matrix in (basis, table)), np.float32(SLACK), embedding.numpy()
 
 
 @serial
-def _settle(bounds, state, embedding):
-    """bounds [>= V], never below the products of state [H] with the rows of embedding [V, H] -> the index of the
-    greatest product. Only those are computed whose bound does not rule them out."""
-    words, block = len(embedding), 64
-    blocks = (words + block - 1) // block
+def _argmax_below(bounds, state, embedding):
+    """bounds [V or more], at least the logits of state [H] with embedding [V, H] -> the token with the largest logit.
+    Only the logits that their bounds do not rule out are computed."""
+    tokens = len(embedding)
+    blocks = (tokens + BLOCK - 1) // BLOCK
     highest, bits = np.empty(blocks, np.float32), bounds.view(np.int32)
     for b in range(blocks):
-        highest[b] = greatest(bits[b * block : min((b + 1) * block, words)])
-    # The block with the greatest bound first: what is found there mostly rules out all others.
-    first, found, product = int(highest.argmax()), 0, np.float32(-np.inf)
-    for turn in range(blocks + 1):
-        b = first if turn == 0 else turn - 1
-        if highest[b] < product or (turn and b == first):
+        highest[b] = maximum(bits[b * BLOCK : min((b + 1) * BLOCK, tokens)])
+    # The block with the largest bound comes first: its largest logit mostly rules out all other blocks.
+    first, best, largest = int(highest.argmax()), 0, np.float32(-np.inf)
+    for i in range(blocks + 1):
+        b = first if i == 0 else i - 1
+        if highest[b] < largest or (i and b == first):
             continue
-        part = bounds[b * block : min((b + 1) * block, words)]
+        part = bounds[b * BLOCK : min((b + 1) * BLOCK, tokens)]
         for v in range(len(part)):
-            if part[v] >= product:
-                word, total = embedding[b * block + v], np.float32(0)
-                for i in range(len(state)):
-                    total += state[i] * word[i]
-                if total > product:
-                    found, product = b * block + v, total
-    return found
+            if part[v] >= largest:
+                row, logit = embedding[b * BLOCK + v], np.float32(0)
+                for j in range(len(state)):
+                    logit += state[j] * row[j]
+                if logit > largest:
+                    best, largest = b * BLOCK + v, logit
+    return best
 
 
-@kept
-def bound(x, basis, table, slack):
-    """x [R, H], packed basis and table of ``searchable`` -> bounds of the products with each word [R, >= V]."""
-    rows, known = x.shape[0], table.shape[1] - 1
-    along, y = product(x, basis), np.empty((rows, known + 1), np.float32)
+@stored
+def logit_bounds(x, basis, table, slack):
+    """States x [R, H], the arrays of ``vocabulary_bounds`` -> upper bounds of the logits [R, V or more]."""
+    rows, size = x.shape[0], table.shape[1] - 1
+    coordinates, y = product(x, basis), np.empty((rows, size + 1), np.float32)
     for r in range(rows):
-        length, rest = np.float32(0), np.float32(0)
+        square, covered = np.float32(0), np.float32(0)
         for i in range(x.shape[1]):
-            length += x[r, i] * x[r, i]
-        for q in range(known):
-            y[r, q] = along[r, q]
-            rest += along[r, q] * along[r, q]
-        y[r, known] = np.sqrt(max(length - rest, np.float32(0))) + slack * np.sqrt(length)
+            square += x[r, i] * x[r, i]
+        for q in range(size):
+            y[r, q] = coordinates[r, q]
+            covered += coordinates[r, q] * coordinates[r, q]
+        y[r, size] = np.sqrt(max(square - covered, np.float32(0))) + slack * np.sqrt(square)
     return product(y, table)
 
 
 @serial
-def _likeliest_of_few(x, basis, table, slack, embedding, best, first, few):
-    some = x[first : first + few]
-    bounds = bound(some, basis, table, slack)
-    for r in range(len(some)):
-        best[first + r] = _settle(bounds[r], some[r], embedding)
+def _argmax_of_rows(x, basis, table, slack, embedding, best, first, count):
+    rows = x[first : first + count]
+    bounds = logit_bounds(rows, basis, table, slack)
+    for r in range(len(rows)):
+        best[first + r] = _argmax_below(bounds[r], rows[r], embedding)
 
 
 @parallel
-def _by_bounds(x, threads, basis, table, slack, embedding):
-    """A few rows at a time, whose bounds stay in the nearest memory."""
-    few = 8 if len(x) > 16 else 4
+def _argmax_by_bounds(x, threads, basis, table, slack, embedding):
+    """A few rows at a time, so that their bounds stay in the nearest cache."""
+    count = 8 if len(x) > 16 else 4
     best = np.empty(len(x), np.int64)
     if threads == 1:
-        for first in range(0, len(x), few):
-            _likeliest_of_few(x, basis, table, slack, embedding, best, first, few)
+        for first in range(0, len(x), count):
+            _argmax_of_rows(x, basis, table, slack, embedding, best, first, count)
     else:
-        for chunk in prange((len(x) + few - 1) // few):
-            _likeliest_of_few(x, basis, table, slack, embedding, best, np.int64(few * chunk), few)
+        for part in prange((len(x) + count - 1) // count):
+            _argmax_of_rows(x, basis, table, slack, embedding, best, np.int64(count * part), count)
     return best
 
 
-SPAN = 4  # groups of words among which the greatest product is looked for at once
-
-
 @serial
-def _best_of(x, embedding, words, start, end, products, best):
-    """The greatest products [R] of x [R, H] with the words of some groups, and which they are [R]."""
-    operand, y = operand_of(x, embedding), np.empty((len(x), SPAN * GROUP * LANES), np.float32)
+def _argmax_of_groups(x, embedding, tokens, start, end, logits, best):
+    """Writes the largest logits [R] of x [R, H] among the tokens of some groups, and those tokens [R]."""
+    operand, y = begin_products(x, embedding), np.empty((len(x), SPAN * GROUP * LANES), np.float32)
     for first in range(start, end, SPAN):
         panels = embedding[first * GROUP : min(first + SPAN, end) * GROUP]
-        for group in range(groups_of(panels)):
+        for group in range(count_groups(panels)):
             multiply(operand, panels, y, group)
-        word = first * GROUP * LANES
+        token = first * GROUP * LANES
         for r in range(len(x)):
-            here = y[r, : min(len(panels) * LANES, words - word)]
-            highest, v = greatest(here.view(np.int32)), 0
-            if first == start or highest > products[r]:
-                while v < len(here) - 1 and here[v] != highest:
+            row = y[r, : min(len(panels) * LANES, tokens - token)]
+            highest, v = maximum(row.view(np.int32)), 0
+            if first == start or highest > logits[r]:
+                while v < len(row) - 1 and row[v] != highest:
                     v += 1
-                products[r], best[r] = highest, word + v
-    done(embedding)
+                logits[r], best[r] = highest, token + v
+    end_products(embedding)
 
 
 @parallel
-def _by_products(x, threads, embedding, words):
-    """With a matrix unit: all products, each thread's with a part of the words."""
-    groups = groups_of(embedding)
+def _argmax_by_logits(x, threads, embedding, tokens):
+    """With a matrix unit: all logits; the threads split the tokens."""
+    groups = count_groups(embedding)
     parts = min(groups, threads)
-    products, best = np.empty((parts, len(x)), np.float32), np.empty((parts, len(x)), np.int64)
+    logits, best = np.empty((parts, len(x)), np.float32), np.empty((parts, len(x)), np.int64)
     if parts == 1:
-        _best_of(x, embedding, words, ZERO, groups, products[0], best[0])
+        _argmax_of_groups(x, embedding, tokens, ZERO, groups, logits[0], best[0])
     else:
         for part in prange(parts):
-            start, end = part_of(np.int64(part), parts, groups)
-            _best_of(x, embedding, words, start, end, products[part], best[part])
+            start, end = part_bounds(np.int64(part), parts, groups)
+            _argmax_of_groups(x, embedding, tokens, start, end, logits[part], best[part])
     for r in range(len(x)):
         for part in range(1, parts):
-            if products[part, r] > products[0, r]:
-                products[0, r], best[0, r] = products[part, r], best[part, r]
+            if logits[part, r] > logits[0, r]:
+                logits[0, r], best[0, r] = logits[part, r], best[part, r]
     return best[0]
 
 
-def _likeliest(x, threads, vocabulary):
-    """``likeliest`` by what the vocabulary consists of."""
+def _argmax(x, threads, vocabulary):
+    """``argmax``, by the kind of the vocabulary's arrays."""
 
 
-@overload(_likeliest)
-def _likeliest_for(x, threads, vocabulary):
+@overload(_argmax)
+def _argmax_overload(x, threads, vocabulary):
     if len(vocabulary) == 2:
-        return lambda x, threads, vocabulary: _by_products(x, threads, *vocabulary)
-    return lambda x, threads, vocabulary: _by_bounds(x, threads, *vocabulary)
+        return lambda x, threads, vocabulary: _argmax_by_logits(x, threads, *vocabulary)
+    return lambda x, threads, vocabulary: _argmax_by_bounds(x, threads, *vocabulary)
 
 
-@kept
-def likeliest(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
-    """x [R, H] -> the index of the greatest product of each row with the rows of an embedding [V, H]. The vocabulary is
-    its panels and V, for a matrix unit, or what ``searchable`` makes of it."""
-    return _likeliest(x, threads, vocabulary)
+@stored
+def argmax(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
+    """States x [R, H] -> for each the token with the largest logit [R]. The vocabulary is the output matrix: its packed
+    panels and V for a matrix unit, else the arrays of ``vocabulary_bounds``."""
+    return _argmax(x, threads, vocabulary)

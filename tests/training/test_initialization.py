@@ -10,12 +10,12 @@ from calm.training import recipe, tasks
 from .conftest import baseline_settings, lm_settings
 
 
-def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder, autoencoder):
+def test_a_run_starts_with_the_weights_of_a_model(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     first = calm.load(tasks.train("lm", settings), device="cpu").model.state_dict()
-    again = {**settings, "out": str(tmp_path / "again"), "start": str(tmp_path / "run" / "best")}
-    begun = tasks.make("lm", again).lm.model.state_dict()
-    assert all(torch.equal(begun[name], tensor) for name, tensor in first.items())
+    again = {**settings, "out": str(tmp_path / "again"), "init_from": str(tmp_path / "run" / "best")}
+    initial = tasks.make("lm", again).lm.model.state_dict()
+    assert all(torch.equal(initial[name], tensor) for name, tensor in first.items())
     deeper = {**again, "model": {**settings["model"], "num_mlp_layers": 3}}
     model, shallow = tasks.make("lm", deeper).lm.calm, tasks.make("lm", again).lm.calm
     hidden, noise = torch.randn(5, model.config.hidden_size), torch.rand(5, model.config.noise_size)
@@ -26,28 +26,28 @@ def test_a_run_can_begin_with_the_weights_of_a_model(tmp_path, tokenizer_folder,
         tasks.make("lm", narrower)
 
 
-def test_a_run_can_begin_with_a_model_of_half_the_width(tmp_path, tokenizer_folder, autoencoder):
+def test_a_run_starts_with_a_model_of_half_the_width(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     narrow = calm.load(tasks.train("lm", settings), device="cpu").calm.eval()
     shape = {**settings["model"], "hidden_size": 64, "num_attention_heads": 4}
-    wide = {**settings, "out": str(tmp_path / "wide"), "start": str(tmp_path / "run" / "best"), "model": shape}
+    wide = {**settings, "out": str(tmp_path / "wide"), "init_from": str(tmp_path / "run" / "best"), "model": shape}
     task = tasks.make("lm", wide)
     model, ids = task.lm.calm.eval(), torch.from_numpy(task.batch(0))
     with torch.no_grad():
         hidden, expected = model(ids, use_cache=False), narrow(ids, use_cache=False)
-        assert torch.allclose(hidden, expected.repeat(1, 1, 2), atol=1e-4)  # each number twice
+        assert torch.allclose(hidden, expected.repeat(1, 1, 2), atol=1e-4)  # each unit is duplicated
         noise = torch.rand(3, *hidden.shape[:2], model.config.noise_size)
         draws = narrow.generative_head(expected, noise)
         assert torch.allclose(model.generative_head(hidden, noise), draws, atol=1e-4)
     best = tasks.train("lm", wide)
     with torch.no_grad():
         one, other = calm.load(best, device="cpu").calm(ids, use_cache=False).chunk(2, -1)
-    assert (one - other).abs().max() > 1e-3  # they part in training
+    assert (one - other).abs().max() > 1e-3  # the copies diverge in training
     with pytest.raises(CalmError, match="another shape"):
         tasks.make("lm", {**wide, "model": {**shape, "hidden_size": 48}})
 
 
-def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_folder, autoencoder):
+def test_a_run_starts_with_the_backbone_of_another_chunk_size(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     first = calm.load(tasks.train("lm", settings), device="cpu").calm
     chunks = AutoencoderConfig(**{**first.config.autoencoder, "patch_size": 2 * first.config.patch_size})
@@ -56,7 +56,7 @@ def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_f
         **settings,
         "out": str(tmp_path / "grown"),
         "autoencoder": str(tmp_path / "wider"),
-        "grown": str(tmp_path / "run" / "best"),
+        "init_backbone_from": str(tmp_path / "run" / "best"),
     }
     model = tasks.make("lm", grown).lm.calm
     assert model.config.patch_size == 2 * first.config.patch_size
@@ -64,31 +64,31 @@ def test_a_run_can_grow_from_a_model_of_another_chunk_size(tmp_path, tokenizer_f
         assert torch.equal(model.transformer.state_dict()[name], tensor), name
     tasks.train("lm", grown)
     assert calm.load(tmp_path / "grown" / "best", device="cpu").chunk_size == 2 * first.config.patch_size
-    with pytest.raises(CalmError, match="backbone has another shape"):
+    with pytest.raises(CalmError, match="it has another shape"):
         tasks.make("lm", {**grown, "model": {**settings["model"], "intermediate_size": 8}})
 
 
-def test_a_run_can_grow_from_a_token_by_token_model(tmp_path, tokenizer_folder, autoencoder):
+def test_a_run_starts_with_the_backbone_of_a_token_by_token_model(tmp_path, tokenizer_folder, autoencoder):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
     token_by_token = tasks.make("baseline", baseline_settings(tmp_path, tokenizer_folder, autoencoder)).lm
     token_by_token.model.save_pretrained(tmp_path / "token-by-token")
     token_by_token.tokenizer.save_pretrained(tmp_path / "token-by-token")
     single = AutoencoderConfig(**{**Autoencoder.from_pretrained(autoencoder).config.to_dict(), "patch_size": 1})
     Autoencoder(single).save_pretrained(tmp_path / "single")
-    changes = {"autoencoder": str(tmp_path / "single"), "grown": str(tmp_path / "token-by-token")}
+    changes = {"autoencoder": str(tmp_path / "single"), "init_backbone_from": str(tmp_path / "token-by-token")}
     task = tasks.make("lm", {**settings, **changes})
     ids = torch.from_numpy(task.batch(0))
     with torch.no_grad():
         grown = task.lm.calm(ids, use_cache=False)
         hidden = token_by_token.backbone(ids, use_cache=False).last_hidden_state
-    assert torch.cosine_similarity(grown, hidden, dim=-1).min() > 0.9  # it goes on as it read before
+    assert torch.cosine_similarity(grown, hidden, dim=-1).min() > 0.9  # nearly the same hidden states as before
 
 
-def test_a_run_can_go_on_from_a_bundled_model_with_nothing_else_at_hand(tmp_path):
+def test_a_run_starts_from_a_bundled_model_without_other_files(tmp_path):
     settings = recipe.read("story-k4", changes=[
-        'start = "story-k4"', 'tokenizer = "story-k4"', 'autoencoder = "story-k4"', 'sources = ["storyland:0:20"]',
+        'init_from = "story-k4"', 'tokenizer = "story-k4"', 'autoencoder = "story-k4"', 'sources = ["storyland:0:20"]',
         'valid = ["storyland:10000000:1"]', "steps = 1", "batch_size = 1", 'mixed_precision = "no"',
-        f'out = "{tmp_path / "run"}"', f'data = "{tmp_path / "data"}"', "energy_from = 0.0",
+        f'out = "{tmp_path / "run"}"', f'data = "{tmp_path / "data"}"', "joint_from = 0.0",
     ])  # fmt: skip
     further, before = calm.load(tasks.train("lm", settings), "cpu"), calm.load("story-k4", "cpu")
     for (name, new), old in zip(further.calm.state_dict().items(), before.calm.state_dict().values()):

@@ -1,0 +1,70 @@
+"""The thread that computes with all cores: the engines of all models run on it, and so does everything that is slow.
+
+OpenMP threads spin while they wait for one another. With more of them than cores, a step takes three times as long. So
+the compute thread uses all cores, and every other thread uses a single core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from functools import cache
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from calm.engine import ComputeThread
+
+Result = TypeVar("Result")
+
+_creation = Lock()
+
+
+def executor() -> ComputeThread:
+    """The compute thread. The first call imports torch."""
+    with _creation:
+        return _create_executor()
+
+
+@cache
+def _create_executor() -> ComputeThread:
+    from calm.engine import ComputeThread
+
+    return ComputeThread()
+
+
+def run(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of ``function(*arguments)``, computed on the compute thread."""
+    return executor().run(function, *arguments)
+
+
+def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
+    """The items of a generator, each computed on the compute thread. Closing the iterator closes the generator."""
+    try:
+        while (item := run(next, items, None)) is not None:
+            yield item
+    finally:
+        items.close()
+
+
+def use_one_core_elsewhere() -> None:
+    """Gives every thread but the compute thread, which must be the caller, a single core."""
+    import torch
+
+    setter = Thread(target=torch.set_num_threads, args=(1,))
+    setter.start()
+    setter.join()
+
+
+def use_cores(leave_one: bool) -> None:
+    """Gives the compute thread, which must be the caller, all cores, or all but one."""
+    import torch
+
+    torch.set_num_threads(max(1, _all_cores() - leave_one))
+
+
+@cache
+def _all_cores() -> int:
+    """The number of threads that PyTorch chose for the compute thread."""
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,61 @@
+"""The one boundary for errors: the page, the server functions, the endpoints and the MCP tools all turn an exception
+into one sentence here."""
+
+import functools
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+import calm
+
+from .payloads.types import ErrorPayload
+
+logger = logging.getLogger(__name__)
+
+
+def error_sentence(error: Exception) -> str:
+    """What the user reads. A ``CalmError`` is its own sentence; any other exception is logged with its traceback under
+    a short request id, which the sentence names."""
+    if isinstance(error, calm.CalmError):
+        return str(error)
+    request_id = uuid.uuid4().hex[:8]
+    logger.error("Request %s failed.", request_id, exc_info=error)
+    return f"This request failed because of an error in the program. The server's log describes it as {request_id}."
+
+
+@contextmanager
+def api_errors() -> Iterator[None]:
+    """Raises every exception as a ``gr.Error``, which Gradio sends to the caller as one sentence."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        raise gr.Error(error_sentence(error), print_exception=False) from error
+
+
+def answers_with_error(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A server function that returns an ``ErrorPayload`` instead of raising."""
+
+    @functools.wraps(function)
+    def answer(request: Any) -> Any:
+        try:
+            return function(request)
+        except Exception as error:
+            payload: ErrorPayload = {"error": error_sentence(error)}
+            return payload
+
+    return answer
+
+
+class Page(gr.Blocks):
+    """Blocks that also send what fails outside of our own functions, such as an input that Gradio cannot parse, as one
+    sentence."""
+
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        with api_errors():
+            return await super().process_api(*arguments, **options)

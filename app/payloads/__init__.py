@@ -1,0 +1,4 @@
+"""The typed values that Python and JavaScript exchange: ``types`` declares them, the other modules build them.
+
+``assets/js`` has a JSDoc typedef of the same name for each type. Keys are the same in both languages.
+"""

@@ -1,0 +1,30 @@
+"""Builds ``Config``, the numbers and addresses that Python and JavaScript share."""
+
+from .. import limits
+from ..files import PLOTLY, file_url
+from ..registry import map_files
+from .types import Config
+
+TABS = {
+    "generate": "Generate",
+    "reconstruct": "Reconstruct",
+    "vectors": "Vector space",
+    "race": "Race",
+    "evaluate": "Evaluate",
+    "learn": "Learn",
+}
+"""The tabs in order: id and title."""
+
+
+def config() -> Config:
+    return {
+        "tabs": list(TABS),
+        "plotly_url": file_url(PLOTLY),
+        "map_urls": {name: file_url(path) for name, path in map_files().items()},
+        "temperature_min": limits.TEMPERATURE_MIN,
+        "temperature_max": limits.TEMPERATURE_MAX,
+        "temperature_default": limits.TEMPERATURE_DEFAULT,
+        "max_new_tokens": limits.MAX_NEW_TOKENS,
+        "fresh_samples": limits.FRESH_SAMPLES,
+        "walk_directions": limits.WALK_DIRECTIONS,
+    }

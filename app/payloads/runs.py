@@ -1,0 +1,185 @@
+"""Builds ``RunPayload``: the text of a run, the pool of each step, and the positions of its vectors on the map."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+import calm
+
+from ..limits import SHOWN_CANDIDATES
+from ..registry import LoadedModel
+from .latent import map_positions, rounded
+from .types import (
+    BranchRequest,
+    CandidatePayload,
+    GenerationSettings,
+    Pool,
+    PromptChunk,
+    RunPayload,
+    StepPayload,
+)
+
+if TYPE_CHECKING:
+    from calm import Candidate, GenerationOptions, LanguageModel, Queued, Step
+
+END_OF_TEXT = "∎"
+_PROCESS = uuid.uuid4().hex[:6]  # keeps ids unique: a page may still hold runs from before a restart of the server
+_numbers = itertools.count(1)
+
+
+def pool(lm: LanguageModel, candidates: Sequence[Candidate], chosen: Sequence[int]) -> Pool:
+    """The most frequent candidates, the one with the token ids ``chosen`` among them; of the others the counts.
+
+    JavaScript computes the probabilities at a temperature from all counts (``temper``).
+    """
+    every = [_candidate(lm, c, chosen) for c in sorted(candidates, key=lambda c: -c.count)]
+    shown = every[:SHOWN_CANDIDATES]
+    if not any(c["chosen"] for c in shown):
+        shown[-1:] = [c for c in every if c["chosen"]] or shown[-1:]
+    rest = Counter(c["count"] for c in every if c not in shown)
+    return {"candidates": shown, "other_counts": [list(pair) for pair in sorted(rest.items(), reverse=True)]}
+
+
+def _candidate(lm: LanguageModel, candidate: Candidate, chosen: Sequence[int]) -> CandidatePayload:
+    eos, text = lm.tokenizer.eos_token_id, candidate.text
+    if eos in candidate.token_ids:
+        end = candidate.token_ids.index(eos)
+        before, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
+        text = lm.detokenize(before) + END_OF_TEXT + lm.detokenize(behind)
+    payload: CandidatePayload = {
+        "text": text,
+        "count": candidate.count,
+        "token_ids": list(candidate.token_ids),
+        "chosen": list(candidate.token_ids) == list(chosen),
+    }
+    if not lm.is_calm:
+        payload["probability"] = round(candidate.probability, 5)
+    return payload
+
+
+class Run:
+    """A run that grows step by step; ``payload`` is what the page shows of it."""
+
+    def __init__(self, model: LoadedModel, prompt: str, options: GenerationOptions):
+        self.lm, self.map = model.lm, model.map
+        self.queued: Queued | None = None
+        """The last position in the queue, until the first step."""
+        self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
+        settings = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
+        self.payload: RunPayload = {
+            "run_id": f"{_PROCESS}-{next(_numbers)}",
+            "model": model.name,
+            "prompt": prompt,
+            "options": cast(GenerationSettings, settings),
+            "steps": [],
+            "ended": False,
+            "parent": None,
+            "prompt_chunks": self._prompt_chunks(prompt),
+            "finished": False,
+            "status": "",
+        }
+
+    def finished(self, status: str) -> RunPayload:
+        """The payload of the complete run, with its vectors and its status line."""
+        return {**self.payload, "vectors": self.vectors, "finished": True, "status": status}
+
+    def add(self, event: Step | Queued) -> None:
+        """Takes the next step, or the new position in the queue."""
+        if isinstance(event, calm.Queued):
+            self.queued = event
+        else:
+            self.queued = None
+            self._add_step(event)
+
+    def branch_off(self, request: BranchRequest) -> list[list[int]]:
+        """Starts as another run did, up to a step at which another candidate of its pool is taken.
+
+        Returns the token ids of all chunks so far. Raises CalmError where the parts of the request do not fit together.
+        """
+        try:
+            *kept, replaced = request["steps"]
+            self.vectors = list(request["vectors"][: len(kept)])
+            choice, other_counts = request["choice"], request["pool"]["other_counts"]
+            candidates = request["pool"]["candidates"]
+            token_ids = list(candidates[choice]["token_ids"])
+            prefix = [*(step["token_ids"] for step in kept), token_ids]
+            if len(token_ids) != self.lm.chunk_size or len(prefix) > self.lm.context_length:
+                raise ValueError("The chunk has the wrong size, or the text is too long.")
+            step = self._step(replaced["index"], token_ids)
+            step["candidates"] = [
+                cast(CandidatePayload, {**c, "chosen": i == choice}) for i, c in enumerate(candidates)
+            ]
+            step["other_counts"] = other_counts
+            step["draws"] = sum(c["count"] for c in candidates) + sum(count * chunks for count, chunks in other_counts)
+            step["chosen_by_hand"] = True
+            if self.lm.is_calm:
+                encoded = calm.encode(self.lm, [token_ids]).mean[0]
+                self._place(step, encoded, encoded)
+            parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
+            self.payload = cast(
+                RunPayload, {**self.payload, "parent": parent, "steps": [*kept, step], "ended": step["ended"]}
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise calm.CalmError("A branch must continue from a step of an existing run.") from error
+        return prefix
+
+    def _prompt_chunks(self, prompt: str) -> list[PromptChunk]:
+        """The chunks of the prompt on the map, aligned as generation aligns them."""
+        from calm.generation import align
+
+        if self.map is None:
+            return []
+        k, eos = self.lm.chunk_size, self.lm.tokenizer.eos_token_id
+        ids, _ = align(self.lm, self.lm.tokenize(prompt))
+        chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
+        chunks = [chunk for chunk in chunks if any(i != eos for i in chunk)]  # not the padding alone
+        positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
+        return [{"text": self.lm.detokenize(chunk), "encoded": at} for chunk, at in zip(chunks, positions)]
+
+    def _step(self, index: int, token_ids: list[int]) -> StepPayload:
+        """What the token ids alone determine of a step; the rest is filled in by the caller."""
+        eos = self.lm.tokenizer.eos_token_id
+        return {
+            "index": index,
+            "text": self.lm.detokenize(token_ids[: token_ids.index(eos)] if eos in token_ids else token_ids),
+            "tokens": [END_OF_TEXT if i == eos else self.lm.detokenize([i]) for i in token_ids],
+            "token_ids": token_ids,
+            "seconds": 0.0,
+            "ended": eos in token_ids,
+            "draws": 0,
+            "candidates": [],
+            "other_counts": [],
+        }
+
+    def _place(self, step: StepPayload, predicted: np.ndarray, encoded: np.ndarray) -> None:
+        """Adds the prediction error of a step and, with a map, the positions of both vectors [L]."""
+        self.vectors.append(rounded(predicted))
+        step["distance"] = round(float(np.linalg.norm(predicted - encoded)), 4)
+        if self.map is not None:
+            step["predicted"], step["encoded"] = map_positions(self.map, [predicted, encoded])
+            step["frequency"] = self.map.count_of(step["text"])
+
+    def _add_step(self, event: Step) -> None:
+        steps = self.payload["steps"]
+        step = self._step(len(steps), event.token_ids)
+        step["text"] = event.text  # without the bytes of a character that a later chunk completes
+        step["draws"] = event.draws
+        step["seconds"] = round(event.seconds, 4)
+        opened = pool(self.lm, event.candidates, event.token_ids)
+        step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
+        if event.vector is not None:
+            self._place(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
+        # A new list, because Gradio compares each payload with the one before.
+        self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
+
+
+def with_samples(payloads: Sequence[RunPayload]) -> RunPayload:
+    """The first run, with the others as its ``samples``."""
+    return {**payloads[0], "samples": list(payloads[1:])}

@@ -1,0 +1,311 @@
+"""Every value that Python sends to JavaScript, or JavaScript to Python, as a TypedDict.
+
+Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class ErrorPayload(TypedDict):
+    """The answer of a server function that failed."""
+
+    error: str
+    """One sentence."""
+
+
+class Config(TypedDict):
+    """Numbers and addresses that both languages use, in the head of the page (``calm-config``)."""
+
+    tabs: list[str]
+    """Ids of the tabs, in order."""
+    plotly_url: str
+    map_urls: dict[str, str]
+    """The map file of each model that has a map."""
+    temperature_min: float
+    temperature_max: float
+    temperature_default: float
+    max_new_tokens: int
+    fresh_samples: int
+    """Size of a pool or a cloud that is drawn on request."""
+    walk_directions: int
+    """Principal components that a walk through latent space offers."""
+
+
+# Runs: the Generate tab and the map
+
+
+class MapPosition(TypedDict):
+    """Where a vector lies on the map of its model."""
+
+    plane: list[float]
+    """[2], UMAP in the plane."""
+    space: list[float]
+    """[3], UMAP in space."""
+    principal: list[float]
+    """[3], coordinates along the first three principal components."""
+
+
+class GenerationSettings(TypedDict):
+    """The arguments of ``calm.generate`` besides model and prompt."""
+
+    temperature: float
+    max_new_tokens: int
+    pool_size: int
+    sampler: str
+    seed: int
+    alignment: str
+
+
+class CandidatePayload(TypedDict):
+    """One distinct chunk among the samples of a step."""
+
+    text: str
+    """An end-of-text token is shown as ∎; tokens may follow it in the same chunk."""
+    count: int
+    """How many samples decoded to it."""
+    token_ids: list[int]
+    chosen: bool
+    probability: NotRequired[float]
+    """Only of a token-by-token model, which knows it exactly and draws no pool."""
+
+
+class Pool(TypedDict):
+    """The candidates of a step."""
+
+    candidates: list[CandidatePayload]
+    """The most frequent ones, with the chosen one among them."""
+    other_counts: list[list[int]]
+    """The rest, as pairs [count, number of candidates with this count]."""
+
+
+class StepPayload(Pool):
+    """One step of a run."""
+
+    index: int
+    text: str
+    """What the step adds to the text."""
+    tokens: list[str]
+    token_ids: list[int]
+    seconds: float
+    ended: bool
+    """Whether the chunk holds the end of the text."""
+    draws: int
+    """Samples drawn and decoded."""
+    chosen_by_hand: NotRequired[bool]
+    """Whether the visitor chose the candidate."""
+    distance: NotRequired[float]
+    """Prediction error: Euclidean distance from the predicted vector to the encoded one. Only of a CALM."""
+    predicted: NotRequired[MapPosition]
+    """Of the predicted vector. Only with a map, as the next two."""
+    encoded: NotRequired[MapPosition]
+    """Of the vector to which the autoencoder encodes the chosen chunk."""
+    frequency: NotRequired[int]
+    """How often the chunk occurs in the texts that the map was made of."""
+
+
+class PromptChunk(TypedDict):
+    text: str
+    encoded: MapPosition
+
+
+class StepReference(TypedDict):
+    run_id: str
+    step_index: int
+
+
+class RunPayload(TypedDict):
+    """One generated text with everything that the page shows of it."""
+
+    run_id: str
+    model: str
+    prompt: str
+    options: GenerationSettings
+    steps: list[StepPayload]
+    ended: bool
+    """Whether the text has ended by itself."""
+    parent: StepReference | None
+    """The step of another run at which this one took another candidate."""
+    prompt_chunks: list[PromptChunk]
+    """Empty without a map."""
+    finished: bool
+    """Whether the run is complete, so that the page may keep it."""
+    status: str
+    """HTML of the status line once the run is finished."""
+    vectors: NotRequired[list[list[float]]]
+    """[steps, L], the predicted vectors. Only once the run is finished."""
+    samples: NotRequired[list["RunPayload"]]
+    """The runs of the same prompt with the next seeds."""
+
+
+class BranchRequest(TypedDict):
+    """JavaScript asks to continue a run from another candidate of one of its steps."""
+
+    model: str
+    prompt: str
+    run_id: str
+    steps: list[StepPayload]
+    """Up to and with the step whose candidate is replaced."""
+    vectors: list[list[float]]
+    pool: Pool
+    choice: int
+    """Index of the new candidate in the pool."""
+
+
+class StepRequest(TypedDict):
+    """A step of a run: what is there before its chunk."""
+
+    model: str
+    prompt: str
+    prefix_chunks: list[list[int]]
+    """Token ids of the chunks between the prompt and this step."""
+    chosen: NotRequired[list[int]]
+    """Token ids of the chunk that the run chose at this step."""
+
+
+class Cloud(TypedDict):
+    """Fresh samples of the next vector at a step."""
+
+    positions: list[MapPosition]
+    texts: list[str]
+
+
+class OwnRun(TypedDict):
+    """The vectors of one run of this visit, for a map of the visitor's own."""
+
+    run_id: str
+    vectors: list[list[float]]
+
+
+class FittedMap(TypedDict):
+    """A map fitted to training chunks together with the vectors of a visitor's runs."""
+
+    dimensions: Literal[2, 3]
+    texts: list[str]
+    """Of the training chunks."""
+    positions: list[list[float]]
+    """Of the training chunks."""
+    runs: dict[str, list[list[float]]]
+    """Positions of the vectors of each run."""
+
+
+# Reconstruction
+
+
+class TokenPair(TypedDict):
+    text: str
+    decoded_text: str
+    exact: bool
+
+
+class ChunkPayload(TypedDict):
+    text: str
+    decoded_text: str
+    tokens: list[TokenPair]
+    token_ids: list[int]
+    mean: list[float]
+    """[L], of the posterior."""
+    std: list[float]
+    """[L], of the posterior."""
+    exact: bool
+
+
+class ReconstructionPayload(TypedDict):
+    model: str
+    chunks: list[ChunkPayload]
+
+
+class CurvePayload(TypedDict):
+    """Share of tokens restored over noise, as pairs [standard deviation, share]."""
+
+    reference: list[list[float]]
+    """Of held-out stories."""
+    measured: list[list[float]]
+    """Of the visitor's text."""
+
+
+class WalkRequest(TypedDict):
+    """JavaScript asks to move the vector of a chunk, along a principal component or towards another vector."""
+
+    model: str
+    mean: list[float]
+    direction: int | None
+    """Number of the principal component."""
+    target: list[float] | None
+
+
+class Neighbour(TypedDict):
+    text: str
+    distance: float
+
+
+class WalkPoint(TypedDict):
+    token_ids: list[int]
+    tokens: list[str]
+    text: str
+    neighbours: list[Neighbour]
+    """The nearest training chunks."""
+
+
+class Walk(TypedDict):
+    offsets: list[float]
+    """[P], standard deviations along the component, or the fraction of the way to the target."""
+    points: list[WalkPoint]
+
+
+# Race, Evaluate, Learn
+
+
+class RacerPayload(TypedDict):
+    model: str
+    is_calm: bool
+    backbone_layers: int
+    backbone_width: int
+    chunk_size: int
+    texts: list[str]
+    """What each step added."""
+    seconds: list[float]
+    """The model's own time after each step."""
+    first_text_seconds: float | None
+    """The model's own time until its first visible text; None before."""
+    draws_per_step: float
+    flops_per_token: float
+    finished: bool
+
+
+class RacePayload(TypedDict):
+    race_id: int
+    prompt: str
+    racers: list[RacerPayload]
+
+
+class ModelCost(TypedDict):
+    """BrierLM of a model with its 95 % interval, and floating-point operations per token."""
+
+    model: str
+    generation_flops: float
+    training_flops: float
+    score: float
+    low: float
+    high: float
+
+
+class ScoresPayload(TypedDict):
+    models: list[ModelCost]
+    upper_bound: float
+    """BrierLM of the true distribution of the texts."""
+
+
+class TourStep(TypedDict):
+    """One step of the guided tour."""
+
+    name: str
+    """Of its action in ``assets/js``."""
+    title: str
+    tab: str
+    section: str
+    """Of the paper."""
+    text: str
+    action: str
+    """Label of the button that performs the action."""
+    outcome: str
+    """What the visitor sees after the action."""

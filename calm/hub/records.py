@@ -1,0 +1,65 @@
+"""Training records: what training.json keeps of a run and of the runs that it builds on."""
+
+import itertools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from .loading import CHECKPOINTS
+
+SETTINGS = (
+    "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "init_layers",
+    "distil_from", "muon_learning_rate", "device",
+)  # fmt: skip
+"""The settings of a run that its record keeps."""
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The training record of an exported model or of a run's folder; None for any other folder.
+
+    The record of a run holds its settings, sources, tokens and seconds. Under ``init_from``, ``init_backbone_from`` and
+    ``autoencoder`` it holds the records of the runs that these name.
+    """
+    if (folder / "training.json").is_file():
+        return json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    if not (folder / "settings.json").is_file() or not (folder / "log.jsonl").is_file():
+        return None
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if "tokens" in row]
+    if not settings.get("primer_steps"):
+        settings.pop("primer", None)  # inherited from the base of the recipe, and not used
+    record = {name: settings[name] for name in SETTINGS if settings.get(name)}
+    record |= {"sources": _portable(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
+    for stage in ("init_from", "init_backbone_from", "autoencoder"):
+        if name := settings.get(stage):
+            record[stage] = find_record(name)
+    if record.get("autoencoder"):  # the setting may name a CALM; keep the record of its autoencoder
+        record["autoencoder"] = record["autoencoder"].get("autoencoder") or record["autoencoder"]
+    return record
+
+
+def find_record(name: str) -> dict[str, Any] | None:
+    """The training record of a model: a bundled name, an exported folder, or the best or last model of a run."""
+    return next(filter(None, map(read_record, (CHECKPOINTS / name, Path(name), Path(name).parent))), None)
+
+
+def _seconds(rows: list[dict[str, Any]]) -> float:
+    """Seconds of training without pauses.
+
+    A log interval that took more than twice the median of its neighbours counts as that median: something outside the
+    run interrupted it.
+    """
+    spans = [after["seconds"] - before["seconds"] for before, after in itertools.pairwise([{"seconds": 0.0}, *rows])]
+    medians = [statistics.median(spans[max(0, i - 10) : i + 11]) for i in range(len(spans))]
+    return sum(median if span > 2 * median else span for span, median in zip(spans, medians))
+
+
+def _portable(sources: Any) -> Any:
+    """Text sources (a name, a list, or groups of lists) without the folders of the machine."""
+    if isinstance(sources, dict):
+        return {group: _portable(members) for group, members in sources.items()}
+    if isinstance(sources, list):
+        return [_portable(member) for member in sources]
+    return Path(sources).name if Path(sources).is_absolute() else sources

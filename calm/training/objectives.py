@@ -1,0 +1,173 @@
+"""What each kind of model minimises: modules that map a batch to ``{"loss": ..., other figures}``.
+
+Every objective is called with a batch, ``progress`` (share of the run that is done, in [0, 1)) and a generator for
+noise and dropout. Shapes: B rows, T chunks a row, K tokens a chunk, L latent, D hidden, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM
+
+from ..hub.loading import load
+from ..modeling.autoencoder import Autoencoder
+from ..modeling.calm import EnergyTransformer
+from ..modeling.losses import (
+    cross_entropy,
+    energy_score,
+    hidden_state_distance,
+    posterior_divergence,
+    reconstruction_loss,
+)
+from .initialization import ATTENTION_COPY
+from .settings import CalmSettings
+
+
+class AutoencoderObjective(nn.Module):
+    """Reconstruction plus the clamped KL divergence (paper, eqs. 1 to 4)."""
+
+    def __init__(self, model: Autoencoder):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """ids [B, K] -> loss and kl, in nats a chunk."""
+        outputs = self.model(ids, generator=generator)
+        return {"loss": outputs["loss"], "kl": outputs["kl"]}
+
+
+class AutoencoderDistillation(nn.Module):
+    """Reconstruction from the latent vectors of a teacher, whose posterior the encoder learns."""
+
+    def __init__(self, model: Autoencoder, teacher: Autoencoder):
+        super().__init__()
+        self.model, self.teacher = model, teacher.requires_grad_(False)
+
+    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """ids [B, K] -> loss and divergence in nats a chunk, reconstruction in nats a token."""
+        mean, std = self.model.encode(ids)
+        teacher_mean, teacher_std = self.teacher.encode(ids)
+        divergence = posterior_divergence(mean, std, teacher_mean, teacher_std)
+        # Half of the chunks are decoded from the teacher's latent vectors, half from the encoder's own.
+        own = torch.rand(mean.shape[:-1], generator=generator, device=mean.device) < 0.5
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        latent = torch.where(own[..., None], mean + std * noise, teacher_mean + teacher_std * noise)
+        reconstruction = reconstruction_loss(self.model.decoder(self.model.drop_latent(latent, generator)), ids)
+        return {
+            "loss": reconstruction + divergence,
+            "reconstruction": reconstruction.detach() / ids.shape[-1],
+            "divergence": divergence.detach(),
+        }
+
+
+class TokenDecoder(nn.Module):
+    """p(token i | hidden state, tokens before i in the chunk): a training aid that is not saved with the model.
+
+    The product over i is the likelihood of the chunk. It has a gradient long before the energy score, which only sees
+    distances, can separate the chunks, so the backbone learns early what the energy head will need.
+    """
+
+    def __init__(self, width: int, k: int):
+        super().__init__()
+        self.k = k
+        self.state = nn.Linear(width, k * 2 * width)
+        self.previous = nn.ModuleList(nn.Linear(i * width, 2 * width, bias=False) for i in range(1, k))
+        self.out = nn.Linear(2 * width, width)
+        # A residual path from hidden state to logits: tokens of the context start likelier (copy initialization).
+        self.copy = nn.Linear(width, k * width, bias=False)
+        self.copy.weight.data = ATTENTION_COPY * torch.eye(width).repeat(k, 1)
+
+    def forward(self, hidden: Tensor, embedded: Tensor, embedding: Tensor) -> Tensor:
+        """hidden [..., D], embedded [..., K, D] (the chunk's own tokens), embedding [V, D] -> logits [..., K, V]."""
+        states = list(self.state(hidden).chunk(self.k, dim=-1))
+        for i, layer in enumerate(self.previous, 1):
+            states[i] = states[i] + layer(embedded[..., :i, :].flatten(-2))
+        outputs = self.out(F.silu(torch.stack(states, dim=-2))) + self.copy(hidden).unflatten(-1, (self.k, -1))
+        return F.linear(outputs, embedding)
+
+
+def corrupt(ids: Tensor, k: int, share: float, generator: torch.Generator | None) -> Tensor:
+    """ids [B, T * K] with half of the tokens of a ``share`` of the chunks replaced by other tokens of the batch."""
+    chunks = ids.unflatten(-1, (-1, k))
+    hit = torch.rand(chunks.shape[:-1], generator=generator, device=ids.device) < share
+    half = torch.rand(chunks.shape, generator=generator, device=ids.device) < 0.5
+    others = ids.flatten()[torch.randint(ids.numel(), chunks.shape, generator=generator, device=ids.device)]
+    return torch.where(hit[..., None] & half, others, chunks).flatten(-2)
+
+
+class NextVectorObjective(nn.Module):
+    """Energy score of the next chunk's latent vector at every position of a row (paper, section 3.3), with the stages
+    that ``CalmSettings`` describes: backbone alone, head on a frozen backbone, joint training."""
+
+    def __init__(self, model: EnergyTransformer, settings: CalmSettings):
+        super().__init__()
+        self.model, self.settings = model, settings
+        width, k = model.config.hidden_size, model.config.patch_size
+        self.decoder = TokenDecoder(width, k) if settings.token_loss_weight else None
+        self.teacher = load(settings.distil_from, "cpu").calm.requires_grad_(False) if settings.distil_from else None
+
+    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """ids [B, T * K] -> loss, and of energy, cross_entropy and distance those that the stage computes."""
+        model, settings = self.model, self.settings
+        k = model.config.patch_size
+        frozen = settings.head_warmup_from <= progress < settings.joint_from
+        visible = corrupt(ids, k, settings.corruption, generator) if settings.corruption else ids
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            hidden = model(visible[:, :-k], use_cache=False)  # [B, T - 1, D]
+        following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
+        figures: dict[str, Tensor] = {}
+        loss = hidden.new_zeros(())
+        if self.teacher is not None and progress < settings.head_warmup_from:
+            with torch.no_grad():
+                target = self.teacher(visible[:, :-k], use_cache=False)
+            figures["distance"] = hidden_state_distance(hidden, target)
+            loss = loss + figures["distance"]
+        if progress >= settings.head_warmup_from:
+            figures["energy"] = self._energy(hidden, following, generator)
+            loss = loss + figures["energy"]
+        weight = self._token_loss_weight(progress)
+        if self.decoder is not None and weight and not frozen:
+            figures["cross_entropy"] = self._token_loss(hidden, following, generator)
+            loss = loss + weight * figures["cross_entropy"]
+        return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
+
+    def _token_loss_weight(self, progress: float) -> float:
+        """The weight of the token loss: constant up to ``joint_from``, then linearly to 0 at ``token_loss_until``."""
+        settings = self.settings
+        decay = (progress - settings.joint_from) / max(settings.token_loss_until - settings.joint_from, 1e-9)
+        return settings.token_loss_weight * min(1.0, max(0.0, 1 - decay))
+
+    def _energy(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
+        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> mean energy score."""
+        model, config = self.model, self.model.config
+        with torch.no_grad():
+            mean, std = model.ae_model.encode(following)
+            shape = (self.settings.posterior_samples, *mean.shape)
+            noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
+            targets = mean + std * noise if len(noise) else mean[None]  # [M, B, T - 1, L]
+        head = model.generative_head
+        samples = head(hidden, head.noise((config.num_samples, *hidden.shape[:2]), hidden, generator))
+        return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), config.beta).mean()
+
+    def _token_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
+        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> cross-entropy in nats a token."""
+        assert self.decoder is not None
+        embedding = self.model.transformer.embed_tokens
+        # Embeddings of the usual initial size would be negligible beside the hidden state.
+        embedded = embedding(following) * hidden.shape[-1] ** 0.5
+        # Half of the chunks are decoded without their previous tokens, so that the hidden state itself has to hold all
+        # of them, as the energy head needs, and the decoder does not model the language on its own.
+        shown = torch.rand(following.shape[:-1], generator=generator, device=following.device) < 0.5
+        return cross_entropy(self.decoder(hidden, embedded * shown[..., None, None], embedding.weight), following)
+
+
+class NextTokenObjective(nn.Module):
+    """Cross-entropy of the next token."""
+
+    def __init__(self, model: LlamaForCausalLM):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """ids [B, tokens] -> loss in nats a token."""
+        return {"loss": cross_entropy(self.model(ids[:, :-1], use_cache=False).logits, ids[:, 1:])}

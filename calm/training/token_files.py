@@ -1,0 +1,117 @@
+"""Token ids of many documents in one memory-mapped file, and training rows that depend on seed and step alone."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.documents import read_documents
+from ..errors import CalmError
+
+T = TypeVar("T")
+DOCUMENTS_AT_ONCE = 512
+"""Documents that the tokenizer gets in one call."""
+
+
+class TokenFile:
+    """Token ids of many documents, each followed by end-of-text.
+
+    ``ids`` [tokens], ``starts`` [documents] (offset of each document's first token), ``eos`` the end-of-text id.
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        meta = json.loads((folder / "meta.json").read_text())
+        self.eos: int = meta["eos"]
+        self.ids = np.memmap(folder / "ids.bin", dtype=meta["dtype"], mode="r")
+        self.starts = np.load(folder / "starts.npy")
+
+    @classmethod
+    def build(cls, folder: str | Path, sources: list[str], tokenizer: Any, field: str = "text") -> "TokenFile":
+        """Tokenizes the sources once and returns the file; a finished file of the same sources is used as it is.
+
+        Raises CalmError if the folder holds the tokens of other sources, or if the sources hold no text.
+        """
+        folder = Path(folder)
+        meta = {"sources": sources, "vocabulary": len(tokenizer), "eos": tokenizer.eos_token_id}
+        meta_path = folder / "meta.json"
+        if meta_path.exists():
+            stored = json.loads(meta_path.read_text())
+            if {key: stored[key] for key in meta} != meta:
+                raise CalmError(f"{folder} holds the tokens of other sources; name another folder or delete it.")
+            return cls(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        dtype = "uint16" if len(tokenizer) < 2**16 else "uint32"
+        starts, offset = [], 0
+        with (folder / "ids.bin").open("wb") as out:
+            documents = (text for source in sources for text in read_documents(source, field))
+            bar = tqdm(documents, desc=f"tokenizing {folder.name}", unit=" documents", mininterval=2)
+            for texts in _groups(bar, DOCUMENTS_AT_ONCE):
+                for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+                    starts.append(offset)
+                    out.write(np.array([*ids, tokenizer.eos_token_id], dtype).tobytes())
+                    offset += len(ids) + 1
+        if not offset:
+            raise CalmError(f"The sources {', '.join(sources)} hold no text.")
+        np.save(folder / "starts.npy", np.array(starts, np.int64))
+        meta_path.write_text(json.dumps({**meta, "dtype": dtype, "tokens": offset}))  # marks the file as complete
+        return cls(folder)
+
+    def rows(self, step: int, batch: int, length: int, chunk: int, seed: int) -> np.ndarray:
+        """Batch number ``step`` of training rows [batch, length].
+
+        A row starts with 1 to ``chunk`` end-of-text tokens, so that a text may start anywhere in a chunk, as a prompt
+        of any length needs. It continues with the tokens from one entry point on. Every entry point (the start of each
+        document, and every ``length`` tokens inside a longer document) comes once an epoch, in an order drawn from the
+        seed.
+        """
+        entries = _entries(self, length)
+        picks = []
+        for index in range(step * batch, (step + 1) * batch):
+            epoch, position = divmod(index, len(entries))
+            picks.append(entries[_order(len(entries), seed, epoch)[position]])
+        padding = np.random.default_rng((seed, step)).integers(1, chunk + 1, batch)
+        return make_rows(self.ids, picks, padding, length, self.eos)
+
+    def chunks(self, rng: np.random.Generator, count: int, chunk: int) -> np.ndarray:
+        """``count`` chunks [count, chunk] from offsets drawn uniformly."""
+        offsets = rng.integers(0, len(self.ids) - chunk, count)
+        return self.ids[offsets[:, None] + np.arange(chunk)].astype(np.int64)
+
+
+def make_rows(
+    ids: np.ndarray, starts: Sequence[int] | np.ndarray, padding: np.ndarray, length: int, eos: int
+) -> np.ndarray:
+    """Rows [R, length]: ``padding`` [R] end-of-text tokens, then ``ids`` from ``starts`` [R] on, and end-of-text after
+    the last of them."""
+    rows = np.full((len(starts), length), eos, np.int64)
+    for row, start, pad in zip(rows, starts, padding):
+        piece = ids[start : start + length - pad]
+        row[pad : pad + len(piece)] = piece
+    return rows
+
+
+def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+@lru_cache(maxsize=4)
+def _entries(tokens: TokenFile, length: int) -> np.ndarray:
+    """Offsets [entry points] at which a row of ``length`` tokens may start."""
+    ends = np.append(tokens.starts[1:], len(tokens.ids))
+    counts = np.maximum(1, (ends - tokens.starts) // length)
+    first = np.repeat(tokens.starts, counts)
+    rank = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return first + rank * length
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)

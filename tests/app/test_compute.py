@@ -1,0 +1,35 @@
+import threading
+
+import pytest
+
+from app import compute
+
+
+def test_items_are_computed_by_one_thread_and_closed_with_their_reader():
+    threads, closed = [], []
+
+    def items():
+        try:
+            for number in range(5):
+                threads.append(threading.current_thread())
+                yield number
+        finally:
+            closed.append(True)
+
+    assert list(compute.iterate(items())) == [0, 1, 2, 3, 4]
+    reader = compute.iterate(items())
+    assert next(reader) == 0
+    reader.close()
+    assert len(set(threads)) == 1 and threads[0] is not threading.current_thread()
+    assert len(closed) == 2
+
+
+def test_an_error_reaches_the_reader():
+    def items():
+        yield 1
+        raise ValueError("no")
+
+    reader = compute.iterate(items())
+    assert next(reader) == 1
+    with pytest.raises(ValueError, match="no"):
+        next(reader)

@@ -1,0 +1,61 @@
+import pytest
+
+import calm
+from app.limits import EVALUATION_SAMPLES
+from app.registry import loaded
+from app.tabs import evaluate as evaluate_tab
+from calm import CalmError, storyland
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loaded()
+
+
+def test_models_are_measured_one_after_another(model, tiny_ar):
+    texts = list(storyland.stories("validation", 2))
+    seen = [[(m.model, m.texts) for m in found] for found in evaluate_tab.measure([model.lm, tiny_ar], texts, 0)]
+    assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
+    *_, measurements = evaluate_tab.measure([model.lm], texts, 0)
+    result = measurements[0].result
+    assert result == calm.brier_lm(model.lm, texts, 0, EVALUATION_SAMPLES)
+    table = evaluate_tab.scores_table(measurements, evaluate_tab.reference_scores())
+    assert f"{result.score:.1f}" in table and "100 texts of storyland" in table
+
+
+def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
+    texts = list(storyland.stories("validation", 2))
+    *_, measurements = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    gap = calm.brier_difference(measurements[1].result, measurements[0].result)
+    cell = f"<td>{gap.difference:.1f} <small>({gap.low:.1f} to {gap.high:.1f})</small></td>"
+    worse, best = evaluate_tab.scores_table(measurements, {}).split("<tbody>")[1].split("</tr>")[:2]
+    assert gap.difference > 10 and cell in worse and "<td>–</td>" in best
+    part = [evaluate_tab.Measurement("tiny-ar", 1, calm.brier_lm(tiny_ar, texts[:1])), measurements[1]]
+    assert cell not in evaluate_tab.scores_table(part, {})  # while the second text is being measured
+
+
+def test_a_single_text_has_no_interval(model, tiny_ar):
+    texts = list(storyland.stories("validation", 1))
+    *_, (worse, best) = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    table = evaluate_tab.scores_table([worse, best], {})
+    assert " to " not in table.split("<tbody>")[1]
+    assert f"<td>{best.result.score - worse.result.score:.1f}</td>" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("", "no text to measure"), (None, "no text"), ("x" * 20_001, "20,001 characters")]
+)
+def test_what_cannot_be_measured_is_one_sentence(text, sentence):
+    with pytest.raises(CalmError, match=sentence):
+        evaluate_tab.split_texts(text)
+
+
+def test_blank_lines_separate_texts():
+    assert evaluate_tab.split_texts("one\n\ntwo\n\n\n\nthree") == ["one", "two", "three"]
+
+
+def test_a_file_that_is_not_text_is_one_sentence(tmp_path):
+    (tmp_path / "picture.txt").write_bytes(bytes(range(256)))
+    for path in (str(tmp_path / "picture.txt"), str(tmp_path / "none.txt"), None):
+        _, status = evaluate_tab._read_upload(path)
+        assert "not text in UTF-8" in status

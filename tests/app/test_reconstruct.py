@@ -1,0 +1,53 @@
+import pytest
+
+import calm
+from app.limits import WALK_NEIGHBOURS
+from app.payloads import latent
+from app.registry import loaded
+from app.tabs import reconstruct as reconstruct_tab
+from calm import storyland
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loaded()
+
+
+def test_the_reconstruction_marks_tokens_that_differ(model):
+    text = "Mia lost her kite near the old mill."
+    result = calm.reconstruct(model.lm, text, noise=2.5, seed=1)
+    payload = latent.reconstruction(model, result)
+    assert "".join(chunk["text"] for chunk in payload["chunks"]) == text
+    wrong = [pair for chunk in payload["chunks"] for pair in chunk["tokens"] if not pair["exact"]]
+    assert wrong and result.token_accuracy < 1
+    assert f"{result.token_accuracy:.2%}" in reconstruct_tab.summary(result, 2.5)
+
+
+def test_a_walk_starts_at_the_chunk_and_ends_at_its_target(model):
+    a, b = (chunk for chunk in calm.reconstruct(model.lm, "Once upon a time there was").chunks[:2])
+    walk = reconstruct_tab.walk({"model": model.name, "mean": a.mean.tolist(), "target": b.mean.tolist()})
+    points = walk["points"]
+    assert points[0]["token_ids"] == a.token_ids and points[-1]["token_ids"][: len(b.token_ids)] == b.token_ids
+    assert walk["offsets"][0] == 0 and walk["offsets"][-1] == 1
+    walk = reconstruct_tab.walk({"model": model.name, "mean": a.mean.tolist(), "direction": 0})
+    middle, points = len(walk["offsets"]) // 2, walk["points"]
+    assert walk["offsets"][middle] == 0 and points[middle]["token_ids"] == a.token_ids
+    assert len({point["text"] for point in points}) > 1
+    distances = [neighbour["distance"] for neighbour in points[middle]["neighbours"]]
+    assert distances == sorted(distances) and len(distances) == WALK_NEIGHBOURS
+
+
+MEANS = [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direction": 0}]
+
+
+@pytest.mark.parametrize("request_", [*({"model": "story-k4", **mean} for mean in MEANS), {}, {"model": "other"}])
+def test_a_walk_from_no_vector_is_one_sentence(request_):
+    assert set(reconstruct_tab.walk(request_)) == {"error"}
+
+
+def test_robustness_falls_with_the_noise(model):
+    curve = list(calm.robustness(model.lm, next(storyland.stories("validation", 1)), [0.0, 0.3, 1.0, 3.0]))
+    assert [noise for noise, _ in curve] == [0.0, 0.3, 1.0, 3.0]
+    shares = [share for _, share in curve]
+    assert shares[0] == 1.0 and shares == sorted(shares, reverse=True) and shares[-1] < 0.3
+    assert reconstruct_tab.reference_curves()[model.name][0] == [0.0, 1.0]

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from calm.engine.ops.cpu import layers, packing
+
+from ...test_head import rows
+from .emulated_unit import HAS_UNIT
+
+
+@pytest.mark.parametrize("outputs, inputs", [(41, 24), (64, 33), (208, 96)])
+@pytest.mark.parametrize("pack", ["pack_float32", "pack_bfloat16", *["pack_panels"] * HAS_UNIT])
+def test_products_of_packed_matrices(outputs, inputs, pack):
+    x, weight, add = rows(70, inputs).numpy(), rows(outputs, inputs).numpy(), rows(70, outputs).numpy()
+    bias, empty = add[0], x[:0]
+    packed = getattr(packing, pack)(weight)
+    assert packed.ctypes.data % packing.CACHE_LINE == 0
+    if pack != "pack_float32":
+        weight = (weight.view(np.uint32) & packing.UPPER_HALF).view(np.float32)
+    y = x @ weight.T + bias
+    added, gated = torch.from_numpy(y + add), (F.silu(torch.from_numpy(y)) * torch.from_numpy(y)).numpy()
+    product = layers.linear(x, packed, bias, empty, False, 2)
+    exact = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    assert np.abs(product - exact).max() < 5e-5  # as precise as float32; with x in bfloat16 it would be 0.1
+    for threads in (1, 2, 3):
+        assert np.allclose(layers.linear(x, packed, bias, add, True, threads), F.silu(added).numpy(), atol=1e-4)
+        assert np.allclose(layers.gated(x, packed, bias, packed, bias, threads), gated, atol=1e-4)
+        for count in (1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 26):
+            assert np.array_equal(layers.linear(x[:count], packed, bias, empty, False, threads), product[:count])
+
+
+@torch.inference_mode()
+def test_activations_whose_exponential_exceeds_float32():
+    x = torch.tensor([[-1e20, -1e4, -200.0, -89.0, -80.0, -1.0, 0.0, 1.0, 200.0, 1e4, 1e20]])
+    identity = np.eye(x.shape[1], dtype=np.float32)
+    activated = layers.linear(x.numpy(), packing.pack_float32(identity), 0 * identity[0], x.numpy()[:0], True, 1)
+    assert torch.allclose(torch.from_numpy(activated), F.silu(x), atol=1e-6)

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from calm import CalmError, storyland
+from calm.training.token_files import TokenFile
+
+
+@pytest.fixture
+def tokens(tmp_path, tokenizer) -> TokenFile:
+    return TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer)
+
+
+def test_tokens_are_stored_once_and_in_order(tokens, tokenizer, tmp_path):
+    assert len(tokens.starts) == 50
+    for i, start in enumerate(tokens.starts[:5]):
+        ids = tokens.ids[start : tokens.starts[i + 1]].tolist()
+        assert ids[-1] == tokens.eos and tokenizer.decode(ids[:-1]) == storyland.story(i)
+    again = TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer)
+    assert np.array_equal(again.ids, tokens.ids)
+    with pytest.raises(CalmError, match="tokens of other sources"):
+        TokenFile.build(tmp_path / "tokens", ["storyland:0:51"], tokenizer)
+
+
+def test_rows_depend_on_seed_and_step_alone(tokens):
+    first = tokens.rows(3, 4, 64, 4, seed=1)
+    assert first.shape == (4, 64)
+    tokens.rows(9, 4, 64, 4, seed=2)
+    assert np.array_equal(first, tokens.rows(3, 4, 64, 4, seed=1))
+    assert not np.array_equal(first, tokens.rows(4, 4, 64, 4, seed=1))
+    assert not np.array_equal(first, tokens.rows(3, 4, 64, 4, seed=2))
+
+
+def test_rows_start_anywhere_in_a_chunk(tokens):
+    rows = np.concatenate([tokens.rows(step, 8, 64, 4, seed=0) for step in range(20)])
+    leading = (np.cumprod(rows == tokens.eos, axis=1)).sum(1)
+    assert set(leading) == {1, 2, 3, 4}
+
+
+def test_an_epoch_has_every_story_once(tokens):
+    whole = 10_000  # longer than any story: one entry point a document
+    rows = tokens.rows(0, 50, whole, 1, seed=0)
+    starts = {tuple(row[1:20]) for row in rows}
+    assert len(starts) == len({tuple(tokens.ids[s : s + 19].tolist()) for s in tokens.starts})
