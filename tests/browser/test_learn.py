@@ -78,9 +78,9 @@ def test_the_tour_can_be_left_and_resumed(visitor):
     page.locator("#noise").wait_for()
     page.reload()
     panel = page.locator(".calm-tour")
-    page.get_by_role("heading", name="Add noise").wait_for(timeout=60_000)  # it stays in view
+    panel.get_by_role("heading", name="Add noise").wait_for(timeout=60_000)  # it stays in view
     panel.get_by_role("button", name="Back").click()
-    page.get_by_role("heading", name="Encode a chunk").wait_for()
+    panel.get_by_role("heading", name="Encode a chunk").wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Start the tour").wait_for()
     assert panel.is_hidden()
