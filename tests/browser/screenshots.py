@@ -23,6 +23,7 @@ def main() -> None:
             for scheme in ("light", "dark"):
                 context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
                 visitor = Visitor(context.new_page(), address).open()
+                visitor.page.locator("#settings > button").click()  # as a visitor finds it
                 for name, tab in TABS.items():
                     visitor.tab(tab)
                     if name == "race":
