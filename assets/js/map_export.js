@@ -1,5 +1,6 @@
 // Exports of the vector map: a picture, a self-contained page, and a table of the steps.
 import { config } from "./config.js";
+import { csv } from "./csv.js";
 import { download } from "./dom.js";
 import { loadPlotly } from "./figures.js";
 
@@ -28,15 +29,10 @@ function stepTable({ steps, vectors = [] }) {
     const { plane, space, principal } = step.predicted ?? { plane: [], space: [], principal: [] };
     const positions = [...plane, ...space, ...principal];
     const padding = Array(POSITION_COLUMNS.length - positions.length).fill("");
-    const values = [step.index + 1, quoted(step.text), step.distance ?? "", step.frequency ?? ""];
+    const values = [step.index + 1, step.text, step.distance ?? "", step.frequency ?? ""];
     return [...values, ...positions, ...padding, ...(vectors[i] ?? [])];
   });
-  return [[...COLUMNS, ...POSITION_COLUMNS, ...vectorColumns], ...rows].map((row) => row.join(",")).join("\n");
-}
-
-/** @param {string} text */
-function quoted(text) {
-  return `"${text.replace(/"/g, '""')}"`;
+  return csv([...COLUMNS, ...POSITION_COLUMNS, ...vectorColumns], rows);
 }
 
 /**

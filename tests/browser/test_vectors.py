@@ -121,7 +121,7 @@ def test_the_map_shows_more_than_one_path(visitor):
     parts.locator("[data-play]").click()
     page.wait_for_function("() => document.querySelector('#map [data-status]').innerText.startsWith('step 4')")
     parts.locator("[data-play]").click()
-    for kind, begins in (("CSV", b"step,text,distance"), ("PNG", b"\x89PNG"), ("HTML", b"<!doctype html>")):
+    for kind, begins in (("CSV", b"\xef\xbb\xbfstep,text,distance"), ("PNG", b"\x89PNG"), ("HTML", b"<!doctype html>")):
         with page.expect_download() as download:
             parts.get_by_role("button", name=f"Export {kind}").click()
         assert Path(download.value.path()).read_bytes().startswith(begins)
