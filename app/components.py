@@ -47,8 +47,11 @@ class RunText(_Component):
 
     template = """
 <div class="calm-run">
-<div>
+<div class="calm-main">
+<div class="calm-counter" hidden></div>
+<div class="calm-certainty"></div>
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
+<p class="calm-ghost" hidden></p>
 <div class="calm-actions" hidden></div>
 <div class="calm-samples" role="group" aria-label="samples of this prompt" hidden></div>
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
@@ -130,6 +133,7 @@ class RaceView(_Component):
     """Two texts as they grow, with the figures of each, and tokens over time. Value: ``RacePayload``."""
 
     template = """
+<div class="calm-counter" hidden></div>
 <div class="calm-race"></div>
 <div class="calm-plot race" role="figure" aria-label="tokens generated over seconds"></div>
 """

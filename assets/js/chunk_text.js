@@ -1,4 +1,5 @@
 // The text of a run, chunk by chunk: the same element in the Generate tab and below the map.
+import { certaintyScale } from "./certainty.js";
 import { node, visible } from "./dom.js";
 import { store } from "./store.js";
 
@@ -40,6 +41,26 @@ export function createChunkText(target) {
     target.append(...added);
     end.remove();
     if (run.ended) target.append(end);
+    colour(run);
+  };
+
+  /** @param {RunPayload} run */
+  const colour = (run) => {
+    const { levelOf } = certaintyScale(run, store.measure);
+    chunks.forEach((chunk, i) => {
+      chunk.dataset.level = String(levelOf(run.steps[i]));
+    });
+  };
+
+  /**
+   * Shows the first steps only. The others keep their space, so that nothing moves when they appear.
+   * @param {number} steps
+   */
+  const reveal = (steps) => {
+    chunks.forEach((chunk, i) => {
+      chunk.classList.toggle("unwritten", i >= steps);
+    });
+    end.classList.toggle("unwritten", steps < chunks.length);
   };
 
   /** @param {number | null} stepIndex */
@@ -78,7 +99,9 @@ export function createChunkText(target) {
     chunks[Math.min(Math.max(0, stepAt(event) + move), chunks.length - 1)].focus();
   });
 
-  return { render, mark };
+  store.subscribe("measure", target, () => store.shown && colour(store.shown));
+
+  return { render, mark, reveal };
 }
 
 /**

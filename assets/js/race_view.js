@@ -2,10 +2,12 @@
 import { appendPieces } from "./chunk_text.js";
 import { factList, find, node } from "./dom.js";
 import { createFigure } from "./figures.js";
+import { createStepCounter } from "./step_counter.js";
 
 /** @param {Component<RacePayload>} component */
 export function mountRaceView({ element, props, watch }) {
   const lanes = find(element, ".calm-race");
+  const counter = createStepCounter(find(element, ".calm-counter"));
   /** @type {number | null} */
   let raceId = null;
   /** @type {{ facts: HTMLElement, text: HTMLElement }[]} */
@@ -26,6 +28,8 @@ export function mountRaceView({ element, props, watch }) {
       laneParts[i].facts.replaceChildren(...factList(raceFacts(racer)));
       appendPieces(laneParts[i].text, racer.texts);
     });
+    const calm = race.racers.find((racer) => racer.is_calm);
+    if (calm) counter.render(calm.texts.length, calm.texts.length * calm.chunk_size);
     figure.render();
   };
   watch("value", render);

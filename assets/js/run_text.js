@@ -1,10 +1,14 @@
 // The Generate tab's view of a run: text, actions, samples, branches and the candidates of a step.
 import { createBranchTree } from "./branches.js";
 import { createCandidatePanel } from "./candidates.js";
+import { certaintyScale, createCertaintyControl } from "./certainty.js";
 import { createChunkText } from "./chunk_text.js";
-import { find } from "./dom.js";
+import { find, prefersReducedMotion } from "./dom.js";
+import { whenShown } from "./figures.js";
+import { replay } from "./replay.js";
 import { runActions } from "./run_actions.js";
 import { createSampleList } from "./samples.js";
+import { createRunProgress } from "./step_counter.js";
 import { store } from "./store.js";
 
 /** @param {Component<RunPayload, RunServer>} component */
@@ -15,6 +19,10 @@ export function mountRunText({ element, props, watch, server, trigger }) {
     trigger("show_run", { status: run.status });
   };
   const text = createChunkText(find(element, ".calm-text"));
+  const progress = createRunProgress(find(element, ".calm-counter"), find(element, ".calm-ghost"));
+  const certainty = createCertaintyControl(find(element, ".calm-certainty"), store.measure, (measure) =>
+    store.colourBy(measure),
+  );
   const samples = createSampleList(find(element, ".calm-samples"), showRun);
   const branches = createBranchTree(find(element, ".calm-tree"), showRun);
   const candidates = createCandidatePanel(find(element, ".calm-detail"), {
@@ -32,11 +40,14 @@ export function mountRunText({ element, props, watch, server, trigger }) {
     text.mark(store.currentStep);
     candidates.render(store.shown, store.currentStep);
   };
+  const renderScale = () => store.shown && certainty.render(certaintyScale(store.shown, store.measure));
   const render = () => {
     const run = store.shown;
     if (!run) return;
     actions.hidden = false;
     text.render(run);
+    progress.render(run);
+    renderScale();
     samples.render(run);
     branches.render(run);
     renderStep();
@@ -44,12 +55,35 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   store.subscribe("run", element, render);
   store.subscribe("step", element, renderStep);
   store.subscribe("pool", element, renderStep);
+  store.subscribe("measure", element, renderScale);
   watch("value", () => store.receive(props.value));
   store.receive(props.value);
   render();
 
   const restored = store.restoreRuns();
   if (restored) showRun(restored);
+  else replayExample(element, text, progress);
+}
+
+/**
+ * Replays the example that the page opens with, as soon as its text shows.
+ * @param {HTMLElement} element
+ * @param {ReturnType<typeof createChunkText>} text
+ * @param {ReturnType<typeof createRunProgress>} progress
+ */
+function replayExample(element, text, progress) {
+  const run = store.shown;
+  if (!run?.finished || prefersReducedMotion()) return;
+  whenShown(element, () => {
+    if (store.shown !== run) return;
+    const stop = replay(run.steps.length, (steps) => {
+      if (store.shown !== run) return stop();
+      text.reveal(steps ?? run.steps.length);
+      progress.render(run, steps ?? run.steps.length);
+      store.previewStep(steps === null ? null : steps - 1);
+    });
+    store.subscribe("run", element, stop);
+  });
 }
 
 /**

@@ -1,12 +1,13 @@
 // The state of the page: its runs, the shown run and the selection. Views read the store and subscribe to its topics.
 // Only the store's methods change it.
+import { mostOpenStep } from "./certainty.js";
 import { savedValue } from "./storage.js";
 
 /**
  * "run": another run is shown, or the shown run has grown. "step": another step is marked. "pool", "cloud": samples
  * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed.
- * "tour_tab": the tour requests a tab.
- * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab"} Topic
+ * "tour_tab": the tour requests a tab. "measure": another measure colours the chunks.
+ * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab" | "measure"} Topic
  */
 
 const MAX_RUNS = 40;
@@ -31,6 +32,8 @@ class Store {
   selected = null;
   /** @type {StepReference | null} the step under the pointer */
   previewed = null;
+  /** @type {import("./certainty.js").Measure} what colours the chunks */
+  measure = "entropy";
   /** @type {FittedMap | null} */
   fit = null;
   /** @type {TourProgress} */
@@ -147,10 +150,15 @@ class Store {
     return marked?.step_index ?? null;
   }
 
-  /** The marked step, or else the last one: what a detail view shows; null if the run has no step. */
+  /**
+   * What a detail view shows: the marked step, or else the most open one of a finished run and the last one of a run
+   * that grows; null if the run has no step.
+   */
   get currentStep() {
-    const last = (this.shown?.steps.length ?? 0) - 1;
-    return last < 0 ? null : Math.min(this.markedStep ?? last, last);
+    const run = this.shown;
+    if (!run?.steps.length) return null;
+    const last = run.steps.length - 1;
+    return Math.min(this.markedStep ?? (run.finished ? mostOpenStep(run) : null) ?? last, last);
   }
 
   /**
@@ -174,6 +182,12 @@ class Store {
     const before = this.markedStep;
     this.previewed = stepIndex === null ? null : { run_id: this.shown.run_id, step_index: stepIndex };
     if (this.markedStep !== before) this.#notify("step");
+  }
+
+  /** @param {import("./certainty.js").Measure} measure */
+  colourBy(measure) {
+    this.measure = measure;
+    this.#notify("measure");
   }
 
   /**
