@@ -96,10 +96,10 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
         return _loads[name]
 
 
-def place_on_zero_gpu() -> None:
+def load_on_zero_gpu() -> None:
     """Loads every model that is not bundled, for the workers of a ZeroGPU Space. Call it on the main thread, before the
     page is launched."""
-    zero_gpu.place([name for name in offered() if name not in bundled()])
+    zero_gpu.load([name for name in offered() if name not in bundled()])
     for name in offered():
         if (lm := zero_gpu.model(name)) is not None:
             _loads[name] = Future()

@@ -1,7 +1,7 @@
 """ZeroGPU Spaces: a forked worker process has a GPU for the duration of a call, and the main process has none.
 
 The bundled models run on the CPU of the Space, because they finish there before a GPU call would start. The models
-named in CALM_MODELS are placed on "cuda" before the page is launched, which the package ``spaces`` emulates in the main
+named in CALM_MODELS are loaded onto "cuda" before the page starts. The package ``spaces`` emulates "cuda" in the main
 process. Only ``_in_worker`` runs them. The worker creates its own engine, without numba, because numba's threads do not
 survive a fork. Arguments and results cross the process border, so they are plain values.
 """
@@ -38,14 +38,14 @@ class _Failure:
     traceback: str
 
 
-def place(names: Sequence[str]) -> None:
-    """Loads models and places them on the GPU. Call it on the main thread, before the page is launched."""
+def load(names: Sequence[str]) -> None:
+    """Loads models onto the GPU. Call it on the main thread, before the page is launched."""
     for name in names:
         _models[name] = calm.load(name, device="cuda")
 
 
 def model(name: str) -> LanguageModel | None:
-    """The model of this name if it is placed on the GPU."""
+    """The model of this name if it is loaded on the GPU."""
     return _models.get(name)
 
 

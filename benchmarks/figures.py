@@ -34,7 +34,7 @@ PERCENT = (0, 20, 40, 60, 80, 100)
 Chunk = tuple[int, ...]
 
 
-class Places:
+class Boundaries:
     """The chunk boundaries of some stories: token ids [P, K] of the next chunk, and hidden states [P, D] before it."""
 
     def __init__(self, lm: calm.LanguageModel, texts: Sequence[str]):
@@ -54,9 +54,9 @@ class Places:
         return torch.stack([head(self.hidden, each) for each in noise])
 
     def pools(self, generator: torch.Generator) -> list[Counter[Chunk]]:
-        """How often each chunk occurs among ``POOL`` draws, at each place."""
+        """How often each chunk occurs among ``POOL`` draws at each position."""
         drawn = torch.stack([self.lm.calm.ae_model.decode(each) for each in self.draws(POOL, generator)])
-        return [Counter(map(tuple, drawn[:, place].tolist())) for place in range(len(self.chunks))]
+        return [Counter(map(tuple, drawn[:, i].tolist())) for i in range(len(self.chunks))]
 
 
 def autoencoder(out: Path) -> dict[str, Any]:
@@ -68,17 +68,17 @@ def autoencoder(out: Path) -> dict[str, Any]:
         std = np.concatenate([chunk.std for chunk in calm.reconstruct(lm, text).chunks])
         curve = [(noise, 100 * share) for noise, share in calm.robustness(lm, text, NOISES)]
         measured[name] = {"posterior_std": float(std.mean()), "accuracy": curve}
-    lines = [Line(f"{name}, K = {name[-1]}", found["accuracy"]) for name, found in measured.items()]
+    lines = [Line(f"{name}, K = {name[-1]}", curves["accuracy"]) for name, curves in measured.items()]
     x = Axis("standard deviation of the noise on each vector", (0, 1.5), (0, 0.3, 0.6, 0.9, 1.2, 1.5))
     y = Axis("tokens restored", (0, 100), PERCENT, " %")
     write(out / "autoencoder.svg", line_chart("Tokens restored over noise", x, y, lines))
     return measured
 
 
-def next_vector(out: Path, places: Places, pools: list[Counter[Chunk]]) -> dict[str, Any]:
+def next_vector(out: Path, boundaries: Boundaries, pools: list[Counter[Chunk]]) -> dict[str, Any]:
     """How sure the model is at each step of one story: the share of the commonest chunk among its draws."""
     shares = [pool.most_common(1)[0][1] / POOL for pool in pools]
-    texts = [places.lm.detokenize(chunk) for chunk in places.chunks.tolist()]
+    texts = [boundaries.lm.detokenize(chunk) for chunk in boundaries.chunks.tolist()]
     open_steps = [i for i, share in enumerate(shares) if share < 0.5]
     x = Axis("step", (0.5, len(shares) + 0.5), [1, *range(5, len(shares) + 1, 5)])
     y = Axis("commonest chunk", (0, 100), PERCENT, " %")
@@ -91,11 +91,11 @@ def next_vector(out: Path, places: Places, pools: list[Counter[Chunk]]) -> dict[
     return {"steps": steps}
 
 
-def energy(out: Path, places: Places, generator: torch.Generator) -> dict[str, Any]:
+def energy(out: Path, boundaries: Boundaries, generator: torch.Generator) -> dict[str, Any]:
     """The energy score of the head's draws, when they are pulled together or pushed apart around their mean."""
-    model, beta = places.lm.calm, places.lm.calm.config.beta
-    draws = places.draws(32, generator).movedim(0, -2)  # [P, N, L]
-    mean, _ = model.ae_model.encode(places.chunks)
+    model, beta = boundaries.lm.calm, boundaries.lm.calm.config.beta
+    draws = boundaries.draws(32, generator).movedim(0, -2)  # [P, N, L]
+    mean, _ = model.ae_model.encode(boundaries.chunks)
     targets, centre = mean[:, None], draws.mean(-2, keepdim=True)
     curves: dict[str, list[tuple[float, float]]] = {"energy score": [], "2 x distance": [], "spread": []}
     for scale in SPREADS:
@@ -114,16 +114,18 @@ def energy(out: Path, places: Places, generator: torch.Generator) -> dict[str, A
     lowest = min(curves["energy score"], key=lambda point: point[1])
     lines = [Line(name, curve, [lowest] if name == "energy score" else ()) for name, curve in curves.items()]
     write(out / "energy.svg", line_chart("Energy score over the spread of the draws", x, y, lines))
-    return {"beta": beta, "places": len(mean), "lowest at": lowest[0], **curves}
+    return {"beta": beta, "positions": len(mean), "lowest at": lowest[0], **curves}
 
 
 def tempered(pool: Counter[Chunk], temperature: float) -> dict[Chunk, float]:
     return dict(zip(pool, calm.temper(list(pool.values()), temperature)))
 
 
-def brier(out: Path, places: Places, pools: tuple[list[Counter[Chunk]], list[Counter[Chunk]]]) -> dict[str, Any]:
-    """Brier-4 and its two parts over the temperature. Two independent pools a place keep the collisions unbiased."""
-    truth = [tuple(chunk) for chunk in places.chunks.tolist()]
+def brier(
+    out: Path, boundaries: Boundaries, pools: tuple[list[Counter[Chunk]], list[Counter[Chunk]]]
+) -> dict[str, Any]:
+    """Brier-4 and its two parts over the temperature. Two independent pools a position make collisions unbiased."""
+    truth = [tuple(chunk) for chunk in boundaries.chunks.tolist()]
     curves: dict[str, list[tuple[float, float]]] = {"Brier-4": [], "accuracy": [], "collisions": []}
     for temperature in TEMPERATURES:
         hits, equal = [], []
@@ -139,7 +141,7 @@ def brier(out: Path, places: Places, pools: tuple[list[Counter[Chunk]], list[Cou
     y = Axis("percent", (40, 100), (40, 50, 60, 70, 80, 90, 100), " %")
     lines = [Line(name, curve, [best] if name == "Brier-4" else ()) for name, curve in curves.items()]
     write(out / "brier.svg", line_chart("Brier-4 over the temperature", x, y, lines))
-    return {"places": len(truth), "best at": best[0], **curves}
+    return {"positions": len(truth), "best at": best[0], **curves}
 
 
 def _label(lm: calm.LanguageModel, chunk: Chunk) -> str:
@@ -164,16 +166,16 @@ def temperature(out: Path, lm: calm.LanguageModel, pools: list[Counter[Chunk]]) 
 def figures(name: str, out: Path, texts: int) -> dict[str, Any]:
     """Draws all figures and returns their numbers."""
     lm, generator = calm.load(name, device="cpu"), torch.Generator().manual_seed(0)
-    found: dict[str, Any] = {"command": "python -m benchmarks.figures", "model": name, "draws": POOL, "texts": texts}
-    found["autoencoder"] = autoencoder(out)
-    one = Places(lm, list(stories("cost_benchmark", 1)))
+    results: dict[str, Any] = {"command": "python -m benchmarks.figures", "model": name, "draws": POOL, "texts": texts}
+    results["autoencoder"] = autoencoder(out)
+    one = Boundaries(lm, list(stories("cost_benchmark", 1)))
     pools = one.pools(generator)
-    found["next vector"] = next_vector(out, one, pools)
-    found["temperature"] = temperature(out, lm, pools)
-    many = Places(lm, list(stories("cost_benchmark", texts)))
-    found["energy score"] = energy(out, many, generator)
-    found["brier"] = brier(out, many, (many.pools(generator), many.pools(generator)))
-    return found
+    results["next vector"] = next_vector(out, one, pools)
+    results["temperature"] = temperature(out, lm, pools)
+    many = Boundaries(lm, list(stories("cost_benchmark", texts)))
+    results["energy score"] = energy(out, many, generator)
+    results["brier"] = brier(out, many, (many.pools(generator), many.pools(generator)))
+    return results
 
 
 def main() -> None:
@@ -182,9 +184,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20, help="stories of the energy and Brier figures")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
-    found = figures(arguments.model, arguments.out, arguments.texts)
+    results = figures(arguments.model, arguments.out, arguments.texts)
     (arguments.out / "figures.json").write_text(
-        json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     print(f"wrote {arguments.out}")
 

@@ -19,14 +19,14 @@ from calm import storyland
 from calm.hub.loading import load_tokenizer
 from calm.storyland.tokens import TokenLanguage
 
-LIKELY = 0.015
+DETECTABLE = 0.015
 """The least probability of a chunk that a pool of 200 samples can distinguish from the others."""
 SHARE = 0.9
 
 
 def openness(language: TokenLanguage, texts: list[str], sizes: list[int]) -> dict[str, dict[str, float]]:
-    """For each chunk size: mean ``probability`` on likely chunks; share of ``boundaries`` where it is at least 0.9;
-    ``bits a chunk`` and ``bits a story``."""
+    """For each chunk size: the mean total ``probability`` of the detectable chunks; the share of ``boundaries`` where
+    it is at least 0.9; ``bits a chunk`` and ``bits a story``."""
     shares: dict[int, list[float]] = {size: [] for size in sizes}
     bits = 0.0
     for text in texts:
@@ -34,33 +34,33 @@ def openness(language: TokenLanguage, texts: list[str], sizes: list[int]) -> dic
             for size in sizes:
                 if position % size == 0:
                     chunks = language.chunks(context, size).values()
-                    shares[size].append(sum(p for p, _ in chunks if p >= LIKELY))
+                    shares[size].append(sum(p for p, _ in chunks if p >= DETECTABLE))
             bits -= math.log2(language.after(context, token).probability / context.probability)
     return {
         f"K = {size}": {
-            "probability": sum(found) / len(found),
-            "boundaries": sum(share >= SHARE for share in found) / len(found),
-            "bits a chunk": bits / len(found),
+            "probability": sum(covered) / len(covered),
+            "boundaries": sum(share >= SHARE for share in covered) / len(covered),
+            "bits a chunk": bits / len(covered),
             "bits a story": bits / len(texts),
         }
-        for size, found in shares.items()
+        for size, covered in shares.items()
     }
 
 
 def variety(language: TokenLanguage, size: int, temperature: float, count: int) -> dict[str, float]:
     """Plots and heroes in ``count`` stories that the language draws in chunks of ``size`` at a temperature."""
     stories = [language.sample(size, temperature, seed) for seed in range(count)]
-    found = storyland.check("\n\n".join(stories))
-    plots = Counter(found.plots)
+    result = storyland.check("\n\n".join(stories))
+    plots = Counter(result.plots)
     return {
         "stories": count,
         "temperature": temperature,
         "plots": len(plots.keys() - {None}),
         "commonest plot": max(plots.values()) / count,
-        "heroes": len(set(found.heroes)),
-        "prompted": found.prompted / count,
-        "well formed": found.well_formed,
-        "consistent": found.consistent,
+        "heroes": len(set(result.heroes)),
+        "prompted": result.prompted / count,
+        "well formed": result.well_formed,
+        "consistent": result.consistent,
     }
 
 
@@ -75,12 +75,12 @@ def main() -> None:
     arguments = parser.parse_args()
     language = TokenLanguage(load_tokenizer(arguments.tokenizer))
     texts = list(storyland.stories("validation", arguments.texts))
-    found: dict[str, Any] = openness(language, texts, arguments.chunk_sizes)
-    found["samples"] = variety(language, 4, arguments.temperature, arguments.stories)
+    results: dict[str, Any] = openness(language, texts, arguments.chunk_sizes)
+    results["samples"] = variety(language, 4, arguments.temperature, arguments.stories)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
-    for name, figures in found.items():
+    for name, figures in results.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
 
 

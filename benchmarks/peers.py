@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers [--tokens 128] [--rounds 5] [--threads 2] [--texts 1 8] [--json]
 
-Every contestant writes behind the same prompts (the first sentences of held-out stories, as token ids), samples at the
+Every contestant writes after the same prompts (the first sentences of held-out stories, as token ids), samples at the
 stated temperature from the whole vocabulary, and runs on as if there were no end of text. The token-by-token peers run
 the bundled story-ar, converted by ``benchmarks.conversions``; before the run each conversion must choose the same
 greedy tokens as ours. Contestants take turns within a round; the figures are medians over rounds, after one round of
@@ -35,7 +35,7 @@ GREEDY = 12  # tokens on which a conversion must agree with our own model
 CONTEXT = 512  # positions that a peer keeps for a text
 
 Contestant = Callable[[list[list[int]], int, int], None]
-"""Writes ``tokens`` tokens behind each of several prompts of token ids, with a seed."""
+"""Writes ``tokens`` tokens after each of several prompts of token ids, with a seed."""
 
 
 class Llama:
@@ -73,20 +73,20 @@ class Llama:
         ll.llama_sampler_chain_add(chain, ll.llama_sampler_init_dist(seed))
         batch = ll.llama_batch_init(CONTEXT * len(prompts), 0, 1)
 
-        def put(rows: list[tuple[int, int, int, bool]]) -> None:
+        def decode(rows: list[tuple[int, int, int, bool]]) -> None:
             batch.n_tokens = len(rows)
-            for i, (token, position, sequence, wanted) in enumerate(rows):
+            for i, (token, position, sequence, needs_logits) in enumerate(rows):
                 batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, position, 1
-                batch.seq_id[i][0], batch.logits[i] = sequence, wanted
+                batch.seq_id[i][0], batch.logits[i] = sequence, needs_logits
             if ll.llama_decode(context, batch):
                 raise RuntimeError("llama.cpp could not decode the batch")
 
-        put([(t, p, s, p == len(ids) - 1) for s, ids in enumerate(prompts) for p, t in enumerate(ids)])
+        decode([(t, p, s, p == len(ids) - 1) for s, ids in enumerate(prompts) for p, t in enumerate(ids)])
         lengths = [len(ids) for ids in prompts]
         outputs = [sum(lengths[: s + 1]) - 1 for s in range(len(prompts))]
         for step in range(tokens):
             chosen = [ll.llama_sampler_sample(chain, context, output) for output in outputs]
-            put([(token, lengths[s] + step, s, True) for s, token in enumerate(chosen)])
+            decode([(token, lengths[s] + step, s, True) for s, token in enumerate(chosen)])
             outputs = list(range(len(prompts)))
         ll.llama_batch_free(batch)
         ll.llama_sampler_free(chain)
@@ -102,7 +102,7 @@ class CTranslate2:
         self.names = lm.tokenizer.convert_ids_to_tokens
         self.set_seed = ctranslate2.set_random_seed
 
-    def _write(self, prompts: list[list[int]], tokens: int, **how: Any) -> list[list[int]]:
+    def _generate(self, prompts: list[list[int]], tokens: int, **how: Any) -> list[list[int]]:
         results = self.model.generate_batch(
             [self.names(ids) for ids in prompts],
             min_length=tokens,
@@ -114,17 +114,17 @@ class CTranslate2:
         return [result.sequences_ids[0] for result in results]
 
     def greedy(self, ids: list[int]) -> list[int]:
-        return self._write([ids], GREEDY, sampling_topk=1)[0]
+        return self._generate([ids], GREEDY, sampling_topk=1)[0]
 
     def __call__(self, prompts: list[list[int]], tokens: int, seed: int) -> None:
         self.set_seed(seed)
-        self._write(prompts, tokens, sampling_topk=0, sampling_temperature=1.0)
+        self._generate(prompts, tokens, sampling_topk=0, sampling_temperature=1.0)
 
 
 def transformers_peer(lm: calm.LanguageModel) -> Contestant:
     """transformers' ``generate`` on our own module."""
 
-    def write(prompts: list[list[int]], tokens: int, seed: int) -> None:
+    def run(prompts: list[list[int]], tokens: int, seed: int) -> None:
         torch.manual_seed(seed)
         longest = max(map(len, prompts))
         pad = lm.tokenizer.pad_token_id
@@ -133,20 +133,20 @@ def transformers_peer(lm: calm.LanguageModel) -> Contestant:
         length = {"min_new_tokens": tokens, "max_new_tokens": tokens}
         lm.llama.generate(ids, attention_mask=mask, do_sample=True, top_k=0, pad_token_id=pad, **length)
 
-    return write
+    return run
 
 
 def ours(lm: calm.LanguageModel, temperature: float) -> Contestant:
     """``calm.generate``; a text that ends early is followed by another, until there are enough tokens."""
 
     def one(prompt: str, tokens: int, seed: int) -> None:
-        written = 0
-        while written < tokens:
-            for step in calm.generate(lm, prompt, temperature, max_new_tokens=tokens - written, seed=seed):
-                written += len(step.token_ids)
+        count = 0
+        while count < tokens:
+            for step in calm.generate(lm, prompt, temperature, max_new_tokens=tokens - count, seed=seed):
+                count += len(step.token_ids)
             seed += 1000
 
-    def write(prompts: list[list[int]], tokens: int, seed: int) -> None:
+    def run(prompts: list[list[int]], tokens: int, seed: int) -> None:
         texts = [lm.detokenize(ids) for ids in prompts]
         if len(texts) == 1:
             return one(texts[0], tokens, seed)
@@ -156,14 +156,14 @@ def ours(lm: calm.LanguageModel, temperature: float) -> Contestant:
         for thread in threads:
             thread.join()
 
-    return write
+    return run
 
 
 def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Contestant], list[str]]:
     """The available contestants by name, and a line for each one that is not available."""
     baseline, model = calm.load(BASELINE, "cpu"), calm.load(MODEL, "cpu")
     prompt = baseline.tokenize(openings()[0])
-    wanted = _greedy(baseline, prompt)
+    expected = _greedy(baseline, prompt)
     peers: dict[str, Contestant] = {}
     left_out: list[str] = []
 
@@ -173,8 +173,8 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
             return
         try:
             peer = make()
-            if (greedy := peer.greedy(prompt)) != wanted:
-                left_out.append(f"{name}: the conversion writes {greedy}, our model {wanted}")
+            if (greedy := peer.greedy(prompt)) != expected:
+                left_out.append(f"{name}: the conversion writes {greedy}, our model {expected}")
                 return
         except (
             Exception
@@ -203,8 +203,8 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
 
 @torch.inference_mode()
 def _greedy(lm: calm.LanguageModel, ids: list[int]) -> list[int]:
-    written = lm.llama.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=GREEDY, eos_token_id=-1)
-    return written[0, len(ids) :].tolist()
+    output = lm.llama.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=GREEDY, eos_token_id=-1)
+    return output[0, len(ids) :].tolist()
 
 
 def measure(tokens: int, rounds: int, threads: int, texts: int) -> dict[str, Any]:

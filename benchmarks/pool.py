@@ -50,9 +50,9 @@ def variation(p: np.ndarray, temperature: float, choices: int = 20_000) -> float
     sampler = ChunkSampler(temperature, 200, "auto", 0, torch.device("cpu"))
     sampler.random = random.Random(0)
     for _ in range(choices):
-        while wanted := sampler.wanted():
-            chunks = [(int(i),) for i in rng.choice(len(p), wanted, p=p)]
-            sampler.feed(chunks, np.zeros((wanted, 1), np.float32))
+        while needed := sampler.draws_needed():
+            chunks = [(int(i),) for i in rng.choice(len(p), needed, p=p)]
+            sampler.feed(chunks, np.zeros((needed, 1), np.float32))
         counts[sampler.choice().token_ids[0]] += 1
     chance = np.abs(rng.multinomial(choices, target) / choices - target).sum() / 2
     return float(np.abs(counts / choices - target).sum() / 2 - chance)

@@ -104,29 +104,31 @@ def test_a_model_that_repeats_the_text_has_energy_score_zero(tiny, tiny_ar, monk
 
 def test_openness_and_variety_of_the_language(story):
     itself = TokenLanguage(story.tokenizer)
-    found = openness.openness(itself, list(stories("tests", 1)), [1, 4])
-    assert found["K = 1"]["bits a story"] == found["K = 4"]["bits a story"] > 10
-    for figures in found.values():
+    results = openness.openness(itself, list(stories("tests", 1)), [1, 4])
+    assert results["K = 1"]["bits a story"] == results["K = 4"]["bits a story"] > 10
+    for figures in results.values():
         assert 0.5 < figures["probability"] <= 1 and 0.5 < figures["boundaries"] <= 1
-    assert found["K = 4"]["bits a chunk"] > 3 * found["K = 1"]["bits a chunk"]
+    assert results["K = 4"]["bits a chunk"] > 3 * results["K = 1"]["bits a chunk"]
     varied = openness.variety(itself, 4, 0.5, 3)
     assert 1 <= varied["plots"] <= 3 and 1 <= varied["heroes"] <= 3 and varied["consistent"] == 1
 
 
-def test_the_language_is_asked_wherever_a_model_is(story):
+def test_the_language_is_measured_at_the_positions_of_a_model(story):
     itself = language.Language()
     texts = list(stories("tests", 2))
     for text in texts:
         ids = story.tokenize(text)
-        places, nats = itself.read(text)
-        assert len(places) == len(ids) // MAX_ORDER and 0 < nats < len(ids)
-        for number, likely in enumerate(places):
+        positions, nats = itself.read(text)
+        assert len(positions) == len(ids) // MAX_ORDER and 0 < nats < len(ids)
+        for number, probabilities in enumerate(positions):
             target = ids[MAX_ORDER * number :][:MAX_ORDER]
-            shares = [sum(p for tokens, p in likely.items() if len(tokens) == n) for n in range(1, MAX_ORDER + 1)]
+            shares = [
+                sum(p for tokens, p in probabilities.items() if len(tokens) == n) for n in range(1, MAX_ORDER + 1)
+            ]
             assert 0.99 < shares[0] < 1.0001 and all(a > b - 1e-9 for a, b in pairwise(shares))
-            assert likely[(target[0],)] > 0
+            assert probabilities[(target[0],)] > 0
     with pytest.raises(ValueError, match="No story"):
         itself.read("Call me Ishmael.")
-    found = language.measure([story], texts, samples=2)
-    assert found["Storyland"]["positions"] == found[story.name]["positions"]
-    assert 0 < found[story.name]["behind"]["difference"] < 20
+    results = language.measure([story], texts, samples=2)
+    assert results["Storyland"]["positions"] == results[story.name]["positions"]
+    assert 0 < results[story.name]["gap"]["difference"] < 20

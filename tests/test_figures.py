@@ -37,17 +37,17 @@ def test_the_numbers_of_the_figures_fit_together(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "POOL", 8)
     monkeypatch.setattr(figures, "TEMPERATURES", (0.5, 1.0, 1.5))
     lm, generator = tiny(4), torch.Generator().manual_seed(0)
-    places = figures.Places(lm, [TEXT])
-    assert len(places.chunks) == len(places.hidden) > 2
-    pools = places.pools(generator)
-    steps = figures.next_vector(tmp_path, places, pools)["steps"]
+    boundaries = figures.Boundaries(lm, [TEXT])
+    assert len(boundaries.chunks) == len(boundaries.hidden) > 2
+    pools = boundaries.pools(generator)
+    steps = figures.next_vector(tmp_path, boundaries, pools)["steps"]
     assert "".join(step["chunk"] for step in steps) == TEXT[: len("".join(step["chunk"] for step in steps))]
-    measured = figures.brier(tmp_path, places, (pools, places.pools(generator)))
+    measured = figures.brier(tmp_path, boundaries, (pools, boundaries.pools(generator)))
     for (_, brier), (_, accuracy), (_, collisions) in zip(
         *(measured[name] for name in ("Brier-4", "accuracy", "collisions"))
     ):
         assert brier == pytest.approx(2 * accuracy - collisions)
-    scores = figures.energy(tmp_path, places, generator)
+    scores = figures.energy(tmp_path, boundaries, generator)
     for (_, score), (_, distance), (_, spread) in zip(*(scores[n] for n in ("energy score", "2 x distance", "spread"))):
         assert score == pytest.approx(distance - spread)
     assert figures.temperature(tmp_path, lm, pools)["distinct"] >= 1

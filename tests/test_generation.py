@@ -221,10 +221,10 @@ def test_a_pool_follows_the_prefix_chunks(tiny):
     ids = lm.tokenize("Once upon a time there was")[:4]
     text = lm.detokenize(ids)
     assert lm.tokenize(text) == ids
-    behind, read, alone = (
+    chunked, prompted, unprompted = (
         calm.draw_pool(lm, *arguments, pool_size=2000, seed=1) for arguments in (("", [ids]), (text,), ("",))
     )
-    assert behind == read != alone
+    assert chunked == prompted != unprompted
 
 
 @pytest.mark.parametrize("chunks", [[[1, 2]], [[1, 2, 3, 10_000]], [["a", "b", "c", "d"]]])
@@ -257,8 +257,8 @@ def test_a_token_by_token_model_has_no_pool(tiny_ar):
 def test_a_text_continues_from_prefix_chunks(tiny):
     lm = tiny()
     ids = lm.tokenize("Once upon a time there was")[:4]
-    behind = list(calm.generate(lm, "", 1.0, 16, seed=3, prefix_chunks=[ids]))
-    assert [step.token_ids for step in behind] == [
+    steps = list(calm.generate(lm, "", 1.0, 16, seed=3, prefix_chunks=[ids]))
+    assert [step.token_ids for step in steps] == [
         step.token_ids for step in calm.generate(lm, lm.detokenize(ids), 1.0, 16, seed=3)
     ]
     with pytest.raises(CalmError, match="4 token ids below"):

@@ -66,8 +66,8 @@ def _candidate(
     if REPLACEMENT in text:
         text = lm.label(candidate.token_ids, before)
     if end is not None:
-        first, behind = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
-        text = lm.label(first, before) + END_OF_TEXT + lm.label(behind)
+        first, after_end = candidate.token_ids[:end], candidate.token_ids[end + 1 :]
+        text = lm.label(first, before) + END_OF_TEXT + lm.label(after_end)
     payload: CandidatePayload = {
         "text": text,
         "count": candidate.count,
@@ -119,12 +119,12 @@ class Run:
         Returns the token ids of all chunks so far. Raises CalmError if the request is inconsistent.
         """
         try:
-            *kept, replaced = request["steps"]
-            self.vectors = list(request["vectors"][: len(kept)])
+            *earlier, replaced = request["steps"]
+            self.vectors = list(request["vectors"][: len(earlier)])
             choice, other_counts = request["choice"], request["pool"]["other_counts"]
             candidates = request["pool"]["candidates"]
             token_ids = list(candidates[choice]["token_ids"])
-            prefix = [*(step["token_ids"] for step in kept), token_ids]
+            prefix = [*(step["token_ids"] for step in earlier), token_ids]
             if len(token_ids) != self.lm.chunk_size or len(prefix) > self.lm.context_length:
                 raise ValueError("The chunk has the wrong size, or the text is too long.")
             step = self._step(replaced["index"], token_ids, prefix[:-1])
@@ -139,7 +139,7 @@ class Run:
                 self._place(step, encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
             self.payload = cast(
-                RunPayload, {**self.payload, "parent": parent, "steps": [*kept, step], "ended": step["ended"]}
+                RunPayload, {**self.payload, "parent": parent, "steps": [*earlier, step], "ended": step["ended"]}
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise calm.CalmError("A branch must continue from a step of an existing run.") from error

@@ -10,7 +10,7 @@ export function mountTourPanel({ props, trigger }) {
   const lastIndex = steps.length - 1;
   const current = () => steps[store.tour.step_index];
 
-  const place = node("p", { class: "calm-note" });
+  const position = node("p", { class: "calm-note" });
   const title = node("h2", { tabindex: "-1" });
   const text = node("p", {});
   const outcome = node("p", { class: "calm-outcome", role: "status" });
@@ -21,7 +21,7 @@ export function mountTourPanel({ props, trigger }) {
   /** @param {KeyboardEvent} event */
   const onkeydown = (event) => event.key === "Escape" && leave();
   const attributes = { class: "calm-tour", "aria-label": "guided tour", hidden: true, onkeydown };
-  const panel = node("section", attributes, place, title, text, outcome, buttons);
+  const panel = node("section", attributes, position, title, text, outcome, buttons);
   find(document.body, ".gradio-container .contain").append(panel);
 
   async function perform() {
@@ -52,7 +52,7 @@ export function mountTourPanel({ props, trigger }) {
     const { step_index, open } = store.tour;
     const step = current();
     panel.hidden = !open;
-    place.textContent = `Step ${step_index + 1} of ${steps.length} · paper, ${step.section}`;
+    position.textContent = `Step ${step_index + 1} of ${steps.length} · paper, ${step.section}`;
     title.textContent = step.title;
     text.textContent = step.text;
     act.textContent = step.action;

@@ -161,9 +161,9 @@ function createControls(element) {
   let dimensions = 2;
   let reset = () => {};
 
-  /** @param {number} wanted */
-  const turnTo = (wanted) => {
-    dimensions = wanted === 3 ? 3 : 2;
+  /** @param {number} count */
+  const setDimensions = (count) => {
+    dimensions = count === 3 ? 3 : 2;
     for (const button of buttons) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.dimensions) === dimensions));
     }
@@ -181,7 +181,7 @@ function createControls(element) {
     showFit() {
       find(element, "option[value=own]").removeAttribute("disabled");
       layout.value = "own";
-      turnTo(store.fit?.dimensions ?? 2);
+      setDimensions(store.fit?.dimensions ?? 2);
     },
     /**
      * @param {() => void} render
@@ -190,12 +190,14 @@ function createControls(element) {
     onchange(render, renderAnew) {
       reset = renderAnew;
       for (const control of [colouring, encoded, others]) control.addEventListener("change", render);
-      layout.addEventListener("change", () => (layout.value === "own" ? turnTo(store.fit?.dimensions ?? 2) : render()));
+      layout.addEventListener("change", () =>
+        layout.value === "own" ? setDimensions(store.fit?.dimensions ?? 2) : render(),
+      );
       for (const button of buttons) {
         button.addEventListener("click", () => {
-          const wanted = Number(button.dataset.dimensions);
-          if (layout.value === "own" && store.fit?.dimensions !== wanted) layout.value = "umap";
-          turnTo(wanted);
+          const count = Number(button.dataset.dimensions);
+          if (layout.value === "own" && store.fit?.dimensions !== count) layout.value = "umap";
+          setDimensions(count);
         });
       }
     },

@@ -70,7 +70,7 @@ class ChunkSampler:
         self.chosen: int | None = None
         self.drawn = 0
 
-    def wanted(self, free_draws: int = 1) -> int:
+    def draws_needed(self, free_draws: int = 1) -> int:
         """How many draws to feed next, if ``free_draws`` take no longer than one; 0 once the step is decided or the
         limit is reached."""
         if self.chosen is not None:
@@ -109,7 +109,7 @@ class ChunkSampler:
                 self.chosen = len(self.pool) - 1
 
     def choice(self) -> Choice:
-        """The decision, once ``wanted`` is 0; later draws belong to the next step.
+        """The decision, once ``draws_needed`` is 0; later draws belong to the next step.
 
         Raises CalmError if the exact rule did not accept any draw.
         """
@@ -136,16 +136,16 @@ def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSample
     An exception of one sampler's rule is that sampler's outcome. If the batch itself raises, no sampler has changed,
     and the call can be repeated with fewer of them.
     """
-    wants = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.wanted(head.free_draws))]
-    noise = torch.cat([samplers[row].noise(count, head.head, states) for row, count in wants])
-    rows = [row for row, count in wants for _ in range(count)]
+    needs = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.draws_needed(head.free_draws))]
+    noise = torch.cat([samplers[row].noise(count, head.head, states) for row, count in needs])
+    rows = [row for row, count in needs for _ in range(count)]
     chunks, vectors = head.draw(states, rows, noise)
     outcomes: list[Outcome] = [None] * len(samplers)
     start = 0
-    for row, count in wants:
+    for row, count in needs:
         try:
             samplers[row].feed(chunks[start : start + count], vectors[start : start + count])
-            if not samplers[row].wanted():
+            if not samplers[row].draws_needed():
                 outcomes[row] = samplers[row].choice()
         except Exception as error:
             outcomes[row] = error

@@ -145,5 +145,5 @@ def _split_front_matter(readme: str) -> tuple[str, str]:
 def _readme(root: Path, flavor: str) -> str:
     """The README with the chosen hardware as ``suggested_hardware``."""
     front, text = _split_front_matter((root / "README.md").read_text(encoding="utf-8"))
-    kept = [line for line in front.splitlines(keepends=True) if not line.startswith("suggested_hardware:")]
-    return f"---\n{''.join(kept)}suggested_hardware: {flavor}\n---\n{text}"
+    others = [line for line in front.splitlines(keepends=True) if not line.startswith("suggested_hardware:")]
+    return f"---\n{''.join(others)}suggested_hardware: {flavor}\n---\n{text}"

@@ -134,9 +134,9 @@ class Training:
         path = self.out / "log.jsonl"
         if self.is_main and path.exists():
             lines = path.read_text().splitlines()
-            kept = [line for line in lines if _step_of(line) <= self.progress.step]
-            if len(kept) < len(lines):
-                path.write_text("".join(line + "\n" for line in kept))
+            earlier = [line for line in lines if _step_of(line) <= self.progress.step]
+            if len(earlier) < len(lines):
+                path.write_text("".join(line + "\n" for line in earlier))
         return path.open("a")
 
     def step(self) -> None:

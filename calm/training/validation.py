@@ -61,10 +61,10 @@ def parse(kind: type[S], values: dict[str, Any]) -> S:
 
 def first_documents(sources: Iterable[str], count: int, what: str) -> list[str]:
     """The first ``count`` documents of several sources together. Raises CalmError if they have no text at all."""
-    found = list(islice((text for source in sources for text in read_documents(source)), count))
-    if not any(text.strip() for text in found):
+    documents = list(islice((text for source in sources for text in read_documents(source)), count))
+    if not any(text.strip() for text in documents):
         raise CalmError(f"The setting {what!r} names no text; add a source such as 'storyland:10000000:40'.")
-    return found
+    return documents
 
 
 def _check_names(values: dict[str, Any], known: Iterable[str], noun: str) -> None:

@@ -21,11 +21,11 @@ def python_types() -> dict[str, dict[str, bool]]:
 def javascript_types() -> dict[str, dict[str, bool]]:
     """The same for each interface; one that extends another has its keys, too."""
     source = re.sub(r"/\*.*?\*/|//[^\n]*", "", TYPESCRIPT.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found: dict[str, dict[str, bool]] = {}
+    interfaces: dict[str, dict[str, bool]] = {}
     for name, parent, body in re.findall(r"interface (\w+)(?: extends (\w+))? \{(.*?)\n\}", source, re.DOTALL):
         keys = re.findall(r"^  (\w+)(\??):", body, re.MULTILINE)
-        found[name] = {**found.get(parent, {}), **{key: mark == "?" for key, mark in keys}}
-    return found
+        interfaces[name] = {**interfaces.get(parent, {}), **{key: mark == "?" for key, mark in keys}}
+    return interfaces
 
 
 def test_both_languages_declare_the_same_types():
@@ -33,6 +33,6 @@ def test_both_languages_declare_the_same_types():
 
 
 def test_keys_are_read_with_their_parents_and_marks():
-    found = javascript_types()
-    assert found["StepPayload"]["candidates"] is False and found["StepPayload"]["distance"] is True
-    assert len(found) > 20 and all(found.values())
+    interfaces = javascript_types()
+    assert interfaces["StepPayload"]["candidates"] is False and interfaces["StepPayload"]["distance"] is True
+    assert len(interfaces) > 20 and all(interfaces.values())

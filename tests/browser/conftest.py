@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 Value = TypeVar("Value")
-ORDER = "A story about a shy fox named Mia and a fear of thunder.\n"
+STORY_PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 
 
 @contextmanager
@@ -58,14 +58,14 @@ def running_browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    with running_app() as found:
-        yield found
+    with running_app() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with running_browser() as found:
-        yield found
+    with running_browser() as chromium:
+        yield chromium
 
 
 class Visitor:
@@ -120,10 +120,10 @@ class Visitor:
             """([condition, button]) => {
                 const holds = new Function("return " + condition);
                 const timer = setInterval(() => {
-                    const found = document.querySelector(button);
-                    if (!found || !found.offsetParent || !holds()) return;
+                    const element = document.querySelector(button);
+                    if (!element || !element.offsetParent || !holds()) return;
                     clearInterval(timer);
-                    found.click();
+                    element.click();
                 }, 5);
             }""",
             [condition, button],
@@ -201,8 +201,8 @@ def visitor(browser, address, request) -> Iterator[Visitor]:
     """An opened page; after the test it must have had no console error and no outside request."""
     size = getattr(request, "param", {"width": 1440, "height": 900})
     context = browser.new_context(viewport=size)
-    found = Visitor(context.new_page(), address).open()
-    yield found
-    assert found.problems == []
-    assert found.outside == []
+    opened = Visitor(context.new_page(), address).open()
+    yield opened
+    assert opened.problems == []
+    assert opened.outside == []
     context.close()

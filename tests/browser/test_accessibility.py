@@ -14,7 +14,7 @@ def test_axe_finds_no_violation(browser, address, size, scheme):
     context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)
     visitor = Visitor(context.new_page(), address).open()
     page = visitor.page
-    found = {}
+    violations_by_tab = {}
     for tab in TABS:
         visitor.tab(tab)
         page.wait_for_timeout(1000)
@@ -22,8 +22,10 @@ def test_axe_finds_no_violation(browser, address, size, scheme):
             page.get_by_role("button", name="Show me step 1").click()
             page.wait_for_timeout(600)
         violations = Axe().run(page).response["violations"]
-        found[tab] = [(entry["id"], [node["html"][:120] for node in entry["nodes"]]) for entry in violations]
-    assert found == {tab: [] for tab in TABS}
+        violations_by_tab[tab] = [
+            (entry["id"], [node["html"][:120] for node in entry["nodes"]]) for entry in violations
+        ]
+    assert violations_by_tab == {tab: [] for tab in TABS}
     context.close()
 
 
@@ -57,9 +59,9 @@ def test_what_happens_is_announced(visitor):
     live = "() => [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((e) => e.innerText)"
     visitor.set("#length", 24)
     visitor.generate("Once upon a time")
-    announced = visitor.page.evaluate(live)
-    assert any("tokens/s" in text for text in announced)
-    assert any(visitor.text() in text for text in announced)
+    live_texts = visitor.page.evaluate(live)
+    assert any("tokens/s" in text for text in live_texts)
+    assert any(visitor.text() in text for text in live_texts)
 
 
 def test_nothing_moves_for_those_who_asked_for_quiet(browser, address):

@@ -18,16 +18,16 @@ ENDPOINTS = {"generate", "reconstruct", "trajectory", "evaluate"}
 
 def test_the_named_endpoints_answer(address):
     client = Client(address, verbose=False)
-    found = client.predict("Once upon a time", 0.5, 32, 0, "auto", 200, api_name="/generate")
-    assert found["text"].startswith("Once upon a time") and found["steps"] <= 8
-    found = client.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")
-    assert found["token_accuracy"] == 1.0 and "".join(c["text"] for c in found["chunks"]) == "Mia lost her kite."
+    result = client.predict("Once upon a time", 0.5, 32, 0, "auto", 200, api_name="/generate")
+    assert result["text"].startswith("Once upon a time") and result["steps"] <= 8
+    result = client.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")
+    assert result["token_accuracy"] == 1.0 and "".join(c["text"] for c in result["chunks"]) == "Mia lost her kite."
     path = client.predict("Once upon a time", 0.5, 32, 0, api_name="/trajectory")
     assert [step["index"] for step in path] == list(range(len(path)))
     assert all(len(step["plane"]) == 2 and len(step["space"]) == 3 for step in path)
     text = "\n\n".join(storyland.stories("validation", 2))
-    found = client.predict(text, 0, api_name="/evaluate")
-    assert 0 <= found["low"] <= found["score"] <= found["high"] <= 100 and len(found["brier"]) == 4
+    result = client.predict(text, 0, api_name="/evaluate")
+    assert 0 <= result["low"] <= result["score"] <= result["high"] <= 100 and len(result["brier"]) == 4
 
 
 def test_endpoints_answer_bad_input_with_one_sentence(address):
@@ -45,8 +45,8 @@ def test_only_the_four_endpoints_are_public(address):
 
 def test_every_model_of_the_menu_can_be_asked_for(address):
     client = Client(address, verbose=False)
-    found = client.predict("Once upon a time", max_new_tokens=8, model="story-ar", api_name="/generate")
-    assert found["text"].startswith("Once upon a time") and 1 <= found["steps"] <= 8
+    result = client.predict("Once upon a time", max_new_tokens=8, model="story-ar", api_name="/generate")
+    assert result["text"].startswith("Once upon a time") and 1 <= result["steps"] <= 8
     for endpoint, sentence in (("/trajectory", "no map of story-ar"), ("/reconstruct", "token by token")):
         with pytest.raises(Exception, match=sentence):
             client.predict("Once upon a time", model="story-ar", api_name=endpoint)

@@ -25,9 +25,9 @@ def test_models_are_measured_on_a_visitors_text(visitor):
             float, re.match(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", rows.nth(i).locator("td").first.inner_text()).groups()
         )
         assert 0 < low <= score <= high < 100
-    behind = [rows.nth(i).locator("td").nth(1).inner_text() for i in range(rows.count())]
-    best = behind.index("–")
-    assert re.fullmatch(r"\d+\.\d \(−?\d+\.\d to \d+\.\d\)", behind[1 - best])
+    differences = [rows.nth(i).locator("td").nth(1).inner_text() for i in range(rows.count())]
+    best = differences.index("–")
+    assert re.fullmatch(r"\d+\.\d \(−?\d+\.\d to \d+\.\d\)", differences[1 - best])
 
 
 def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path):

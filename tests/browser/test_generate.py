@@ -8,7 +8,7 @@ import pytest
 import calm
 from calm import storyland
 
-from .conftest import ORDER, Visitor
+from .conftest import STORY_PROMPT, Visitor
 
 
 def test_the_first_screen_shows_a_finished_example(visitor):
@@ -25,7 +25,7 @@ def test_the_first_screen_shows_a_finished_example(visitor):
 def test_text_is_generated_chunk_by_chunk(visitor):
     seen = set()
     visitor.set("#temperature", 1.2)  # slow enough to be seen: nothing repeats, so each step draws its whole pool
-    visitor.page.locator("#prompt textarea").fill(ORDER)
+    visitor.page.locator("#prompt textarea").fill(STORY_PROMPT)
     visitor.page.locator("#generate").click()
     for _ in range(400):
         seen.add(visitor.page.locator("#run .calm-chunk").count())
@@ -39,17 +39,17 @@ def test_text_is_generated_chunk_by_chunk(visitor):
     steps, tokens = (int(n) for n in re.search(r"(\d+) steps · (\d+) tokens", status).groups())
     assert tokens == 4 * steps == 4 * visitor.page.locator("#run .calm-chunk").count()
     assert f"a token-by-token model needs {tokens} steps" in status
-    assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == ORDER.strip()
+    assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == STORY_PROMPT.strip()
 
 
 def test_a_seed_repeats_and_another_one_does_not(visitor):
     visitor.set("#temperature", 1.2)  # at a low one two seeds often give the same story
     visitor.set("#length", 80)
-    first = visitor.generate(ORDER)
-    assert visitor.generate(ORDER) == first
+    first = visitor.generate(STORY_PROMPT)
+    assert visitor.generate(STORY_PROMPT) == first
     visitor.page.get_by_role("button", name="New seed").click()
     visitor.page.wait_for_function("() => document.querySelector('#seed input').value != '0'")
-    assert visitor.generate(ORDER) != first
+    assert visitor.generate(STORY_PROMPT) != first
 
 
 def test_temperature_changes_the_text_and_says_what_it_does(visitor):
@@ -82,11 +82,11 @@ def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
     assert 0 < visitor.settled(page.locator("#run .calm-chunk").count) < 128
     assert page.locator("#generate").is_visible() and not page.locator("#generate-stop").is_visible()
     visitor.set("#temperature", 0.5)
-    assert visitor.generate(ORDER)  # and the next run works
+    assert visitor.generate(STORY_PROMPT)  # and the next run works
 
 
 def test_a_chunk_shows_its_pool(visitor):
-    visitor.generate(ORDER)
+    visitor.generate(STORY_PROMPT)
     visitor.page.locator("#run .calm-chunk").nth(2).hover()
     detail = visitor.page.locator("#run .calm-detail")
     assert "Step 3" in detail.inner_text()
@@ -109,7 +109,7 @@ def test_the_pointer_previews_a_step_and_a_click_pins_it(visitor):
 
 
 def test_what_follows_the_end_of_a_text_is_told_apart(visitor):
-    """Candidates that differ only behind the end of the text show the mark, and behind it what follows."""
+    """Candidates that differ only after the end of the text show the mark and the tokens after it."""
     page = visitor.page
     page.evaluate("""() => {
         const run = structuredClone(CALM.store.shown), step = run.steps.at(-1);
@@ -141,22 +141,22 @@ def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
         drawn, tempered, count = re.match(r"([\d.]+)% → ([\d.]+)%, (\d+) of 200 samples", figure.inner_text()).groups()
         return float(drawn), float(tempered), int(count)
 
-    found = {}
+    shown = {}
     for temperature in ("2", "1", "0.35"):
         slider.fill(temperature)
-        found[temperature] = shares()
-    assert found["1"][0] == found["1"][1] == pytest.approx(found["1"][2] / 2, abs=0.5)
-    assert found["2"][1] < found["1"][1] <= found["0.35"][1]
-    assert len({drawn for drawn, _, _ in found.values()}) == 1
+        shown[temperature] = shares()
+    assert shown["1"][0] == shown["1"][1] == pytest.approx(shown["1"][2] / 2, abs=0.5)
+    assert shown["2"][1] < shown["1"][1] <= shown["0.35"][1]
+    assert len({drawn for drawn, _, _ in shown.values()}) == 1
     page.locator("#run .calm-chunk").nth(2).focus()
-    assert slider.input_value() == "0.35"  # kept from step to step
+    assert slider.input_value() == "0.35"  # the next step keeps the temperature
 
 
 def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
     page = visitor.page
     visitor.set("#temperature", 1.2)
     visitor.set("#length", 80)
-    first = visitor.generate(ORDER)
+    first = visitor.generate(STORY_PROMPT)
     status = visitor.status()
     others = page.locator("#run .calm-bars button.name")
     chunks = page.locator("#run .calm-chunk")
@@ -165,12 +165,12 @@ def test_another_candidate_makes_a_branch_and_the_first_text_stays(visitor):
         if others.count():
             break
     taken = others.first.inner_text().removeprefix("↳ ")
-    kept = "".join(chunks.all_text_contents()[:index])
+    first_chunks = "".join(chunks.all_text_contents()[:index])
     before = visitor.run_id()
     others.first.click()
     visitor.another_run(before)
     visitor.finished()
-    assert visitor.text() != first and visitor.text().startswith(kept + taken.rstrip("∎").replace("⏎", "\n"))
+    assert visitor.text() != first and visitor.text().startswith(first_chunks + taken.rstrip("∎").replace("⏎", "\n"))
     tree = page.locator("#run .calm-tree")
     assert tree.get_by_role("button").count() == 2 and f"step {index + 1}" in tree.inner_text()
     chunks.nth(index).focus()
@@ -188,8 +188,8 @@ def test_the_page_weights_a_pool_as_the_library_does(visitor):
     for _ in range(100):
         counts = [rng.randint(1, 60) for _ in range(rng.randint(1, 40))]
         temperature = rng.choice([1, 0.5, 1 / 3, rng.uniform(0.02, 2)])
-        found = visitor.page.evaluate("([counts, t]) => CALM.temper(counts, t)", [counts, temperature])
-        assert found == pytest.approx(calm.temper(counts, temperature), abs=1e-9)
+        tempered = visitor.page.evaluate("([counts, t]) => CALM.temper(counts, t)", [counts, temperature])
+        assert tempered == pytest.approx(calm.temper(counts, temperature), abs=1e-9)
 
 
 def test_any_prompt_is_answered(visitor):
@@ -204,7 +204,7 @@ def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
     visitor.set("#samples", 3)
     visitor.set("#temperature", 0.9)
     visitor.set("#length", 48)
-    first = visitor.generate(ORDER)
+    first = visitor.generate(STORY_PROMPT)
     columns = page.locator(".calm-sample")
     assert columns.count() == 3
     second = "".join(columns.nth(1).locator(".calm-piece").all_text_contents())

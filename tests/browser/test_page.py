@@ -5,7 +5,7 @@ import threading
 import pytest
 from gradio_client import Client
 
-from .conftest import ORDER, Visitor
+from .conftest import STORY_PROMPT, Visitor
 
 PHONE = {"width": 390, "height": 844}
 
@@ -118,7 +118,7 @@ def test_the_footer_of_a_phone_has_no_lone_dot(visitor):
 @pytest.mark.parametrize("visitor", [PHONE], indirect=True)
 def test_the_page_works_at_phone_width(visitor):
     page = visitor.page
-    assert visitor.generate(ORDER)
+    assert visitor.generate(STORY_PROMPT)
     for tab in ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate", "Learn"):
         visitor.tab(tab)
         page.wait_for_timeout(400)
@@ -152,7 +152,7 @@ def test_lines_break_between_words_wherever_a_chunk_ends(visitor):
 def test_two_visitors_do_not_disturb_each_other(address):
     def ask(seed: int) -> str:
         client = Client(address, verbose=False)
-        return client.predict(ORDER, seed=seed, max_new_tokens=120, api_name="/generate")["text"]
+        return client.predict(STORY_PROMPT, seed=seed, max_new_tokens=120, api_name="/generate")["text"]
 
     alone = [ask(seed) for seed in (1, 2)]
     together: dict[int, str] = {}

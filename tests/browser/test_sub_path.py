@@ -80,8 +80,8 @@ def running_proxy(upstream: str) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[tuple[str, list[str]]]:
-    with running_app(GRADIO_ROOT_PATH=PREFIX) as upstream, running_proxy(upstream) as found:
-        yield found
+    with running_app(GRADIO_ROOT_PATH=PREFIX) as upstream, running_proxy(upstream) as proxied:
+        yield proxied
 
 
 def test_the_page_works_below_a_path(proxy, browser):

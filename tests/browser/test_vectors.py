@@ -5,7 +5,7 @@ import pytest
 
 from app.tabs import generate as generate_tab
 
-from .conftest import ORDER
+from .conftest import STORY_PROMPT
 
 TRACE = """(name) => { const plot = document.querySelector('#map .calm-plot');
   const trace = plot.data.find(t => t.name === name); return [...trace.x].length; }"""
@@ -16,7 +16,7 @@ NAMES = "() => document.querySelector('#map .calm-plot').data.map(t => t.name)"
 
 def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
     page = visitor.page
-    text = visitor.generate(ORDER)
+    text = visitor.generate(STORY_PROMPT)
     steps = page.locator("#run .calm-chunk").count()
     visitor.tab("Vector space")
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
@@ -64,8 +64,8 @@ def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
     visitor.tab("Generate")
     visitor.generate("Once upon a time")
     visitor.tab("Vector space")
-    kept = page.evaluate("() => document.querySelector('#map .calm-plot').layout.xaxis.range.map(Math.round)")
-    assert kept == [1, 4]
+    visible = page.evaluate("() => document.querySelector('#map .calm-plot').layout.xaxis.range.map(Math.round)")
+    assert visible == [1, 4]
 
 
 def test_what_is_written_does_not_flicker(visitor):
@@ -90,7 +90,7 @@ def test_what_is_written_does_not_flicker(visitor):
 def test_the_map_shows_more_than_one_path(visitor):
     page = visitor.page
     visitor.set("#length", 48)
-    visitor.generate(ORDER)
+    visitor.generate(STORY_PROMPT)
     visitor.generate("Once upon a time")
     steps = page.locator("#run .calm-chunk").count()
     visitor.tab("Vector space")
@@ -121,10 +121,11 @@ def test_the_map_shows_more_than_one_path(visitor):
     parts.locator("[data-play]").click()
     page.wait_for_function("() => document.querySelector('#map [data-status]').innerText.startsWith('step 4')")
     parts.locator("[data-play]").click()
-    for kind, begins in (("CSV", b"\xef\xbb\xbfstep,text,distance"), ("PNG", b"\x89PNG"), ("HTML", b"<!doctype html>")):
+    formats = {"CSV": b"\xef\xbb\xbfstep,text,distance", "PNG": b"\x89PNG", "HTML": b"<!doctype html>"}
+    for kind, first_bytes in formats.items():
         with page.expect_download() as download:
             parts.get_by_role("button", name=f"Export {kind}").click()
-        assert Path(download.value.path()).read_bytes().startswith(begins)
+        assert Path(download.value.path()).read_bytes().startswith(first_bytes)
 
 
 def test_the_camera_stays_where_it_was_in_space(visitor):
@@ -157,14 +158,14 @@ def test_the_path_is_coloured_by_what_is_chosen(visitor):
     marker = (
         "() => document.querySelector('#map .calm-plot').data.find((t) => t.name === 'predicted path').marker.color"
     )
-    found = {}
+    markers = {}
     for rule in ("step", "distance", "frequency"):
         page.get_by_label("Colour by").select_option(rule)
-        found[rule] = page.evaluate(marker)
+        markers[rule] = page.evaluate(marker)
     steps = generate_tab.example()["steps"]
-    assert found["step"] == [step["index"] for step in steps]
-    assert found["distance"] == [step["distance"] for step in steps]
-    assert found["frequency"] == pytest.approx([math.log10(1 + step["frequency"]) for step in steps])
+    assert markers["step"] == [step["index"] for step in steps]
+    assert markers["distance"] == [step["distance"] for step in steps]
+    assert markers["frequency"] == pytest.approx([math.log10(1 + step["frequency"]) for step in steps])
     page.get_by_label("Colour by").select_option("")
     assert isinstance(page.evaluate(marker), str)
 
@@ -189,9 +190,9 @@ def test_a_map_of_ones_own_runs_is_fitted(visitor):
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
     assert page.evaluate("() => document.querySelector('#map .calm-plot').data[0].type") == "scatter3d"
-    places = page.evaluate(
+    offsets = page.evaluate(
         """() => document.querySelector('#map .calm-plot').data
             .filter((trace) => ["training chunks", "predicted path"].includes(trace.name))
             .flatMap((trace) => [trace.x, trace.y, trace.z].map((axis) => [...axis].filter(Number.isFinite).length))"""
     )
-    assert sorted(places) == [8] * 3 + [800] * 3
+    assert sorted(offsets) == [8] * 3 + [800] * 3

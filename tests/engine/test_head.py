@@ -79,15 +79,15 @@ def test_draws_of_many_evaluations_do_not_depend_on_those_beside_them(tiny, head
     modules, step = HeadStep(model), make_head_step(model)
     assert isinstance(step, IterativeHeadStep)
     states = step.project(rows(SLOTS, model.config.hidden_size))
-    wanted = [1, 3, DRAW_BLOCK, POOL_BLOCK + 40, 1]
-    places = [row for row, count in enumerate(wanted) for _ in range(count)][::-1]
-    noise = step.head.noise((len(places),), states, torch.Generator().manual_seed(0))
-    ids, drawn = step.draw(states, places, noise)
-    expected = modules.vectors(states, places, noise).numpy()
+    counts = [1, 3, DRAW_BLOCK, POOL_BLOCK + 40, 1]
+    draw_rows = [row for row, count in enumerate(counts) for _ in range(count)][::-1]
+    noise = step.head.noise((len(draw_rows),), states, torch.Generator().manual_seed(0))
+    ids, drawn = step.draw(states, draw_rows, noise)
+    expected = modules.vectors(states, draw_rows, noise).numpy()
     assert np.allclose(drawn, expected, rtol=1e-4, atol=1e-4 * abs(expected).max())
     assert ids == [tuple(row) for row in modules.decode(torch.from_numpy(drawn)).tolist()]
-    for row in range(len(wanted)):
-        own = [i for i, place in enumerate(places) if place == row]
+    for row in range(len(counts)):
+        own = [i for i, draw_row in enumerate(draw_rows) if draw_row == row]
         alone = step.draw(states[row : row + 1], [0] * len(own), noise[own])
         assert alone[0] == [ids[i] for i in own] and np.array_equal(alone[1], drawn[own])
 

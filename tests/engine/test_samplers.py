@@ -20,8 +20,8 @@ def choices(p: list[float], temperature: float, count: int, sampler: str = "auto
     rng, counts, draws = np.random.default_rng(3), Counter(), 0
     rule = ChunkSampler(temperature, 200, sampler, 0, torch.device("cpu"))
     for _ in range(count):
-        while wanted := rule.wanted():
-            rule.feed([(int(i),) for i in rng.choice(len(p), wanted, p=p)], np.zeros((wanted, 1)))
+        while needed := rule.draws_needed():
+            rule.feed([(int(i),) for i in rng.choice(len(p), needed, p=p)], np.zeros((needed, 1)))
         choice = rule.choice()
         counts[choice.token_ids[0]] += 1
         draws += choice.draws
@@ -60,21 +60,21 @@ def test_a_peaked_distribution_costs_a_handful_of_draws():
 def test_the_pool_decides_at_the_limit():
     rule = ChunkSampler(0.1, 20, "auto", 0, torch.device("cpu"))
     fed = 0
-    while wanted := rule.wanted():
-        rule.feed([(fed + i,) for i in range(wanted)], np.arange(fed, fed + wanted)[:, None])
-        fed += wanted
+    while needed := rule.draws_needed():
+        rule.feed([(fed + i,) for i in range(needed)], np.arange(fed, fed + needed)[:, None])
+        fed += needed
     choice = rule.choice()
     assert fed == choice.draws == 20
     assert choice.vector[0] == choice.token_ids[0]  # the vector is the chosen chunk's own
-    assert rule.wanted() == 10, "the next step starts anew"
+    assert rule.draws_needed() == 10, "the next step starts anew"
 
 
 def test_the_exact_sampler_says_when_it_gives_up(monkeypatch):
     monkeypatch.setattr("calm.engine.samplers.EXACT_LIMIT", 30)
     rule = ChunkSampler(0.5, 20, "exact", 0, torch.device("cpu"))
     fed = 0
-    while wanted := rule.wanted():
-        rule.feed([(fed + i,) for i in range(wanted)], np.zeros((wanted, 1)))
-        fed += wanted
+    while needed := rule.draws_needed():
+        rule.feed([(fed + i,) for i in range(needed)], np.zeros((needed, 1)))
+        fed += needed
     with pytest.raises(CalmError, match="within 30 draws"):
         rule.choice()

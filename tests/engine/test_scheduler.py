@@ -159,7 +159,7 @@ class BrokenSampler(ChunkSampler):
         setattr(self, method, broken)
 
 
-BROKEN = [("wanted", 0), ("wanted", 7), ("noise", 2), ("feed", 0), ("feed", 3), ("choice", 1)]
+BROKEN = [("draws_needed", 0), ("draws_needed", 7), ("noise", 2), ("feed", 0), ("feed", 3), ("choice", 1)]
 
 
 @pytest.mark.parametrize("method, calls", BROKEN)

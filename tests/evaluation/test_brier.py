@@ -46,8 +46,8 @@ def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
     with torch.no_grad():
         lm.llama.model.embed_tokens.weight.zero_()
     v = len(lm.tokenizer)
-    found = calm.brier_lm(lm, ["Once upon a time there was a fox."])
-    for n, value in enumerate(found.brier, 1):
+    result = calm.brier_lm(lm, ["Once upon a time there was a fox."])
+    for n, value in enumerate(result.brier, 1):
         assert value / 100 == pytest.approx(v**-n, rel=1e-3)
 
 
@@ -91,10 +91,10 @@ def test_branches_see_the_text_up_to_their_position(tiny):
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
 def test_any_chunk_size_is_measured(tiny, k):
     texts = list(calm.storyland.corpus(2, 0))
-    found = calm.brier_lm(tiny(k), [text[:120] for text in texts])
-    assert 0 <= found.score <= 100 and len(found.brier) == 4
-    assert found.low <= found.high
-    assert found.positions > 2
+    result = calm.brier_lm(tiny(k), [text[:120] for text in texts])
+    assert 0 <= result.score <= 100 and len(result.brier) == 4
+    assert result.low <= result.high
+    assert result.positions > 2
 
 
 def test_both_kinds_are_measured_at_the_same_positions(tiny, tiny_ar):
@@ -104,10 +104,10 @@ def test_both_kinds_are_measured_at_the_same_positions(tiny, tiny_ar):
 
 def test_the_bundled_model_scores_above_chance_within_its_interval(story):
     texts = list(calm.storyland.stories("validation", 12, skip=500))
-    found = calm.brier_lm(story, texts, seed=1)
-    assert found.low <= found.score <= found.high
-    assert found.score == calm.brier_lm(story, texts, seed=1).score
-    assert found.score > 20 and not math.isnan(found.low)
+    result = calm.brier_lm(story, texts, seed=1)
+    assert result.low <= result.score <= result.high
+    assert result.score == calm.brier_lm(story, texts, seed=1).score
+    assert result.score > 20 and not math.isnan(result.low)
 
 
 def test_bad_arguments_are_refused(tiny):

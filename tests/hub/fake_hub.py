@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _space(self) -> tuple[str, list[str]]:
-        """OWNER/NAME of a path below /api/spaces, and the parts behind it."""
+        """OWNER/NAME of a path below /api/spaces, and the parts after it."""
         _, _, _, owner, name, *rest = urlparse(self.path).path.split("/")
         return f"{owner}/{name}", rest
 
@@ -67,8 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.startswith("/api/spaces/"):
             return self._reply({"name": "tester"})
         repository, rest = self._space()
-        found = self.hub.repositories.get(repository)
-        if found is None:
+        stored = self.hub.repositories.get(repository)
+        if stored is None:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
             self.send_header("Content-Length", "0")
@@ -76,13 +76,13 @@ class _Handler(BaseHTTPRequestHandler):
         if rest[:1] == ["tree"]:
             tree = [
                 {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
-                for path, data in found["files"].items()
+                for path, data in stored["files"].items()
             ]
             return self._reply(tree)
         if rest[:1] == ["runtime"]:
-            hardware = {"current": found["hardware"], "requested": found["hardware"]}
+            hardware = {"current": stored["hardware"], "requested": stored["hardware"]}
             return self._reply({"stage": "RUNNING", "hardware": hardware})
-        siblings = [{"rfilename": path} for path in found["files"]]
+        siblings = [{"rfilename": path} for path in stored["files"]]
         self._reply({"id": repository, "sha": "0" * 40, "siblings": siblings, "private": False, "tags": [], "likes": 0})
 
     def do_PUT(self) -> None:
@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.startswith("/api/spaces/"):
             return self._reply({})
         repository, rest = self._space()
-        found = self.hub.repositories[repository]
+        stored = self.hub.repositories[repository]
         if rest[0] == "preupload":
             files = [
                 {
@@ -114,16 +114,16 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return self._reply({"files": files})
         if rest[0] == "commit":
-            self._commit(found["files"], body)
+            self._commit(stored["files"], body)
             url = f"{self.hub.endpoint}/spaces/{repository}/commit/{'1' * 40}"
             return self._reply({"commitUrl": url, "commitOid": "1" * 40, "hookOutput": ""})
         if rest[0] == "variables":
             entry = json.loads(body)
-            found["variables"][entry["key"]] = entry["value"]
+            stored["variables"][entry["key"]] = entry["value"]
             return self._reply({entry["key"]: {"value": entry["value"], "key": entry["key"]}})
         if rest[0] == "hardware":
-            found["hardware"] = json.loads(body)["flavor"]
-            hardware = {"current": found["hardware"], "requested": found["hardware"]}
+            stored["hardware"] = json.loads(body)["flavor"]
+            hardware = {"current": stored["hardware"], "requested": stored["hardware"]}
             return self._reply({"stage": "RUNNING", "hardware": hardware})
         self._reply({"error": f"unexpected {self.path}"}, 400)
 

@@ -74,8 +74,8 @@ def test_the_card_lists_the_stages_of_training(folder):
     changed = card(init_layers=[0, 2], distil_from="story-k4")
     assert "initialized from layers 0, 2 of the stage before; distilled from `story-k4`" in changed
     assert "- another run, averaged with this one: 7 steps, 3.0 million" in card(averaged=[{**second, "steps": 7}])
-    grown = card(init_from={**first, "init_backbone_from": backbone})
-    assert "- last stage of the model that initialized the backbone: 9 steps" in grown
+    text = card(init_from={**first, "init_backbone_from": backbone})
+    assert "- last stage of the model that initialized the backbone: 9 steps" in text
     assert "5 steps, 3.0 million tokens, 77 seconds of CPU time; texts" in card(cpu_seconds=77.4)
     tuned = card(autoencoder={**second, "steps": 8})
     assert "- autoencoder, stage 1 of 2: 12 steps" in tuned and "- autoencoder, stage 2 of 2: 8 steps" in tuned

@@ -189,11 +189,11 @@ def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
         (tmp_path / name / "training.json").write_text(json.dumps({**record, "name": name}))
     model, out = str(tmp_path / "run" / "best"), str(tmp_path / "out")
     assert main(["export", model, out, "--autoencoder", str(tmp_path / "narrow" / "best")]) == 0
-    found = calm.load(out, device="cpu").calm
-    assert found.ae_model.config.hidden_size == 8 and "_name_or_path" not in found.config.autoencoder
+    loaded = calm.load(out, device="cpu").calm
+    assert loaded.ae_model.config.hidden_size == 8 and "_name_or_path" not in loaded.config.autoencoder
     for name, tensor in narrow.state_dict().items():
-        assert torch.allclose(found.ae_model.state_dict()[name], tensor, rtol=0.01), name
-    assert torch.allclose(found.embed_proj[0].weight, lm.calm.embed_proj[0].weight, rtol=0.01)
+        assert torch.allclose(loaded.ae_model.state_dict()[name], tensor, rtol=0.01), name
+    assert torch.allclose(loaded.embed_proj[0].weight, lm.calm.embed_proj[0].weight, rtol=0.01)
     assert json.loads((tmp_path / "out" / "training.json").read_text())["autoencoder"]["name"] == "narrow"
     assert main(["export", model, out, "--autoencoder", str(tmp_path / "two" / "best")]) == 2
     assert "has K = 2 and vectors of" in capsys.readouterr().err

@@ -67,20 +67,20 @@ def test_a_run_starts_with_the_backbone_of_another_chunk_size(tmp_path, tokenize
     first = calm.load(tasks.train("lm", settings), device="cpu").calm
     chunks = AutoencoderConfig(**{**first.config.autoencoder, "patch_size": 2 * first.config.patch_size})
     Autoencoder(chunks).save_pretrained(tmp_path / "wider")
-    grown = {
+    settings_k8 = {
         **settings,
-        "out": str(tmp_path / "grown"),
+        "out": str(tmp_path / "k8"),
         "autoencoder": str(tmp_path / "wider"),
         "init_backbone_from": str(tmp_path / "run" / "best"),
     }
-    model = tasks.make("lm", grown).lm.calm
+    model = tasks.make("lm", settings_k8).lm.calm
     assert model.config.patch_size == 2 * first.config.patch_size
     for name, tensor in first.transformer.state_dict().items():
         assert torch.equal(model.transformer.state_dict()[name], tensor), name
-    tasks.train("lm", grown)
-    assert calm.load(tmp_path / "grown" / "best", device="cpu").chunk_size == 2 * first.config.patch_size
+    tasks.train("lm", settings_k8)
+    assert calm.load(tmp_path / "k8" / "best", device="cpu").chunk_size == 2 * first.config.patch_size
     with pytest.raises(CalmError, match="it has another shape"):
-        tasks.make("lm", {**grown, "model": {**settings["model"], "intermediate_size": 8}})
+        tasks.make("lm", {**settings_k8, "model": {**settings["model"], "intermediate_size": 8}})
 
 
 def test_a_run_starts_with_the_backbone_of_a_token_by_token_model(tmp_path, tokenizer_folder, autoencoder):
@@ -94,9 +94,9 @@ def test_a_run_starts_with_the_backbone_of_a_token_by_token_model(tmp_path, toke
     task = tasks.make("lm", {**settings, **changes})
     ids = torch.from_numpy(task.batch(0))
     with torch.no_grad():
-        grown = task.lm.calm(ids, use_cache=False)
+        initialized = task.lm.calm(ids, use_cache=False)
         hidden = token_by_token.backbone(ids, use_cache=False).last_hidden_state
-    assert torch.cosine_similarity(grown, hidden, dim=-1).min() > 0.9  # nearly the same hidden states as before
+    assert torch.cosine_similarity(initialized, hidden, dim=-1).min() > 0.9  # nearly the same hidden states as before
 
 
 def test_a_run_starts_from_a_bundled_model_without_other_files(tmp_path):

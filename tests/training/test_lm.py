@@ -101,9 +101,9 @@ def test_a_model_of_fewer_layers_learns_the_hidden_states_of_a_deeper_one(tmp_pa
     assert distances[-1] < distances[0] / 2
     other = Autoencoder(AutoencoderConfig(**{**calm.load(teacher).calm.config.autoencoder, "hidden_size": 16}))
     other.save_pretrained(tmp_path / "other")
-    kept = tasks.make("lm", {**few, "autoencoder": str(tmp_path / "other")}).lm.calm.ae_model
+    own = tasks.make("lm", {**few, "autoencoder": str(tmp_path / "other")}).lm.calm.ae_model
     assert torch.equal(
-        kept.encoder.embed_tokens.weight, other.encoder.embed_tokens.weight
+        own.encoder.embed_tokens.weight, other.encoder.embed_tokens.weight
     )  # the autoencoder of the recipe
     with pytest.raises(CalmError, match="layers 0 to 1"):
         tasks.make("lm", {**few, "init_layers": [2]})

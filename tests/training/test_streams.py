@@ -27,8 +27,8 @@ def test_an_epoch_has_every_document_once_and_mixes_the_sources(make, tokenizer)
     rows = np.concatenate([stream.rows(step, 7) for step in range(12)])  # 84 rows, two epochs and two rows
     assert rows.shape == (84, LENGTH) and rows.dtype == np.int64
     documents = [first_document(row, tokenizer) for row in rows]
-    wanted = sorted([*storyland.corpus(30, 7), *storyland.prompted_stories(11, 100)])
-    assert sorted(documents[:41]) == sorted(documents[41:82]) == wanted
+    expected = sorted([*storyland.corpus(30, 7), *storyland.prompted_stories(11, 100)])
+    assert sorted(documents[:41]) == sorted(documents[41:82]) == expected
     assert documents[:41] != documents[41:82]
     prompted = set(storyland.prompted_stories(11, 100))
     assert any(text in prompted for text in documents[:13]) and any(text not in prompted for text in documents[:13])

@@ -35,12 +35,12 @@ def outputs(kind: str, k: int) -> dict[str, list[float]]:
     hidden = model((torch.arange(2 * 3 * k) * 37 % 299).view(2, 3 * k)).flatten(0, 1)
     shares = torch.tensor([0.0, 0.07, 0.31, 0.5, 0.77, 0.999])
     t = (shares * 1000).long() if kind == "diffusion" else shares
-    found = {
+    values = {
         "net": head.net(waves(6, latent), t, hidden),
         "draw": head(hidden, waves(6, *head.noise_shape)),
         "loss": head.loss_at(hidden, waves(6, latent), t, waves(6, latent).flip(0)),
     }
-    return {name: value.flatten()[:48].tolist() for name, value in found.items()}
+    return {name: value.flatten()[:48].tolist() for name, value in values.items()}
 
 
 @pytest.mark.parametrize("kind, k", CASES)
@@ -69,8 +69,8 @@ def test_the_networks_have_the_official_names_and_shapes():
         expected = {f"generative_head.net.{name}.weight": shape for name, shape in layers.items()}
         expected |= {name.replace("weight", "bias"): shape[:1] for name, shape in expected.items()}
         state = MODELS[kind](config).state_dict()
-        found = {name: tuple(tensor.shape) for name, tensor in state.items() if "generat" in name}
-        assert found == expected
+        actual = {name: tuple(tensor.shape) for name, tensor in state.items() if "generat" in name}
+        assert actual == expected
 
 
 if __name__ == "__main__":
