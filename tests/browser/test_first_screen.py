@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ORDER, Visitor
+from .conftest import STORY_PROMPT, Visitor
 
 EXAMPLE = json.loads((Path(__file__).parents[2] / "assets" / "example.json").read_text(encoding="utf-8"))
 STEPS = len(EXAMPLE["steps"])
@@ -75,7 +75,7 @@ def test_every_run_has_the_counter_while_it_streams(visitor):
     page = visitor.page
     page.evaluate(f"() => {{ {RECORD_COUNTER} }}")
     visitor.set("#temperature", 1.2)  # each step draws its whole pool, so that the run is seen to grow
-    visitor.generate(ORDER)
+    visitor.generate(STORY_PROMPT)
     steps = page.locator("#run .calm-chunk").count()
     counts = page.evaluate("() => counts")
     assert counts[-1] == f"{steps} steps instead of {4 * steps}" and len(counts) > 3
