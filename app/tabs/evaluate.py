@@ -13,6 +13,7 @@ import gradio as gr
 
 import calm
 from calm import storyland
+from calm.data.text_files import read_text, split_documents
 
 from .. import compute
 from ..components import ScoresPlot
@@ -40,7 +41,7 @@ class Measurement:
 
 def split_texts(text: str | None) -> list[str]:
     """The texts between blank lines. Raises CalmError where there are none, or too many characters."""
-    texts = [part for part in parse_text(text, "text", MAX_EVALUATION).split("\n\n") if part.strip()]
+    texts = split_documents(parse_text(text, "text", MAX_EVALUATION))
     if not texts:
         raise calm.CalmError("There is no text to measure.")
     return texts
@@ -176,11 +177,9 @@ def _measure(text: str | None, names: Sequence[str], seed: Any) -> Iterator[Prog
 
 def _read_upload(path: str | None) -> tuple[Any, str]:
     """The text of an uploaded file and the status line."""
+    path = path or ""
     try:
-        try:
-            content = Path(path or "").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise calm.CalmError("This file is not text in UTF-8.") from error
+        content = read_text(path, limit=MAX_EVALUATION, name=Path(path).name or "The upload")
         split_texts(content)
     except Exception as error:
         return gr.skip(), error_line(error_sentence(error))

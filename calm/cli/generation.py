@@ -3,7 +3,8 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from .options import Command, add_model, add_seed, print_json, read_text
+from ..data.text_files import read_text
+from .options import Command, add_model, add_seed, print_json
 
 
 def generate(arguments: Namespace) -> None:

@@ -4,12 +4,9 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from ..errors import CalmError
 
 Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
 """The function that runs a command and the function that adds its options. The docstring of the first is the help; it
@@ -32,16 +29,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser, of: str = "of the random numbers") -> None:
     parser.add_argument("--seed", type=int, default=0, help=f"seed {of} (default: 0)")
-
-
-def read_text(path: str) -> str:
-    """The text of a file. Raises CalmError if there is no such file or it is not UTF-8."""
-    if not Path(path).is_file():
-        raise CalmError(f"There is no file {path!r}.")
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CalmError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
 
 
 def print_json(value: object) -> None:

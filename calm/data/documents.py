@@ -1,17 +1,13 @@
 """Documents of text from folders, files, the Hub and the text generators of this project."""
 
-import gzip
-import io
-import json
-import lzma
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import storyland
 from ..errors import CalmError
 from . import synthetic_text
-
-SUFFIXES = (".txt", ".md", ".jsonl", ".json", ".gz", ".xz", ".zst")
+from .text_files import is_text_file, read_file
 
 GENERATORS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "storyland": storyland.corpus,
@@ -20,34 +16,6 @@ GENERATORS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "synthetic": synthetic_text.corpus,
 }
 """Source kind -> the function of (count, seed) that generates its documents."""
-
-
-def _open(path: Path) -> io.TextIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    if path.suffix == ".zst":
-        import zstandard
-
-        return zstandard.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
-
-
-def _read_file(path: Path, field: str) -> Iterator[str]:
-    stem = path.with_suffix("") if path.suffix in (".gz", ".xz", ".zst") else path
-    with _open(path) as lines:
-        if stem.suffix not in (".jsonl", ".json"):
-            yield lines.read()
-            return
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)[field]
-                except (json.JSONDecodeError, KeyError, TypeError) as error:
-                    raise CalmError(
-                        f"{path}, line {number}: expected a JSON object with the field {field!r}."
-                    ) from error
 
 
 def seed_and_count(source: str) -> tuple[int, int]:
@@ -65,31 +33,54 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
 
     A source is one of:
 
-    - a folder, a text file, or a JSON Lines file, plain or compressed (.gz, .xz, .zst); ``field`` names the text
+    - a folder, a text file, or a JSON Lines file, plain or compressed (see ``text_files``); ``field`` names the text
     - ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:SPLIT``, a dataset on the Hub, streamed
     - ``storyland:SEED:COUNT``, stories
     - ``primer:SEED:COUNT``, stories of few plots
     - ``prompted:SEED:COUNT``, stories with a story prompt, also of rare words
     - ``synthetic:SEED:COUNT``, names, numbers, code-like text and other scripts
 
-    Raises CalmError if there is no such source or a line cannot be read.
+    Documents without text are left out. Raises CalmError if there is no such source, and, after the documents before
+    the fault, if a file or line cannot be read; the message names it.
     """
     kind, _, rest = source.partition(":")
     if kind in GENERATORS:
         seed, count = seed_and_count(source)
         yield from GENERATORS[kind](count, seed)
     elif kind == "hub":
-        from datasets import load_dataset
-
-        name, _, split = rest.partition(":")
-        yield from (row[field] for row in load_dataset(name, split=split or "train", streaming=True))
-    elif Path(source).is_dir():
-        for path in sorted(Path(source).rglob("*")):
-            if path.suffix in SUFFIXES:
-                yield from _read_file(path, field)
-    elif Path(source).is_file():
-        yield from _read_file(Path(source), field)
+        yield from _read_dataset(rest, field)
+    elif os.path.isdir(source):
+        for path in _text_files(Path(source)):
+            yield from read_file(path, field)
+    elif os.path.exists(source):
+        yield from read_file(Path(source), field)
     else:
         raise CalmError(
-            f"There is no text at {source!r}: name a folder, a file, hub:OWNER/NAME or storyland:SEED:COUNT."
+            f"There is no text at {source[:300]!r}: name a folder, a file, hub:OWNER/NAME or storyland:SEED:COUNT."
         )
+
+
+def _text_files(folder: Path) -> Iterator[Path]:
+    """The text files of a folder and its subfolders, in order, without hidden files and folders."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if is_text_file(path) and not hidden and path.is_file():
+            yield path
+
+
+def _read_dataset(name: str, field: str) -> Iterator[str]:
+    """The texts of a Hub dataset, named ``OWNER/NAME`` or ``OWNER/NAME:SPLIT``."""
+    from datasets import load_dataset
+
+    repository, _, split = name.partition(":")
+    try:
+        for number, row in enumerate(load_dataset(repository, split=split or "train", streaming=True), 1):
+            if not isinstance(row.get(field), str):
+                raise CalmError(f"The Hub dataset {name}, row {number}, holds no text in the field {field!r}.")
+            if row[field].strip():
+                yield row[field]
+    except CalmError:
+        raise
+    except Exception as error:  # the library and the Hub's client raise dozens of kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise CalmError(f"The Hub dataset {name} cannot be read ({reason}).") from error

@@ -54,8 +54,25 @@ def test_blank_lines_separate_texts():
     assert evaluate_tab.split_texts("one\n\ntwo\n\n\n\nthree") == ["one", "two", "three"]
 
 
+def test_an_upload_of_any_common_encoding_fills_in_its_text(tmp_path):
+    path = tmp_path / "stories.TXT"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "cp1252"):
+        path.write_bytes("Où est Zoé ?\r\n \r\nIci.".encode(encoding))
+        content, status = evaluate_tab._read_upload(str(path))
+        assert content == "Où est Zoé ?\n \nIci." and "calm-error" not in status
+    assert evaluate_tab.split_texts(content) == ["Où est Zoé ?", "Ici."]
+
+
 def test_a_file_that_is_not_text_is_one_sentence(tmp_path):
     (tmp_path / "picture.txt").write_bytes(bytes(range(256)))
-    for path in (str(tmp_path / "picture.txt"), str(tmp_path / "none.txt"), None):
-        _, status = evaluate_tab._read_upload(path)
-        assert "not text in UTF-8" in status
+    (tmp_path / "long.txt").write_text("x" * 20_001)
+    (tmp_path / "empty.txt").write_text("\n")
+    for path, sentence in (
+        (tmp_path / "picture.txt", "picture.txt is not a text file"),
+        (tmp_path / "none.txt", "none.txt cannot be read"),
+        (tmp_path / "long.txt", "long.txt is longer than 20,000 characters"),
+        (tmp_path / "empty.txt", "no text to measure"),
+        (None, "The upload cannot be read"),
+    ):
+        _, status = evaluate_tab._read_upload(path and str(path))
+        assert sentence in status and str(tmp_path) not in status
