@@ -1,10 +1,10 @@
 """Writes the examples that the page shows before the first click: ``python -m app.build`` writes four assets."""
 
-import json
 import os
 from typing import Any
 
 import calm
+from calm.files import write_json
 
 from . import compute
 from .controls import status_line
@@ -63,7 +63,7 @@ def main() -> None:
         "race": example_race(model),
     }
     for name, value in content.items():
-        (ASSETS / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(ASSETS / f"{name}.json", value, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import CalmError
+from .files import replacing, write_json
 
 if TYPE_CHECKING:
     from .hub.language_model import LanguageModel
@@ -242,10 +243,11 @@ def build(lm: LanguageModel, sources: Sequence[str], points: int, folder: str | 
         fitted = fit(vectors, FitSettings(dimensions=dimensions, seed=seed))
         positions[name] = np.round(fitted.astype(float), 3).tolist()
     path = map_path(lm.name, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path.with_suffix(".npy"), vectors.astype(np.float16))
     components = VectorMap(vectors, texts, counts, vectors[:, :2], vectors[:, :3]).project(vectors, 3)
     positions["principal"] = np.round(components.astype(float), 3).tolist()
     content = {"texts": texts, "counts": counts, **positions}
-    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    with replacing(path.with_suffix(".npy")) as vectors_file, vectors_file.open("wb") as out:
+        np.save(out, vectors.astype(np.float16))
+        out.flush()
+        write_json(path, content, ensure_ascii=False, separators=(",", ":"))
     return path

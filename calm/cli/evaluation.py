@@ -1,6 +1,5 @@
 """Commands that measure models."""
 
-import json
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
+from ..files import write_json, write_text
 from .options import COMMAND_LINE, MODEL, Command, add_device, add_model, add_seed, print_json, print_path
 
 
@@ -29,12 +29,14 @@ def evaluate(arguments: Namespace) -> None:
     # The figures may be published, so they keep the file name of an absolute path and not its folders.
     given = (Path(word).name if Path(word).is_absolute() else word for word in getattr(arguments, COMMAND_LINE))
     figures = {"command": f"python -m calm {shlex.join(given)}", **figures}
-    if arguments.out:
-        Path(arguments.out).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    if arguments.json:
-        print_json(figures)
-    else:
-        print("\n".join(_lines(figures)))
+    try:
+        if arguments.out:
+            write_json(arguments.out, figures, indent=2)
+    finally:  # a file that cannot be written does not cost the figures
+        if arguments.json:
+            print_json(figures)
+        else:
+            print("\n".join(_lines(figures)))
 
 
 def _lines(figures: dict[str, Any]) -> Iterator[str]:
@@ -87,7 +89,7 @@ def samples(arguments: Namespace) -> None:
 
     models = [load(name, device=arguments.device) for name in arguments.models]
     page = samples_page(models, arguments.temperature, arguments.count)
-    Path(arguments.out).write_text(page, encoding="utf-8")
+    write_text(arguments.out, page)
     print_path(arguments, "samples", arguments.out)
 
 

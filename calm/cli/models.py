@@ -1,9 +1,9 @@
 """Commands that write and publish model folders."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ..files import write_json
 from .options import MODEL, Command, print_json, print_path
 
 
@@ -23,7 +23,7 @@ def export(arguments: Namespace) -> None:
             record["averaged"] = others
         if arguments.autoencoder:
             record["autoencoder"] = find_record(arguments.autoencoder)
-        (Path(arguments.out) / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(Path(arguments.out) / "training.json", record, indent=2)
     print_path(arguments, "out", arguments.out)
 
 

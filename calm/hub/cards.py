@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
+from ..files import write_text
 from .folders import CHECKPOINTS, read_json
 from .loading import shared_autoencoder
 
@@ -38,7 +39,7 @@ def write(folder: str | Path) -> Path:
         *_samples(evaluation),
     ]
     path = folder / "README.md"
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 

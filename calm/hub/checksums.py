@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import CalmError
+from ..files import write_text
 from .folders import short
 
 MANIFEST = "SHA256SUMS"
@@ -23,7 +24,7 @@ def update(folder: Path) -> None:
     if manifest.is_file():
         lines = {name: digest for name, digest in _read(manifest).items() if Path(name).parent.name != folder.name}
         lines |= {short(path): _digest(path) for path in folder.glob("*.safetensors")}
-        manifest.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(lines.items())))
+        write_text(manifest, "".join(f"{digest}  {name}\n" for name, digest in sorted(lines.items())))
 
 
 def _read(manifest: Path) -> dict[str, str]:

@@ -1,14 +1,22 @@
 """Writes models to folders, averages models, and replaces the autoencoder of a CALM."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import CalmError
+from ..files import filling
 from . import checksums
 from .language_model import LanguageModel
 from .loading import AUTOENCODER_PREFIX, load_autoencoder, shared_autoencoder
+
+WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+"""Names of weights files in Hugging Face layout."""
 
 
 def average(models: Sequence[LanguageModel]) -> LanguageModel:
@@ -56,12 +64,32 @@ def save(
     if shared_autoencoder:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUTOENCODER_PREFIX)}
         lm.calm.config.autoencoder = None
-    lm.model.save_pretrained(folder, state_dict=weights, max_shard_size="8MB")
-    lm.model.to(before)
-    if shared_autoencoder:
-        lm.calm.config.autoencoder = autoencoder
-    lm.tokenizer.save_pretrained(folder)
+    try:
+        write_model(folder, lm.model, lm.tokenizer, state_dict=weights, max_shard_size="8MB")
+    finally:
+        lm.model.to(before)
+        if shared_autoencoder:
+            lm.calm.config.autoencoder = autoencoder
     checksums.update(folder)
+
+
+def write_model(folder: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
+    """Writes a model and its tokenizer to a folder, completely or not at all.
+
+    Other weights in the folder are deleted, and other files stay. ``options`` are those of ``save_pretrained``. Raises
+    OSError that names the folder, for example if the disk is full.
+    """
+    folder = Path(folder)
+    with filling(folder) as partial:
+        try:
+            model.save_pretrained(partial, **options)
+        except SafetensorError as error:  # what the Rust library raises for an error of the disk
+            raise OSError(None, f"the weights cannot be written ({error})") from error
+        tokenizer.save_pretrained(partial)
+        written = {path.name for path in partial.iterdir()}
+    for path in folder.iterdir():
+        if WEIGHTS.fullmatch(path.name) and path.name not in written:
+            path.unlink()
 
 
 def _check_shared(lm: LanguageModel, source: Path, folder: Path, dtype: torch.dtype) -> None:

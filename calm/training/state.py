@@ -1,6 +1,5 @@
 """The state of a run on disk: weights, optimizer and progress, to resume to the step."""
 
-import json
 import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from ..errors import CalmError
+from ..files import replacing, write_json
 from .settings import LoopSettings
 
 NEWEST, PREVIOUS = "state.pt", "state.previous.pt"
@@ -56,15 +56,25 @@ def restore_optimizers(objective: nn.Module, optimizers: list[Any], state: dict[
 
 def write(out: Path, progress: Progress, state: dict[str, Any], settings: LoopSettings, device: torch.device) -> None:
     """Writes the state beside the last one and then renames both, so that one good state exists at any time."""
-    temporary = out / "state.tmp"
-    torch.save({**asdict(progress), **state}, temporary)
-    if (out / NEWEST).exists():
-        (out / NEWEST).replace(out / PREVIOUS)
-    temporary.replace(out / NEWEST)
+    with replacing(out / NEWEST) as partial:
+        _save({**asdict(progress), **state}, partial)
+        if (out / NEWEST).exists():
+            (out / NEWEST).replace(out / PREVIOUS)
     record = asdict(settings)
     if device.type == "cuda":
         record["device"] = torch.cuda.get_device_name(device)
-    (out / "settings.json").write_text(json.dumps(record, indent=2, default=str))
+    write_json(out / "settings.json", record, indent=2, default=str)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """``torch.save`` that raises OSError if the file cannot be written."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # how PyTorch reports the error of a write
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read(out: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ..errors import CalmError
 from ..evaluation.brier import brier_lm
 from ..hub.language_model import LanguageModel
 from ..hub.loading import load_autoencoder, load_tokenizer
+from ..hub.saving import write_model
 from ..modeling.autoencoder import Autoencoder, AutoencoderLayer
 from ..modeling.calm import CalmModel, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
@@ -100,8 +101,7 @@ class AutoencoderTask:
 
     def save(self, folder: Path) -> None:
         """Writes model and tokenizer in the format that ``calm.load`` reads."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        write_model(folder, self.model, self.tokenizer)
 
 
 class LanguageModelTask:
@@ -160,8 +160,7 @@ class LanguageModelTask:
 
     def save(self, folder: Path) -> None:
         """Writes model and tokenizer in the format that ``calm.load`` reads."""
-        self.lm.model.save_pretrained(folder)
-        self.lm.tokenizer.save_pretrained(folder)
+        write_model(folder, self.lm.model, self.lm.tokenizer)
 
 
 def calm_task(settings: CalmSettings) -> LanguageModelTask:

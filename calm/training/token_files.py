@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..data.documents import read_documents
 from ..errors import CalmError
+from ..files import replacing, write_json
 from ..hub.tokenization import tokenize
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class TokenFile:
         folder.mkdir(parents=True, exist_ok=True)
         dtype = "uint16" if len(tokenizer) < 2**16 else "uint32"
         starts, offset = [], 0
-        with (folder / "ids.bin").open("wb") as out:
+        with replacing(folder / "ids.bin") as partial, partial.open("wb") as out:
             documents = (text for source in sources for text in read_documents(source, field))
             bar = tqdm(documents, desc=f"tokenizing {folder.name}", unit=" documents", mininterval=2)
             for texts in _groups(bar, DOCUMENTS_AT_ONCE):
@@ -59,8 +60,9 @@ class TokenFile:
                     offset += len(ids) + 1
         if not offset:
             raise CalmError(f"The sources {', '.join(sources)} hold no text.")
-        np.save(folder / "starts.npy", np.array(starts, np.int64))
-        meta_path.write_text(json.dumps({**meta, "dtype": dtype, "tokens": offset}))  # marks the file as complete
+        with replacing(folder / "starts.npy") as partial, partial.open("wb") as out:
+            np.save(out, np.array(starts, np.int64))
+        write_json(meta_path, {**meta, "dtype": dtype, "tokens": offset})  # marks the file as complete
         return cls(folder)
 
     def rows(self, step: int, batch: int, length: int, chunk: int, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ..data.documents import read_documents
+from ..files import filling
 from .settings import TokenizerSettings
 
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "[PAD]"
@@ -42,5 +43,6 @@ def train(settings: TokenizerSettings) -> Path:
         tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
     folder = Path(settings.out)
-    tokenizer.save_pretrained(folder)
+    with filling(folder) as partial:
+        tokenizer.save_pretrained(partial)
     return folder
