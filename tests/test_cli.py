@@ -96,6 +96,8 @@ def test_mistakes_are_one_sentence_and_exit_with_2(arguments, capsys):
             "error: umap is not installed; run: pip install 'calm-playground[app]'\n",
         ),
         (OSError(28, "No space left on device", "out.json"), 1, "error: out.json: No space left on device\n"),
+        (MemoryError(), 1, "error: the memory of this machine is full\n"),
+        (KeyError("x\ny"), 1, "error: KeyError: 'x\\ny' (CALM_TRACEBACK=1 shows where it was raised)\n"),
     ],
 )
 def test_other_failures_are_one_sentence_too(error, code, sentence, capsys, monkeypatch):

@@ -2,11 +2,10 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Any
-
-import numpy as np
 
 Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
 """The function that runs a command and the function that adds its options. The docstring of the first is the help; it
@@ -32,7 +31,13 @@ def add_seed(parser: argparse.ArgumentParser, of: str = "of the random numbers")
 
 
 def print_json(value: object) -> None:
-    print(json.dumps(value, default=_to_json, ensure_ascii=False))
+    """Prints a value in one line of JSON that the console can show."""
+    text = json.dumps(value, default=_to_json, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # the console lacks characters, which JSON can escape
+        text = json.dumps(value, default=_to_json)
+    print(text)
 
 
 def print_path(arguments: argparse.Namespace, key: str, path: object) -> None:
@@ -44,7 +49,7 @@ def print_path(arguments: argparse.Namespace, key: str, path: object) -> None:
 
 
 def _to_json(value: Any) -> object:
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # a NumPy array or number
         return value.tolist()
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)

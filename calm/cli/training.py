@@ -13,7 +13,11 @@ def train(arguments: Namespace) -> None:
     settings = recipe.read(arguments.recipe, arguments.corpus, arguments.set)
     if settings.get("task", arguments.task) != arguments.task:
         raise CalmError(f"The recipe {arguments.recipe!r} is for {settings['task']!r}, not {arguments.task!r}.")
-    print_path(arguments, "out", tasks.train(arguments.task, settings))
+    try:
+        out = tasks.train(arguments.task, settings)
+    except KeyboardInterrupt as interruption:
+        raise type(interruption)("the same command continues the run") from interruption
+    print_path(arguments, "out", out)
 
 
 def train_options(parser: ArgumentParser) -> None:

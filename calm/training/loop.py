@@ -4,6 +4,7 @@ import copy
 import json
 import signal
 import time
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import CalmError
+from ..files import write_text
 from . import state as run_state
 from .optimizers import make, set_learning_rates
 from .settings import LoopSettings
@@ -56,7 +58,7 @@ def run(task: Task) -> Path:
     """
     training = Training(task)
     settings, progress = training.settings, training.progress
-    with StopSignal() as stop, training.open_log() as log:
+    with StopSignal() as stop, closing(training.bar), training.open_log() as log:
         stopping = False
         while progress.step < settings.steps and not stopping:
             training.step()
@@ -69,7 +71,6 @@ def run(task: Task) -> Path:
             if last or stopping or progress.step % settings.save_every == 0:
                 training.checkpoint()
             training.accelerator.wait_for_everyone()
-    training.bar.close()
     return training.out / "best" if (training.out / "best").is_dir() else training.out
 
 
@@ -136,7 +137,7 @@ class Training:
             lines = path.read_text().splitlines()
             earlier = [line for line in lines if _step_of(line) <= self.progress.step]
             if len(earlier) < len(lines):
-                path.write_text("".join(line + "\n" for line in earlier))
+                write_text(path, "".join(line + "\n" for line in earlier))
         return path.open("a")
 
     def step(self) -> None:
@@ -257,20 +258,32 @@ def _step_of(line: str) -> float:
 class StopSignal:
     """Turns Ctrl-C and SIGTERM into a request to stop after the current step; a second signal interrupts at once."""
 
-    requested = False
+    requested = 0
+    """The signal; 0 without one."""
 
-    def _request(self, *_: object) -> None:
+    def _request(self, number: int, frame: Any) -> None:
         if self.requested:
+            self._pass_on(number, frame)
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested = number
 
     def __enter__(self) -> "StopSignal":
         try:
-            self._old = {s: signal.signal(s, self._request) for s in (signal.SIGINT, signal.SIGTERM)}
+            self._old: dict[int, Any] = {
+                number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         except ValueError:  # outside the main thread, Python allows no signal handlers
             self._old = {}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        if self.requested and kind is None:
+            self._pass_on(self.requested, None)
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        """Calls the handler that was there before, such as the one of the command line, after the run has stopped."""
+        handler = self._old[number]
+        if callable(handler) and handler is not signal.default_int_handler:
+            handler(number, frame)

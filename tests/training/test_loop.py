@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 import calm
 from calm.training import tasks
 
+from ..test_signals import start
 from .conftest import lm_settings, log
 
 
@@ -70,3 +72,41 @@ def test_the_repeated_layers_of_a_model_are_compiled_on_request(tmp_path, tokeni
     monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
     tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, compile=True))
     assert sorted(compiled) == ["HeadBlock", "LlamaDecoderLayer", "LlamaDecoderLayer"]
+
+
+def test_a_full_disk_leaves_the_last_state_as_it_was(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=1)
+    tasks.train("lm", settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"run"):
+            tasks.train("lm", {**settings, "steps": 3})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    tasks.train("lm", {**settings, "steps": 3})
+    assert [row["step"] for row in log(tmp_path / "run") if "loss" in row][-1] == 3
+
+
+def test_a_signal_ends_a_training_with_its_state_saved(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=100_000)
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    script = (
+        "import json, sys; from calm import cli; from calm.training import recipe; "
+        "recipe.read = lambda *_: json.load(open(sys.argv[1])); "
+        "sys.exit(cli.main(['train', 'lm', '--recipe', 'any']))"
+    )
+    process = start(script, str(tmp_path / "settings.json"))
+    path = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and len(path.read_text().splitlines()) > 1):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in errors
+    assert errors.splitlines()[-1] == "error: terminated: the same command continues the run"
+    assert (tmp_path / "run" / "state.pt").is_file()
