@@ -42,7 +42,8 @@ class RunText(_Component):
     """The text of a run as chunks, and the candidates of the selected step. Value: ``RunPayload``.
 
     Server function: ``draw_pool``. Events: ``branch`` (``BranchRequest``) when the visitor takes another candidate,
-    ``show_run`` (``status``) when the visitor goes back to another run.
+    ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` (``status``) when the visitor
+    goes back to another run.
     """
 
     template = """
@@ -50,6 +51,7 @@ class RunText(_Component):
 <div class="calm-main">
 <div class="calm-counter" hidden></div>
 <div class="calm-certainty"></div>
+<div class="calm-suggestions" role="status"></div>
 <p class="calm-text" aria-live="polite" aria-label="generated text"></p>
 <p class="calm-ghost" hidden></p>
 <div class="calm-actions" hidden></div>
@@ -59,7 +61,12 @@ class RunText(_Component):
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
 </div>
 """
-    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("branch"), EventListener("show_run")]
+    EVENTS: list[Any] = [
+        *gr.HTML.EVENTS,
+        EventListener("branch"),
+        EventListener("suggestion"),
+        EventListener("show_run"),
+    ]
 
 
 class VectorMapPlot(_Component):

@@ -16,6 +16,7 @@ from calm.hub.tokenization import LONGEST_CHARACTER, labels
 
 from ..limits import SHOWN_CANDIDATES
 from ..registry import LoadedModel
+from ..story_prompts import suggested_prompts
 from .latent import map_positions, rounded
 from .types import (
     BranchRequest,
@@ -99,6 +100,7 @@ class Run:
             "prompt_chunks": self._prompt_chunks(prompt),
             "finished": False,
             "status": "",
+            "suggestions": suggested_prompts(model.name, prompt),
         }
 
     def finished(self, status: str) -> RunPayload:

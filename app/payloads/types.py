@@ -133,6 +133,8 @@ class RunPayload(TypedDict):
     """HTML of the status line once the run is finished."""
     vectors: NotRequired[list[list[float]]]
     """[steps, L], the predicted vectors. Only once the run is finished."""
+    suggestions: NotRequired[list[str]]
+    """Prompts in the language of the model, if it does not know that of the prompt."""
     samples: NotRequired[list["RunPayload"]]
     """The runs of the same prompt with the next seeds."""
 

@@ -33,10 +33,9 @@ from ..files import asset
 from ..fresh_samples import draw_pool
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import BranchRequest, RunPayload
-from ..registry import LoadedModel, bundled, is_loaded, loaded, uses_fallback
+from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
+from ..story_prompts import example_prompts, random_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
-
-EXAMPLE_PROMPT_SEEDS = (1, 2, 3, 5, 8, 13)
 
 
 def example() -> RunPayload:
@@ -179,23 +178,6 @@ def _in_worker(lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]],
     return generate(LoadedModel(lm.name, lm, None), *arguments)
 
 
-def example_prompts() -> list[str]:
-    """Six story prompts of different plots, without the end of their line, and one beginning of a text."""
-    prompts = [calm.storyland.prompt(seed).strip() for seed in EXAMPLE_PROMPT_SEEDS]
-    return [*prompts, "Once upon a time"]
-
-
-def _random_prompt(name: str) -> str:
-    """A story prompt for a model that was trained on Storyland; none for any other."""
-    return calm.storyland.prompt(random.randrange(2**31)).strip() if name in bundled() else ""
-
-
-def _with_line_end(name: str, prompt: str) -> str:
-    """The prompt as a Storyland model reads it: a story prompt ends with a newline, but the text box has one line."""
-    is_story_prompt = name in bundled() and prompt.startswith("A story about ") and prompt.endswith(".")
-    return f"{prompt}\n" if is_story_prompt else prompt
-
-
 def _show_message(temperature: gr.Slider) -> None:
     """Below the slider, in words, what the temperature does."""
     message = gr.HTML(
@@ -276,8 +258,8 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     )
 
     def run(name: str, prompt: str | None, *inputs: Any) -> Iterator[Progress]:
-        prompt = prompt if prompt and prompt.strip() else _random_prompt(name)
-        for progress in _show(name, (_with_line_end(name, prompt), *inputs)):
+        prompt = prompt if prompt and prompt.strip() else random_prompt(name)
+        for progress in _show(name, (with_line_end(name, prompt), *inputs)):
             results = progress.results or (gr.skip(), gr.skip())
             yield Progress(progress.status, (*results, prompt))
 
@@ -286,6 +268,9 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
 
     def run_example(name: str, sample: list[str], *inputs: Any) -> Iterator[Progress]:
         return run(name, sample[0], *inputs)
+
+    def run_suggestion(name, temperature, length, seed, sampler, pool_size, samples, event: gr.EventData):
+        return run(name, event._data["prompt"], temperature, length, seed, sampler, pool_size, samples)
 
     def branch(temperature, length, seed, sampler, pool_size, event: gr.EventData) -> Iterator[Progress]:
         request: BranchRequest = event._data
@@ -305,6 +290,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             ([go.click, prompt.submit], run, [model, prompt, *options, settings["samples"]]),
             ([surprise.click], run_random, [model, *options, settings["samples"]]),
             ([examples.click], run_example, [model, examples, *options, settings["samples"]]),
+            ([text.suggestion], run_suggestion, [model, *options, settings["samples"]]),
             ([text.branch], branch, options),
         ],
     )

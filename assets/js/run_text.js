@@ -10,6 +10,7 @@ import { runActions } from "./run_actions.js";
 import { createSampleList } from "./samples.js";
 import { createRunProgress } from "./step_counter.js";
 import { store } from "./store.js";
+import { createSuggestions } from "./suggestions.js";
 
 /** @param {Component<RunPayload, RunServer>} component */
 export function mountRunText({ element, props, watch, server, trigger }) {
@@ -22,6 +23,9 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   const progress = createRunProgress(find(element, ".calm-counter"), find(element, ".calm-ghost"));
   const certainty = createCertaintyControl(find(element, ".calm-certainty"), store.measure, (measure) =>
     store.colourBy(measure),
+  );
+  const suggestions = createSuggestions(find(element, ".calm-suggestions"), (prompt) =>
+    trigger("suggestion", { prompt }),
   );
   const samples = createSampleList(find(element, ".calm-samples"), showRun);
   const branches = createBranchTree(find(element, ".calm-tree"), showRun);
@@ -47,6 +51,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
     actions.hidden = false;
     text.render(run);
     progress.render(run);
+    suggestions.render(run);
     renderScale();
     samples.render(run);
     branches.render(run);

@@ -123,6 +123,8 @@ interface RunPayload {
   status: string;
   /** [steps, L], the predicted vectors. Only once the run is finished. */
   vectors?: number[][];
+  /** Prompts in the language of the model, if it does not know that of the prompt. */
+  suggestions?: string[];
   /** The runs of the same prompt with the next seeds. */
   samples?: RunPayload[];
 }

@@ -3,7 +3,7 @@
 The bundled models speak it. Its grammar is the plain text in ``calm/storyland/grammar``.
 """
 
-from .check import Check, check
+from .check import Check, check, vocabulary_share
 from .generate import corpus, primer, prompt, prompted_stories, story
 from .splits import SPLITS, stories
 
@@ -17,4 +17,5 @@ __all__ = [
     "prompted_stories",
     "stories",
     "story",
+    "vocabulary_share",
 ]

@@ -45,11 +45,36 @@ class Form:
 
 
 PROMPT = -1  # the beat number of the story prompt
+WORD = re.compile(r"[^\W\d_]+")
 
 
 @lru_cache(maxsize=1)
 def _vocabulary() -> dict[str, frozenset[str]]:
     return {name: frozenset(words) for name, words in load().words.items()}
+
+
+@lru_cache(maxsize=1)
+def _known_words() -> frozenset[str]:
+    """All words of the grammar in lower case: of its word lists, its tables, its forms and its pronouns."""
+    grammar = load()
+    forms = [form for plot in grammar.plots for beat in plot.beats for form in beat.forms]
+    forms += [form for plot in grammar.plots for form in plot.prompts]
+    lists = [
+        *grammar.words.values(),
+        *grammar.kinds.values(),
+        *PRONOUNS.values(),
+        [SLOT.sub(" ", form) for form in forms],
+    ]
+    return frozenset(word for texts in lists for text in texts for word in WORD.findall(text.lower()))
+
+
+def vocabulary_share(text: str) -> float:
+    """Share of the words of a text that occur in Storyland, in [0, 1]; 1 for a text without words.
+
+    A word is a run of letters of any script; upper and lower case count as the same.
+    """
+    words = WORD.findall(text.lower())
+    return sum(word in _known_words() for word in words) / len(words) if words else 1.0
 
 
 @lru_cache(maxsize=1)

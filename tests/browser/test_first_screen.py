@@ -122,3 +122,21 @@ def test_the_page_opens_on_the_most_open_step(visitor):
     index = ENTROPIES.index(max(ENTROPIES))
     assert visitor.page.locator("#run .calm-detail h2").text_content().startswith(f"Step {index + 1} ")
     assert visitor.page.locator("#run .calm-chunk.selected").get_attribute("data-index") == str(index)
+
+
+def test_a_prompt_of_another_language_brings_two_prompts_to_try(visitor):
+    page = visitor.page
+    visitor.set("#length", 24)
+    hint = page.locator("#run .calm-suggestions")
+    assert hint.is_hidden()
+    visitor.generate("What is the capital of France?")
+    assert "story-k4 knows only Storyland" in hint.inner_text()
+    suggestion = hint.get_by_role("button").nth(1)
+    prompt = suggestion.inner_text()
+    before = visitor.run_id()
+    suggestion.click()
+    visitor.another_run(before)
+    visitor.finished()
+    assert page.locator("#prompt textarea").input_value() == prompt
+    assert page.locator("#run .calm-prompt").inner_text().strip() == prompt
+    assert hint.is_hidden()

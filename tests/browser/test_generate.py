@@ -116,6 +116,7 @@ def test_what_follows_the_end_of_a_text_is_told_apart(visitor):
         const candidate = (text, chosen) => ({ text, count: 1, token_ids: [0, 1, 2, 3], chosen });
         step.candidates = [candidate(" ever.∎Once", true), candidate(" ever.∎A", false)];
         CALM.store.receive({ ...run, run_id: "changed" });
+        CALM.store.selectStep(run.steps.length - 1);
     }""")
     names = page.locator("#run .calm-bars .name")
     assert names.all_inner_texts() == ["▸  ever.∎Once", "↳  ever.∎A"]

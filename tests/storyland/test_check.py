@@ -241,3 +241,12 @@ def test_an_unfinished_sentence_is_not_counted():
 )
 def test_sentences_are_split_with_quotation_marks_in_mind(text, expected):
     assert sentences(text) == expected
+
+
+def test_the_vocabulary_covers_every_story_and_little_else():
+    for seed in range(300):
+        assert storyland.vocabulary_share(storyland.prompt(seed) + storyland.story(seed)) == 1
+    assert storyland.vocabulary_share("ONCE upon a TIME, 3 times! ") == 1
+    assert storyland.vocabulary_share("What is the capital of France?") == pytest.approx(4 / 6)
+    assert storyland.vocabulary_share("日本語") == storyland.vocabulary_share("Élan") == 0
+    assert storyland.vocabulary_share("") == storyland.vocabulary_share("12, 34! 🎉") == 1

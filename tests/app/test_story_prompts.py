@@ -1,0 +1,28 @@
+"""Prompts in the language of the bundled models."""
+
+from collections import Counter
+
+import calm
+from app import story_prompts
+from app.registry import DEFAULT
+
+
+def test_the_examples_have_different_plots():
+    *prompts, beginning = story_prompts.example_prompts()
+    assert len(prompts) >= 6 and len(set(prompts)) == len(prompts) and beginning
+
+
+def test_a_random_prompt_is_storylands_and_varies():
+    prompts = [story_prompts.random_prompt(DEFAULT) for _ in range(20)]
+    assert max(Counter(prompts).values()) == 1
+    assert all(calm.storyland.vocabulary_share(prompt) == 1 for prompt in prompts)
+    assert story_prompts.random_prompt("someone/english-model") == ""
+
+
+def test_prompts_are_suggested_where_the_model_does_not_know_the_language():
+    english = "What is the capital of France?"
+    suggested = story_prompts.suggested_prompts(DEFAULT, english)
+    assert len(suggested) == 2 and all(story_prompts.suggested_prompts(DEFAULT, prompt) == [] for prompt in suggested)
+    assert story_prompts.suggested_prompts("someone/english-model", english) == []
+    for prompt in ("", "Once upon a time", *story_prompts.example_prompts()):
+        assert story_prompts.suggested_prompts(DEFAULT, prompt) == []
