@@ -4,6 +4,7 @@ numba compiles the CPU kernels once for a machine, which takes up to a minute, a
 fallback engine can run the steps by PyTorch.
 """
 
+import logging
 import subprocess
 import sys
 import threading
@@ -18,7 +19,10 @@ from .ops.selection import FALLBACK
 from .samplers import ChunkSampler, TokenSampler
 from .scheduler import Request
 
+logger = logging.getLogger(__name__)
+
 WARM_UP_STEPS = 4
+ATTEMPTS = 2  # to compile the kernels in a subprocess
 
 
 @contextmanager
@@ -84,12 +88,20 @@ def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = Non
 
 def compile_in_subprocess(name: str) -> bool:
     """Generates with a bundled model or a folder in another process, which compiles and stores the kernels; whether
-    that succeeded."""
+    that succeeded. A process that fails, for example because the system kills it, gets a second attempt."""
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
-    return not subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True).returncode
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+        if not done.returncode:
+            return True
+        reason = next(reversed(done.stderr.splitlines()), f"exit code {done.returncode}")
+        logger.warning("The kernels of %s could not be compiled (%s), so PyTorch computes.", name, reason)
+    return False
 
 
-def replace_fallback(lm: LanguageModel) -> None:
-    """Gives a model the fastest engine, on the same executor; the fallback engine finishes its requests."""
-    create_engine(lm, engine_for(lm).executor)
-    warm_up(lm)
+def replace_fallback(lm: LanguageModel) -> bool:
+    """Gives a model the fastest engine, on the same executor; the earlier engine finishes its requests.
+
+    Returns False, and leaves a fallback engine, if the kernels are not stored, for example because the disk is full.
+    """
+    return warm_up_or_fall_back(lm, engine_for(lm).executor)

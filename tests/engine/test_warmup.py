@@ -1,5 +1,6 @@
 """A machine on which numba has not compiled the kernels."""
 
+import subprocess
 from functools import partial
 from types import SimpleNamespace
 
@@ -61,6 +62,30 @@ def test_the_fallback_engine_finishes_its_requests(lm, story):
 
 def test_another_process_compiles():
     assert warmup.compile_in_subprocess("story-k4")
+
+
+@pytest.mark.parametrize(("failures", "compiled"), [(1, True), (2, False)])
+def test_a_compiler_that_is_killed_is_started_once_more(failures, compiled, monkeypatch, caplog):
+    codes = iter([-9] * failures + [0])
+
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, next(codes), stderr="")
+
+    monkeypatch.setattr(warmup.subprocess, "run", run)
+    assert warmup.compile_in_subprocess("story-k4") is compiled
+    assert [record.message for record in caplog.records] == [
+        "The kernels of story-k4 could not be compiled (exit code -9), so PyTorch computes."
+    ] * failures
+
+
+def test_kernels_that_cannot_be_stored_leave_a_fallback_engine(lm, monkeypatch):
+    def warm_up(lm):
+        if not engine_for(lm).is_fallback:
+            compile_something()
+
+    monkeypatch.setattr(warmup, "warm_up", warm_up)
+    create_engine(lm, backend=Backend.PYTORCH)
+    assert not warmup.replace_fallback(lm) and engine_for(lm).is_fallback
 
 
 def test_the_callback_is_called_once_and_only_on_a_cpu():

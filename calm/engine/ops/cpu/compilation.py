@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import config, get_num_threads, njit, set_num_threads
 
-from .cache import numba_cache
+from .cache import store
 
 
 def _threads_may_enter_together() -> bool:
@@ -27,8 +27,7 @@ def _stored(decorator: Callable) -> Callable:
 
     def decorate(function: Callable) -> Any:
         dispatcher = decorator(function)
-        with numba_cache():
-            dispatcher.enable_caching()
+        store(dispatcher)
         return dispatcher
 
     return decorate

@@ -41,13 +41,68 @@ def package(tmp_path) -> Path:
     return folder
 
 
-def run(package: Path) -> tuple[str, list[str]]:
-    """What the kernel makes of 1 in a process of its own, and how often it was loaded from the cache."""
-    code = "from kernels.kernel import kernel; print(kernel(1), sum(kernel.stats.cache_hits.values()))"
-    environment = {**os.environ, "PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(package.parent / "cache")}
+def start(package: Path, setup: str = "", **variables: str) -> tuple[str, list[str], str]:
+    """What the kernel makes of 1 in a process of its own, how often it was loaded from the cache, and the warnings."""
+    code = f"{setup}\nfrom kernels.kernel import kernel\nprint(kernel(1), sum(kernel.stats.cache_hits.values()))"
+    folders = {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(package.parent / "cache")}
+    environment = {**os.environ, **folders, **variables}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     result, hits = done.stdout.split()
-    return result, [hits]
+    return result, [hits], done.stderr
+
+
+def run(package: Path) -> tuple[str, list[str]]:
+    """Result and hits of ``start``, where there is no warning."""
+    result, hits, warnings = start(package)
+    assert warnings == ""
+    return result, hits
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_damaged_files_are_compiled_again_with_one_warning(package):
+    run(package)
+    for kind, damage in (
+        ("nbi", lambda content: b""),
+        ("nbi", lambda content: content[: len(content) // 2]),
+        ("nbi", lambda content: b"<!doctype html>"),
+        ("nbc", lambda content: content[:-5]),
+        ("nbc", flip),
+    ):
+        (path,) = (package.parent / "cache").rglob(f"*.{kind}")
+        path.write_bytes(damage(path.read_bytes()))
+        result, hits, warnings = start(package)
+        assert (result, hits) == ("2", ["0"])
+        assert len(warnings.splitlines()) == 1 and "are damaged and are compiled again" in warnings
+    assert run(package) == ("2", ["1"]), "the new file is complete"
+
+
+def test_a_full_disk_costs_the_store_and_not_the_result(package):
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    result, hits, warnings = start(package, full)
+    assert (result, hits) == ("2", ["0"])
+    assert len(warnings.splitlines()) == 1 and "cannot be stored" in warnings
+    assert not list((package.parent / "cache").rglob("*.nb?")) and run(package) == ("2", ["0"])
+
+
+def test_another_cpu_has_code_of_its_own(package):
+    assert run(package) == ("2", ["0"])
+    assert start(package, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")[:2] == ("2", ["0"])
+    assert run(package) == ("2", ["1"])
+
+
+def test_without_any_writable_folder_the_kernels_are_compiled_in_memory(package):
+    nowhere = f"""
+import pathlib
+from kernels import cache
+cache.FOLDER = pathlib.Path({str(package / "kernel.py" / "folder")!r})
+"""
+    result, hits, warnings = start(package, nowhere)
+    assert (result, hits) == ("2", ["0"])
+    assert len(warnings.splitlines()) == 1 and "cannot be stored" in warnings
 
 
 def test_a_change_in_another_file_leads_to_another_cache(package):
