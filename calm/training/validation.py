@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import typing
 from collections.abc import Iterable
 from dataclasses import fields
@@ -26,6 +27,7 @@ AT_LEAST = {
     "muon_learning_rate": 0, "max_minutes": 0, "noise": 0, "token_loss_weight": 0,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "gradient_clip")
+LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 SIZES = ("num_", "hidden_", "intermediate_", "patch_", "latent_", "noise_", "max_")
 SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "beta2")
 NAMES = {
@@ -114,8 +116,10 @@ def _check_ranges(settings: Any) -> None:
         if not getattr(settings, name, least) >= least:
             raise CalmError(f"The setting {name!r} must be at least {least}, not {getattr(settings, name)}.")
     for name in POSITIVE:
-        if not getattr(settings, name, 1) > 0:
-            raise CalmError(f"The setting {name!r} must be above 0, not {getattr(settings, name)}.")
+        if not 0 < getattr(settings, name, 1) < math.inf:
+            raise CalmError(f"The setting {name!r} must be above 0 and finite, not {getattr(settings, name)}.")
+    if getattr(settings, "seed", 0) > LARGEST_SEED:
+        raise CalmError(f"The setting 'seed' must be at most {LARGEST_SEED}, not {settings.seed}.")
     for name in SHARES:
         if not 0 <= getattr(settings, name, 0) <= 1:
             raise CalmError(f"The setting {name!r} must be between 0 and 1, not {getattr(settings, name)}.")
@@ -169,7 +173,6 @@ def _check_autoencoder(settings: AutoencoderSettings) -> None:
 
 
 def _check_language_model(settings: LanguageModelSettings) -> None:
-
     _check_model(settings.model, CalmConfig() if isinstance(settings, CalmSettings) else LlamaConfig())
     for name, needed in (("sources", True), ("valid", True), ("primer", settings.primer_steps > 0)):
         if needed and not getattr(settings, name):

@@ -26,6 +26,8 @@ GOOD = {"out": "x", "sources": ["storyland:0:1"], "valid": ["storyland:10000000:
         ({"learning_rate": "fast"}, "'learning_rate' must be a number, not 'fast'"),
         ({"learning_rate": 0}, "'learning_rate' must be above 0"),
         ({"learning_rate": float("nan")}, "'learning_rate' must be above 0"),
+        ({"learning_rate": float("inf")}, "'learning_rate' must be above 0 and finite"),
+        ({"seed": 2**32}, "'seed' must be at most 4294967295"),
         ({"compile": 1}, "'compile' must be true or false, not 1"),
         ({"sources": "storyland:0:1"}, "'sources' must be a list of texts"),
         ({"init_layers": ["first"]}, "'init_layers' must be a list of whole numbers"),
