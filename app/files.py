@@ -9,7 +9,6 @@ import plotly
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "assets"
-CHECKPOINTS = ROOT / "checkpoints"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 MODULES = sorted((ASSETS / "js").glob("*.js"))
 

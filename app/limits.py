@@ -12,8 +12,9 @@ DEFAULT_NEW_TOKENS = 256
 MAX_SAMPLES = 4
 """Texts generated side by side from one prompt."""
 TEMPERATURE_MIN, TEMPERATURE_MAX, TEMPERATURE_DEFAULT = 0.01, 2.0, 0.5
-DEFAULT_POOL_SIZE = 200
-"""Samples per step at most."""
+POOL_SIZE_MIN, POOL_SIZE_MAX, DEFAULT_POOL_SIZE = 8, 1_000, 200
+"""Samples per step at most: the range of the slider, which Gradio checks, and its default. The endpoints allow more,
+up to ``calm.generation.MAX_POOL``."""
 FRESH_SAMPLES = 200
 """Samples of a pool or a cloud that a visitor draws at a step."""
 SHOWN_CANDIDATES = 8

@@ -12,10 +12,11 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import calm
+from calm.hub import folders
 from calm.vector_map import VectorMap, map_path, read
 
 from . import compute, zero_gpu
-from .files import ASSETS, CHECKPOINTS
+from .files import ASSETS
 
 if TYPE_CHECKING:
     from calm import LanguageModel
@@ -53,8 +54,7 @@ class LoadedModel:
 @cache
 def bundled() -> list[str]:
     """Names of the models that come with the page, the default one first. Imports nothing that loads a model."""
-    names = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
-    return sorted(names, key=lambda name: name != DEFAULT)
+    return sorted(folders.bundled(), key=lambda name: name != DEFAULT)
 
 
 def offered() -> list[str]:
@@ -66,7 +66,7 @@ def offered() -> list[str]:
 def facts(name: str) -> ModelFacts | None:
     """Facts of a bundled model, from its files, or of a loaded one; None for any other model."""
     if name in bundled():
-        folder = CHECKPOINTS / name
+        folder = folders.CHECKPOINTS / name
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         parameters = index["metadata"]["total_parameters"]

@@ -14,12 +14,13 @@ import gradio as gr
 import calm
 from calm import storyland
 from calm.data.text_files import read_text, split_documents
+from calm.hub import folders
 
 from .. import compute
 from ..components import ScoresPlot
 from ..controls import PRIVATE, error_line, parse_seed, parse_text, seed_box, start_and_stop, status_line, throttle
 from ..errors import error_sentence
-from ..files import CHECKPOINTS, asset
+from ..files import asset
 from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.types import ModelCost, ScoresPayload
 from ..registry import BASELINE, DEFAULT, bundled, loading
@@ -62,7 +63,7 @@ def measure(
 
 def _evaluations() -> dict[str, dict[str, Any]]:
     """The ``evaluation.json`` of each bundled model."""
-    paths = {name: CHECKPOINTS / name / "evaluation.json" for name in bundled()}
+    paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in bundled()}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
 
 

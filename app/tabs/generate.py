@@ -212,8 +212,8 @@ def _settings() -> dict[str, Any]:
             "pooled: weights one batch of samples.",
         )
         pool_size = gr.Slider(
-            8,
-            1000,
+            limits.POOL_SIZE_MIN,
+            limits.POOL_SIZE_MAX,
             value=limits.DEFAULT_POOL_SIZE,
             step=1,
             label="Max samples per step",

@@ -149,9 +149,10 @@ def _kind_by_names(weights: dict[str, Tensor]) -> str | None:
 
 
 def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """The autoencoder's configuration and the weights completed by the autoencoder's, from the folder it is kept in.
+    """The autoencoder's configuration, and ``weights`` with the autoencoder's weights added if they lack them.
 
-    Official models keep it in a folder of its own. A model saved with ``shared_autoencoder`` uses that of a CALM.
+    Official models store their autoencoder in a separate folder. A model saved with ``shared_autoencoder`` uses the
+    autoencoder of another CALM.
     """
     source = _autoencoder_folder(folder, config)
     source_config = read_config(source)

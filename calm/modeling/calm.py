@@ -1,6 +1,7 @@
 """The next-vector model: Llama backbone, token-grounded input, generative head, frozen autoencoder (paper, section 3).
 
-The official code has a class for each head. Here these classes differ in the head only.
+The official code has a model class for each head. Here these classes differ in the head alone, which ``head_class``
+in ``calm/modeling/heads`` chooses.
 """
 
 from typing import ClassVar
@@ -8,14 +9,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from transformers import AutoModel, LlamaConfig, LlamaModel, PreTrainedModel, initialization
 
-from ..errors import CalmError
 from .autoencoder import Autoencoder
 from .config import CalmConfig
+from .heads import GenerativeHead, head_class
 from .heads.adaln import ZeroLinear
-from .heads.base import GenerativeHead
-from .heads.diffusion import DiffusionHead
 from .heads.energy import EnergyHead
-from .heads.flow import FlowHead
 
 
 def backbone_config(config: CalmConfig) -> LlamaConfig:
@@ -54,7 +52,7 @@ class CalmModel(PreTrainedModel):
     _tied_weights_keys = TIED_EMBEDDING
 
     head: ClassVar[str]
-    head_class: ClassVar[type[GenerativeHead]]
+    """The name of the head, a key of ``calm.modeling.heads.HEADS``."""
     generative_head: GenerativeHead
 
     def __init__(self, config: CalmConfig):
@@ -68,7 +66,7 @@ class CalmModel(PreTrainedModel):
             nn.Linear(2 * width, width),
             nn.LayerNorm(width, eps=1e-6),
         )
-        self._add_head(self.head_class(config))
+        self._add_head(head_class(self.head)(config))
         self.ae_model = Autoencoder(config.autoencoder_config())
         self.ae_model.requires_grad_(False)
         self.post_init()
@@ -100,7 +98,7 @@ class CalmModel(PreTrainedModel):
 class EnergyTransformer(CalmModel):
     """CALM with the energy head. Official files store the head under two names, which are one module here."""
 
-    head, head_class = "energy", EnergyHead
+    head = "energy"
     generative_head: EnergyHead
     _tied_weights_keys = {**TIED_EMBEDDING, "mlp_generator": "generative_head"}
 
@@ -112,25 +110,24 @@ class EnergyTransformer(CalmModel):
 class DiffusionTransformer(CalmModel):
     """CALM with the diffusion head."""
 
-    head, head_class = "diffusion", DiffusionHead
+    head = "diffusion"
 
 
 class FlowTransformer(CalmModel):
     """CALM with the flow-matching head."""
 
-    head, head_class = "flow", FlowHead
+    head = "flow"
 
 
 MODELS: dict[str, type[CalmModel]] = {
     model.head: model for model in (EnergyTransformer, DiffusionTransformer, FlowTransformer)
 }
-"""The class of each head."""
+"""The model class of each head, under the head's name."""
 
 
 def model_class(head: str) -> type[CalmModel]:
-    """The class of a head. Raises CalmError for an unknown one."""
-    if head not in MODELS:
-        raise CalmError(f"The head must be one of {', '.join(MODELS)}, not {head!r}.")
+    """The model class of a head, given the head's name. Raises CalmError for an unknown name."""
+    head_class(head)
     return MODELS[head]
 
 

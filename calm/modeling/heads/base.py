@@ -1,4 +1,4 @@
-"""What the generative heads have in common: each maps a hidden state and noise to a sample of the next latent vector.
+"""The interface of the generative heads: a hidden state and noise in, a sample of the next latent vector out.
 
 Shapes: N draws, L latent, D hidden size; ``...`` stands for any number of positions, for example [B, T].
 """
@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 
 class HeadCost(NamedTuple):
-    """How many weights of a head's matrices are multiplied; each costs two floating-point operations."""
+    """The number of weights that a head multiplies. Each weight costs two floating-point operations."""
 
     position: int
-    """Once for a position, whatever the number of draws."""
+    """Per position, for any number of draws."""
     draw: int
-    """Once for each draw."""
+    """Per draw."""
     loss: int
-    """In one position of the training loss."""
+    """Per position of the training loss."""
 
 
 class GenerativeHead(nn.Module, ABC):
     """An implicit sampler: given a position's hidden state, each noise tensor determines one draw (paper, section 3.2).
 
-    The random numbers of a draw are all in its noise, so a draw depends neither on other draws nor on their order.
+    All random numbers of a draw come from its noise, so a draw does not depend on other draws or on their order.
     """
 
     num_sampling_steps: int
@@ -41,7 +41,7 @@ class GenerativeHead(nn.Module, ABC):
 
     @abstractmethod
     def project(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] -> head states [..., *state]: what any number of draws at these positions need."""
+        """hidden [..., D] -> head states [..., *state], which all draws at these positions share."""
 
     @abstractmethod
     def draw(self, states: Tensor, noise: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -68,7 +68,7 @@ class GenerativeHead(nn.Module, ABC):
 
     @abstractmethod
     def cost(self) -> HeadCost:
-        """The weights that a position, a draw and the training loss multiply."""
+        """The weights multiplied per position, per draw and in the training loss."""
 
     def forward(self, hidden: Tensor, noise: Tensor) -> Tensor:
         """hidden [..., D], noise [N, ..., *noise_shape] (or without N) -> latent vectors [N, ..., L]."""
@@ -80,5 +80,5 @@ class GenerativeHead(nn.Module, ABC):
 
 
 def count_weights(*modules: nn.Module) -> int:
-    """How many numbers the matrices of modules hold."""
+    """The number of weights in the matrices of some modules."""
     return sum(p.numel() for module in modules for p in module.parameters() if p.ndim > 1)

@@ -1,8 +1,9 @@
-"""The diffusion head: a latent vector emerges from noise in 100 denoising steps (paper, section 7.4).
+"""The diffusion head: 100 denoising steps turn noise into a latent vector (paper, section 7.4).
 
-The process is that of "Improved denoising diffusion" (arXiv 2102.09672), as the official CALM code and MAR (arXiv
-2406.11838) configure it: a cosine schedule of 1,000 steps, of which a draw makes evenly spaced ones, predicted noise,
-and a learned variance. Shapes: N draws, L latent, D hidden size; ``...`` stands for any number of positions.
+The head follows "Improved denoising diffusion" (arXiv 2102.09672) with the settings of the official CALM code and of
+MAR (arXiv 2406.11838). It is trained on a cosine schedule of 1,000 steps, and predicts the noise and the variance. A
+draw uses an evenly spaced subset of the steps. Shapes: N draws, L latent, D hidden size; ``...`` stands for any number
+of positions.
 """
 
 import math
@@ -19,7 +20,7 @@ from .adaln import AdaLNHead
 
 TRAINING_STEPS = 1000
 SAMPLING_STEPS = 100
-PIXEL = 1 / 255  # half the width of a bin of image values in [-1, 1], kept by the official code for latent vectors
+PIXEL = 1 / 255  # half a bin of 8-bit image values in [-1, 1]; the official code uses it for latent vectors, too
 
 Values = TypeVar("Values", np.ndarray, float, Tensor)
 
