@@ -51,7 +51,7 @@ def test_outputs_equal_the_recorded_values(k):
     decoded, expected = (torch.tensor(values.pop("decoded")).long() for values in (computed, recorded))
     for name, values in computed.items():
         assert values == pytest.approx(recorded[name], abs=1e-5), name
-    # The largest two logits may differ by less than float32 rounding. Then the number of threads decides which one wins.
+    # The largest two logits may differ by less than float32 rounding. The number of threads then decides.
     model, ids = model_and_ids(k)
     with torch.no_grad():
         mean, _ = model.ae_model.encode(ids.unflatten(-1, (-1, k)))
