@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import calm
 from calm import storyland
 from calm.cli import evaluation, main, parser
 
@@ -22,6 +23,12 @@ def test_every_command_has_help_and_json(command, capsys):
         parser().parse_args([command, "--help"])
     assert stopped.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"calm {calm.__version__}\n"
 
 
 def test_generate(capsys):

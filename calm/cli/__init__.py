@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import __version__
 from ..errors import CalmError
 from . import evaluation, generation, machine, models, training
 from .options import COMMAND_LINE, Command
@@ -32,6 +33,7 @@ EXTRAS = {
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands. Its result holds the function of the chosen command as ``run``."""
     main = argparse.ArgumentParser(prog="calm", description="Continuous Autoregressive Language Models.")
+    main.add_argument("--version", action="version", version=f"calm {__version__}")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (run, add_options) in COMMANDS.items():
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)

@@ -2,18 +2,12 @@
 
 from pathlib import Path
 
+from app.payloads.config import TABS
+
 from .conftest import Visitor, running_app, running_browser
 
 OUT = Path(__file__).parents[2] / "docs" / "screenshots"
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
-TABS = {
-    "generate": "Generate",
-    "reconstruct": "Reconstruct",
-    "vectors": "Vector space",
-    "race": "Race",
-    "evaluate": "Evaluate",
-    "learn": "Learn",
-}
 
 
 def main() -> None:
