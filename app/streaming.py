@@ -56,18 +56,21 @@ class Panel:
         """Updates of ``outputs`` for work with these inputs, from the first press to the restored buttons.
 
         After an error the result of earlier work stays and the status line says that it is an earlier one.
+
+        Each update repeats the latest results, which costs nothing: Gradio sends differences. Without them, a browser
+        that is slower than the work would lose the results, because Gradio's client applies a difference in place, to
+        the very object that still waits to be shown.
         """
-        updated = False
+        results: tuple[Any, ...] = ()
         try:
             for number, progress in enumerate(work(*inputs)):
-                status = status_line(progress.status)
-                yield self._update(progress.results, status, None if number else True)
-                updated = updated or bool(progress.results)
+                results = progress.results or results
+                yield self._update(results, status_line(progress.status), None if number else True)
         except Exception as error:
-            yield self._update((), error_line(error_sentence(error), stale=not updated), running=False)
+            yield self._update(results, error_line(error_sentence(error), stale=not results), running=False)
             return
         if self.start:
-            yield self._update(running=False)
+            yield self._update(results, running=False)
 
 
 def wire(panel: Panel, starts: Sequence[tuple[Sequence[Any], Work, Sequence[Any]]], js: str | None = None) -> None:

@@ -27,7 +27,7 @@ def test_each_progress_is_shown_and_the_buttons_come_back(panel):
     first, *middle, last = panel.run(work, 2)
     assert "Starting" in first[1] and visible(first) == [False, True]
     assert [(update[0], visible(update)) for update in middle] == [(0, [None, None]), (1, [None, None])]
-    assert visible(last) == [True, False] and last[:2] == [gr.skip(), gr.skip()]
+    assert visible(last) == [True, False] and last[:2] == [1, gr.skip()]  # a slow browser may see the last update only
 
 
 @pytest.mark.parametrize("error", [CalmError("Too long."), ZeroDivisionError("division by zero")])
@@ -38,7 +38,7 @@ def test_after_any_error_the_result_stays_and_the_buttons_come_back(panel, error
         raise error
 
     _, last = panel.run(work)
-    assert visible(last) == [True, False] and last[0] == gr.skip()
+    assert visible(last) == [True, False] and last[0] == (results[0] if results else gr.skip())
     assert 'role="alert"' in last[1] and "division" not in last[1]
     assert ('data-stale="true"' in last[1]) == (not results)  # the result on the page is an earlier one
 

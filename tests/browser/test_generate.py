@@ -272,6 +272,18 @@ def test_surprise_me_draws_a_prompt_and_runs_it(visitor):
     assert len(prompts) == 3 and "" not in prompts
 
 
+def test_a_browser_slower_than_the_model_shows_the_whole_run(visitor):
+    page = visitor.page
+    visitor.set("#length", 16)
+    before = visitor.run_id()
+    # The browser gets all updates of the run at once.
+    page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch()))
+    page.locator("#generate").click()
+    visitor.another_run(before)
+    visitor.finished()
+    assert page.evaluate("() => CALM.store.shown.steps.length") == 4
+
+
 def test_a_prompt_to_try_runs_at_a_click(visitor):
     page = visitor.page
     visitor.set("#length", 16)
