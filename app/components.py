@@ -1,4 +1,4 @@
-"""Parts that Gradio lacks, as small ``gr.HTML`` subclasses. Their JavaScript and CSS are in ``assets``.
+"""Components that Gradio does not have, as small ``gr.HTML`` subclasses. Their JavaScript and CSS are in ``assets``.
 
 Each component has a value, one of ``app.payloads.types``, and a mount function of the same name in ``assets/js``, which
 draws the value and redraws it when it changes.
@@ -41,7 +41,7 @@ class _Component(gr.HTML):
 class RunText(_Component):
     """The text of a run as chunks, and the candidates of the selected step. Value: ``RunPayload``.
 
-    Server function: ``draw_pool``. Events: ``branch`` (``BranchRequest``) when the visitor takes another candidate,
+    Server function: ``draw_pool``. Events: ``branch`` (``BranchRequest``) when the visitor chooses another candidate,
     ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` (``status``) when the visitor
     goes back to another run.
     """

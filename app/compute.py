@@ -1,7 +1,7 @@
-"""The thread that computes with all cores: the engines of all models run on it, and so does everything that is slow.
+"""The compute thread: it uses all cores, and runs the engines of all models and every other slow computation.
 
 OpenMP threads spin while they wait for one another. With more of them than cores, a step takes three times as long. So
-the compute thread uses all cores, and every other thread uses a single core.
+only the compute thread uses all cores. Every other thread uses a single core.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
 
 
 def use_one_core_elsewhere() -> None:
-    """Gives every thread but the compute thread, which must be the caller, a single core."""
+    """Limits every other thread to a single core. The caller must be the compute thread."""
     import torch
 
     setter = Thread(target=torch.set_num_threads, args=(1,))
@@ -56,7 +56,7 @@ def use_one_core_elsewhere() -> None:
 
 
 def use_cores(leave_one: bool) -> None:
-    """Gives the compute thread, which must be the caller, all cores, or all but one."""
+    """Lets the compute thread use all cores, or all but one. The caller must be the compute thread."""
     import torch
 
     torch.set_num_threads(max(1, _all_cores() - leave_one))

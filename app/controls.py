@@ -1,4 +1,4 @@
-"""What the tabs share: parsing and throttling, inputs and buttons that several tabs have, status lines, URL state."""
+"""Parts that the tabs share: parsing, throttling, common inputs and buttons, status lines, URL state."""
 
 import html
 import json
@@ -64,8 +64,8 @@ def parse_prompt(prompt: Any) -> str:
 def throttle(values: Iterable[Value]) -> Iterator[Value]:
     """The first value, the last one, and in between at most one per ``UPDATE_INTERVAL``.
 
-    Where Gradio takes long to send a value, the pause grows, so that sending takes at most a third of the time. A value
-    that is held back when an error is raised still comes before the error.
+    If Gradio takes long to send a value, the pause grows, so that sending takes at most a third of the time. A value
+    that is held back when an error is raised is still yielded before the error.
     """
     shown_at = cost = 0.0
     held_back: list[Value] = []
@@ -131,7 +131,7 @@ def start_and_stop(label: str, elem_id: str, **layout: Any) -> tuple[gr.Button, 
 
 
 def status_line(content: str) -> str:
-    """A quiet line. ``content`` is HTML."""
+    """HTML of a status line. ``content`` is HTML, too."""
     return f'<p class="calm-note" role="status">{content}</p>'
 
 

@@ -109,7 +109,7 @@ def evaluate(text: str, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
 
 def build() -> None:
     """Registers the endpoints in the current Blocks."""
-    # The engine runs many requests together; what does not use the engine runs two at a time.
+    # The engine batches many requests. Endpoints that do not use the engine run two at a time.
     groups: dict[str, tuple[int, list[Callable]]] = {
         "model": (MAX_CONCURRENT_RUNS, [generate, trajectory]),
         "measure": (2, [reconstruct, evaluate]),

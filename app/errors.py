@@ -1,5 +1,5 @@
-"""The one boundary for errors: the page, the server functions, the endpoints and the MCP tools all turn an exception
-into one sentence here."""
+"""The boundary for errors: turns each exception of the page, the server functions, the endpoints and the MCP tools into
+one sentence."""
 
 import functools
 import logging

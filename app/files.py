@@ -19,7 +19,7 @@ def file_url(path: Path) -> str:
 
 
 IMPORT = f"import(new URL({file_url(ASSETS / 'js' / 'calm.js')!r}, document.baseURI))"
-"""JavaScript: a promise of the module that exports all that Python calls by name."""
+"""JavaScript: a promise of the module that exports the functions that Python calls."""
 
 
 def serve_files() -> None:

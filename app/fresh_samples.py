@@ -30,7 +30,7 @@ def draw_cloud(request: StepRequest) -> Cloud:
 
 
 def _draw(request: StepRequest, draw: Callable[..., Any]) -> tuple[LoadedModel, Any]:
-    """The model, and what ``draw`` returns for this step. Raises CalmError where the request is no step of a run."""
+    """The model, and the result of ``draw`` for this step. Raises CalmError if the request is not a step of a run."""
     try:
         model = loaded(request["model"])
         prompt = parse_prompt(request["prompt"])

@@ -40,5 +40,5 @@ EXAMPLE_STORIES = 10
 """Held-out stories that a button fills in."""
 
 FIT_CHUNKS = 800
-"""Training chunks that are fitted together with a visitor's own vectors, so that these have surroundings."""
+"""Training chunks that are fitted together with a visitor's own vectors, so that the map shows what surrounds them."""
 MAX_FIT_VECTORS = 4_000

@@ -98,7 +98,7 @@ def _loaded_names() -> list[str]:
 
 
 def _menu() -> list[tuple[str, str]]:
-    """The entries of the menu. They say what a step generates if this is known without loading the model."""
+    """The entries of the menu, with the tokens per step of each model whose facts are known."""
     known = [(name, facts(name)) for name in offered()]
     return [(f"{name} · {tokens_per_step(model)}" if model else name, name) for name, model in known]
 
@@ -117,7 +117,7 @@ def build() -> gr.Blocks:
         learn.build_panel(tabs)
         endpoints.build()
         sync_with_url({"model": model})
-        # A model may take minutes to come from the Hub; the pages of other visitors open meanwhile.
+        # A download from the Hub may take minutes; the pages of other visitors open meanwhile.
         options: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": MAX_CONCURRENT_RUNS, **PRIVATE}
         gr.on([page.load, model.change], choose_model, model, status, **options)
         page.load(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.requestedTab() })', ""))

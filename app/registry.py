@@ -1,4 +1,4 @@
-"""The models of the page and their maps, each loaded once, when first requested, and shared by all visitors."""
+"""The models of the page and their maps. Each is loaded at its first request and shared by all visitors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT, BASELINE = "story-k4", "story-ar"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the page shows of a model."""
+    """Facts of a model that the page shows."""
 
     name: str
     parameters: int
@@ -53,7 +53,7 @@ class LoadedModel:
 
 @cache
 def bundled() -> list[str]:
-    """Names of the models that come with the page, the default one first. Imports nothing that loads a model."""
+    """Names of the models that come with the page, the default one first. Does not import torch."""
     return sorted(folders.bundled(), key=lambda name: name != DEFAULT)
 
 
@@ -83,7 +83,7 @@ _downloads = ThreadPoolExecutor(thread_name_prefix="download")
 
 
 def loading(name: str = DEFAULT) -> Future[LanguageModel]:
-    """The load of a model, which the first call starts. A load that failed starts again at the next call.
+    """The load of a model. The first call starts it; after a failure, the next call starts it again.
 
     Raises CalmError for a model that is not in the menu.
     """
@@ -107,7 +107,7 @@ def load_on_zero_gpu() -> None:
 
 
 def load_error(name: str) -> BaseException | None:
-    """Why the last load of a model failed; None if it did not, or has not ended."""
+    """The exception of a model's last load; None if it succeeded or is still running."""
     known = _loads.get(name)
     return known.exception() if known is not None and known.done() else None
 
@@ -134,7 +134,7 @@ def map_files() -> dict[str, Path]:
 
 
 def _download_and_load(name: str) -> LanguageModel:
-    """Downloads first, on this thread, so that the compute thread goes on with its requests meanwhile."""
+    """Downloads on this thread, so that the compute thread can run requests meanwhile, then loads the model."""
     from calm.hub.loading import fetch
 
     fetch(name)

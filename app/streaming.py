@@ -1,4 +1,4 @@
-"""One way for all tabs to run work that streams its results to the page.
+"""Runs the work of all tabs and streams its results to the page.
 
 A tab's work is a generator function of ``Progress``. The helper here shows each progress, swaps the start and stop
 buttons, and turns any exception into one sentence in the status line.
@@ -21,7 +21,7 @@ Work = Callable[..., Iterator["Progress"]]
 
 @dataclass(frozen=True)
 class Progress:
-    """What the page shows at one moment of the work."""
+    """The status and the results at one moment of the work."""
 
     status: str
     """HTML of the status line, without its paragraph."""
@@ -37,7 +37,7 @@ class Panel:
     status: gr.HTML
     start: gr.Button | None = None
     stop: gr.Button | None = None
-    """Both buttons, or none where the work is too short to be stopped."""
+    """Both buttons; None if the work is too short to be stopped."""
 
     @property
     def outputs(self) -> list[Any]:
@@ -53,7 +53,7 @@ class Panel:
         return updates
 
     def run(self, work: Work, *inputs: Any) -> Iterator[list[Any]]:
-        """Updates of ``outputs`` for work with these inputs, from the first press to the restored buttons.
+        """Updates of ``outputs`` for work with these inputs, from the start to the end, when the buttons are restored.
 
         After an error the result of earlier work stays and the status line says that it is an earlier one.
 
@@ -104,7 +104,7 @@ def wire(panel: Panel, starts: Sequence[tuple[Sequence[Any], Work, Sequence[Any]
     outputs = [panel.start, panel.stop, panel.status]
     cancel = panel.stop.click(restore, None, outputs, cancels=events, queue=False, **PRIVATE)
     # An update that was sent before the cancellation may arrive after it and show an old status. A queued event reaches
-    # the page behind it, however busy the page is.
+    # the page after it.
     cancel.then(repeat_status, None, panel.status, concurrency_limit=MAX_CONCURRENT_RUNS, **PRIVATE)
 
 

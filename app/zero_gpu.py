@@ -1,9 +1,9 @@
 """ZeroGPU Spaces: a forked worker process has a GPU for the duration of a call, and the main process has none.
 
-The bundled models run on the CPU of the Space, because they finish there before a GPU call would start. The models
+The bundled models run on the CPU of the Space, because they finish there before a GPU call could start. The models
 named in CALM_MODELS are loaded onto "cuda" before the page starts. The package ``spaces`` emulates "cuda" in the main
 process. Only ``_in_worker`` runs them. The worker creates its own engine, without numba, because numba's threads do not
-survive a fork. Arguments and results cross the process border, so they are plain values.
+survive a fork. Arguments and results are plain values, because they are sent between processes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Failure:
     """An exception in the worker."""
 
     sentence: str
-    """What the user reads, if the exception was a CalmError; else empty."""
+    """The message of a CalmError; empty for any other exception."""
     traceback: str
 
 

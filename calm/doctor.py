@@ -1,4 +1,4 @@
-"""Checks this machine: what is installed, how the library and the page use it, and how to fix a problem."""
+"""Checks this machine: what is installed, how the library and the page use it, and how to fix problems."""
 
 import importlib.util
 import os
@@ -26,9 +26,9 @@ class Check:
     name: str
     status: Status
     message: str
-    """What is there and what follows from it, in one or two sentences."""
+    """The property and its consequence, in one or two sentences."""
     remedy: str = ""
-    """What to do about a warning or an error; empty where the status is ``ok``."""
+    """How to fix a warning or an error; empty if the status is ``ok``."""
 
 
 def examine(port: int = 7860) -> list[Check]:

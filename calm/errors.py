@@ -1,10 +1,10 @@
-"""The error for mistakes of a caller, and checks of arguments."""
+"""The error that a caller can cause, and checks of arguments."""
 
 from operator import index
 
 
 class CalmError(ValueError):
-    """A mistake in a request. The message is one sentence: what was wrong, and what is allowed."""
+    """An invalid request. The message is one sentence: what was wrong, and what is allowed."""
 
 
 def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -25,7 +25,7 @@ def check_seed(seed: object) -> int:
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: at most 60 characters."""
+    """The text of a value in an error message, at most 60 characters."""
     try:
         text = repr(value)
     except Exception:  # for example an integer of more digits than Python converts

@@ -67,7 +67,7 @@ def filling(folder: str | Path) -> Iterator[Path]:
 
 
 def _about(path: str | Path, error: OSError, partial: Path) -> OSError:
-    """An error while writing ``path``, whose user has not heard of ``partial``. Errors of other files stay."""
+    """The error with ``path`` as its file instead of the temporary ``partial``. Errors of other files stay."""
     if error.filename and not str(error.filename).startswith(str(partial)):
         return error
     return OSError(error.errno, error.strerror or str(error), str(path))

@@ -27,12 +27,12 @@ MAX_POOL = 10_000
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct chunk among the draws of a step."""
+    """A distinct chunk among the draws of a step."""
 
     token_ids: list[int]
     text: str
     count: int
-    """How often it was drawn; 0 for a token-by-token model, which has probabilities and draws nothing."""
+    """How often it was drawn; 0 for a token-by-token model, which computes probabilities instead."""
     probability: float
     """Its tempered probability."""
 
@@ -51,7 +51,7 @@ class Step:
     candidates: list[Candidate]
     """The distinct chunks drawn, most probable first."""
     draws: int
-    """How many vectors were drawn and decoded for this step."""
+    """The number of vectors drawn and decoded for this step."""
     seconds: float
     """Wall time of this step."""
 
@@ -60,8 +60,8 @@ class Step:
 class GenerationOptions:
     """The options of ``generate``, checked and converted to plain Python numbers.
 
-    Raises CalmError for a value outside the ranges that ``generate`` documents. What depends on the model is checked
-    by ``stream``: the exact sampler's limit T = 1, and the prefix.
+    Raises CalmError for a value outside the ranges that ``generate`` documents. ``stream`` checks what depends on the
+    model: the exact sampler's limit T = 1, and the prefix.
     """
 
     temperature: float = 0.5
@@ -115,14 +115,14 @@ def generate(
     from 0.3 to 1.3 and a pool of 200; it is largest at T = 0.3, and near 0.8 for heavy tails (``benchmarks/pool``).
     All random numbers come from generators seeded for this call, so that a seed gives the same text on one device.
 
-    ``alignment`` says what happens if the prompt's length is no multiple of K; the default is that of the model's
+    ``alignment`` decides what happens if the prompt's length is not a multiple of K; the default is that of the model's
     training texts (``lm.text_format``). ``front``, the default of models trained here, puts end-of-text tokens in front
-    of the prompt. It has the best Brier-n of what follows: 72.8, against 69.0 for ``condition`` and -26.6 for ``end``,
+    of the prompt. Its continuations have the best Brier-n: 72.8, against 69.0 for ``condition`` and -26.6 for ``end``,
     on the second stage of ``story-k4`` (``benchmarks/alignment``). ``condition``, the default of official models, draws
-    the first chunk among those that start with the leftover tokens. ``end`` puts padding tokens behind the prompt, as
+    the first chunk among those that start with the leftover tokens. ``end`` puts padding tokens after the prompt, as
     the official code does. A prompt longer than the context loses its beginning.
 
-    ``max_new_tokens`` is rounded up to whole chunks. ``prefix_chunks`` are chunks of K token ids behind the prompt,
+    ``max_new_tokens`` is rounded up to whole chunks. ``prefix_chunks`` are chunks of K token ids after the prompt,
     for example from earlier steps; the text continues from them.
 
     Raises CalmError at once for arguments outside these ranges, and while iterating if the exact sampler does not

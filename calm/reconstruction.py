@@ -32,7 +32,7 @@ class ReconstructedChunk:
     text: str
     """What the chunk adds to the text. A character that is split over chunks belongs to the one that completes it."""
     decoded_text: str
-    """What the decoded tokens add, in place of the chunk's own. Equal to ``text`` if ``exact``."""
+    """What the decoded tokens add to the text instead. Equal to ``text`` if ``exact``."""
     label: str
     """The chunk by itself: a part of a character is shown with the number of the part: ``🙂 (1/2)``."""
     decoded_label: str

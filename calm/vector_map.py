@@ -185,7 +185,7 @@ def fit(vectors: np.ndarray, settings: FitSettings, progress: Any = None) -> np.
 
 
 class _ProgressFile:
-    """A file that sends the percentages of a progress bar through a pipe."""
+    """A file object that sends the percentages of a progress bar through a pipe."""
 
     def __init__(self, pipe: Connection):
         self.pipe = pipe

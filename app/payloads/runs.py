@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "∎"
 REPLACEMENT = "\ufffd"
-"""In the text of a candidate, it stands for bytes that are no whole character."""
+"""In the text of a candidate, it replaces bytes of an incomplete character."""
 _PROCESS = uuid.uuid4().hex[:6]  # keeps ids unique: a page may still hold runs from before a restart of the server
 _numbers = itertools.count(1)
 
@@ -81,7 +81,7 @@ def _candidate(
 
 
 class Run:
-    """A run that grows step by step; ``payload`` is what the page shows of it."""
+    """A run that grows step by step; the page shows its ``payload``."""
 
     def __init__(self, model: LoadedModel, prompt: str, options: GenerationOptions):
         self.lm, self.map = model.lm, model.map
@@ -116,7 +116,7 @@ class Run:
             self._add_step(event)
 
     def branch_off(self, request: BranchRequest) -> list[list[int]]:
-        """Copies the steps of another run up to one step, and takes another candidate from the pool of that step.
+        """Copies the steps of another run up to one step, and replaces its chunk by another candidate of its pool.
 
         Returns the token ids of all chunks so far. Raises CalmError if the request is inconsistent.
         """
@@ -138,7 +138,7 @@ class Run:
             step["chosen_by_hand"] = True
             if self.lm.is_calm:
                 encoded = calm.encode(self.lm, [token_ids]).mean[0]
-                self._place(step, encoded, encoded)
+                self._add_positions(step, encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
             self.payload = cast(
                 RunPayload, {**self.payload, "parent": parent, "steps": [*earlier, step], "ended": step["ended"]}
@@ -178,7 +178,7 @@ class Run:
             "other_counts": [],
         }
 
-    def _place(self, step: StepPayload, predicted: np.ndarray, encoded: np.ndarray) -> None:
+    def _add_positions(self, step: StepPayload, predicted: np.ndarray, encoded: np.ndarray) -> None:
         """Adds the prediction error of a step and, with a map, the positions of both vectors [L]."""
         self.vectors.append(rounded(predicted))
         step["distance"] = round(float(np.linalg.norm(predicted - encoded)), 4)
@@ -196,7 +196,7 @@ class Run:
         opened = pool(self.lm, event.candidates, event.token_ids, prefix)
         step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
         if event.vector is not None:
-            self._place(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
+            self._add_positions(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
         # A new list, because Gradio compares each payload with the one before.
         self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
 

@@ -35,7 +35,7 @@ class Config(TypedDict):
 
 
 class MapPosition(TypedDict):
-    """Where a vector lies on the map of its model."""
+    """The position of a vector on the map of its model."""
 
     plane: list[float]
     """[2], UMAP in the plane."""
@@ -62,7 +62,7 @@ class CandidatePayload(TypedDict):
     text: str
     """An end-of-text token is shown as ∎; tokens may follow it in the same chunk."""
     count: int
-    """How many samples decoded to it."""
+    """Number of samples that decoded to it."""
     token_ids: list[int]
     chosen: bool
     probability: NotRequired[float]
@@ -114,7 +114,7 @@ class StepReference(TypedDict):
 
 
 class RunPayload(TypedDict):
-    """One generated text with everything that the page shows of it."""
+    """One generated text, and all that the page shows of it."""
 
     run_id: str
     model: str
@@ -128,7 +128,7 @@ class RunPayload(TypedDict):
     prompt_chunks: list[PromptChunk]
     """Empty without a map."""
     finished: bool
-    """Whether the run is complete, so that the page may keep it."""
+    """Whether the run is complete."""
     status: str
     """HTML of the status line once the run is finished."""
     vectors: NotRequired[list[list[float]]]

@@ -59,7 +59,7 @@ def stream(
     of them, and after each change of a position in the queue. With a ``branch``, the run continues another run from
     one of its steps.
 
-    Raises CalmError for bad input before the first.
+    Raises CalmError for bad input before the first yield.
     """
     prompt = parse_prompt(prompt)
     options = calm.GenerationOptions(
@@ -179,7 +179,7 @@ def _in_worker(lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]],
 
 
 def _show_message(temperature: gr.Slider) -> None:
-    """Below the slider, in words, what the temperature does."""
+    """A line below the slider that describes the effect of the temperature."""
     message = gr.HTML(
         status_line("0.50: each chunk's probability squared, then renormalised"), elem_id="temperature-words"
     )
@@ -188,7 +188,7 @@ def _show_message(temperature: gr.Slider) -> None:
 
 
 def _settings() -> dict[str, Any]:
-    """Everything about a run but prompt and temperature, folded away, by its name in the address of the page."""
+    """The folded settings of a run besides prompt and temperature, by their names in the address of the page."""
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row(elem_id="go-row"):
             length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)

@@ -1,4 +1,4 @@
-"""Tab "Learn": a tour in seven short steps, and each step acts on the real page."""
+"""Tab "Learn": a tour in seven short steps. Each step performs an action on the real page."""
 
 import gradio as gr
 

@@ -55,7 +55,7 @@ class Racer:
         self.seconds: list[float] = []
 
     def advance(self) -> None:
-        """Generates one step. Time in the queue behind other visitors' requests does not count."""
+        """Generates one step. Time in the queue does not count."""
         start = time.perf_counter()
         event = next(self.events, None)
         elapsed = time.perf_counter() - start
@@ -117,8 +117,8 @@ def race(
 ) -> Generator[Race, None, None]:
     """The race after each step of a racer. Raises CalmError for bad input before the first.
 
-    The models share the device but never use it at the same time. The next step belongs to the racer that has used
-    less time so far, so both texts grow as they would on a device of their own.
+    The models share the device but never use it at the same time. The racer that has used less time
+    so far takes the next step, so both texts grow as if each model had the device to itself.
     """
     options = calm.GenerationOptions(
         temperature=temperature, max_new_tokens=parse_new_tokens(max_new_tokens), seed=parse_seed(seed)

@@ -28,8 +28,10 @@ SAMPLE = 'Mia lost her lantern in 1987 - "Où est-elle?" she asked. print(f"{x:.
 
 
 def example() -> dict[str, Any]:
-    """What the tab shows before the first click, made by ``python -m app.build``: the payload of the ``view`` and the
-    ``status`` line."""
+    """The example that the tab shows before the first click: the payload of the ``view`` and the ``status`` line.
+
+    ``python -m app.build`` makes it.
+    """
     return asset("reconstruction")
 
 
@@ -97,7 +99,7 @@ def _measure_curve(name: str, text: str | None, seed: Any) -> Iterator[Progress]
     result = (
         f"half of the tokens are lost at {half:.1f}" if half else "more than half of the tokens survive all of them"
     )
-    # The curve again: a progress that comes soon after another replaces it.
+    # The curve is sent again, because a later progress may replace an earlier one before it is sent.
     yield Progress(f"{len(curve['measured'])} noise levels, 4 draws each: {result}", (curve,))
 
 

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception at the place where the command stands, like Ctrl-C."""
+    """SIGTERM as an exception in the running command, as KeyboardInterrupt is for Ctrl-C."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What several commands share: options, reading of texts, printing of results."""
+"""Options, reading of texts and printing of results that several commands share."""
 
 import argparse
 import json

@@ -1,6 +1,6 @@
 """Synthetic text that is neither story nor novel: names, numbers, code-like lines, other scripts.
 
-Autoencoders are trained on a share of it, so that they restore whatever a user types.
+Autoencoders are trained on a share of it, so that they restore anything that a user types.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Reads text files as people have them: compressed or plain, in any common encoding, damaged or whole."""
+"""Reads text files: compressed or plain, in any common encoding, with clear errors for damaged ones."""
 
 import codecs
 import gzip
@@ -25,7 +25,7 @@ MAX_LINE = 2**26
 """The longest line of a JSON Lines file, in bytes. Such a line holds one document."""
 BLOCK = 2**20  # bytes of a file read at a time
 WINDOW = 2**16
-"""An encoding is guessed from this many bytes before and behind the first one that is not UTF-8."""
+"""An encoding is guessed from this many bytes before and after the first one that is not UTF-8."""
 
 BOMS = {
     codecs.BOM_UTF8: "utf-8",
@@ -41,7 +41,7 @@ LEGACY = (
 """The encodings that a text without a byte order mark may have if it is neither UTF-8 nor UTF-16."""
 
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""What reading a damaged file raises."""
+"""The exceptions of reading a damaged file."""
 
 
 def read_text(path: str | Path, limit: int | None = None, name: str = "") -> str:
@@ -188,7 +188,7 @@ def _json_lines(path: Path, field: str) -> Iterator[str]:
 
 
 def _is_wide(start: bytes) -> bool:
-    """Whether a file that begins so is UTF-16 or UTF-32, in which a line break is more than one byte."""
+    """Whether a file with these first bytes is UTF-16 or UTF-32, in which a line break has more than one byte."""
     return _utf_16(start) is not None or start.startswith(
         (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
     )

@@ -1,7 +1,7 @@
 """Generates texts with a model, many at once: continuous batching over a key/value cache.
 
 ``scheduler`` runs requests in slots, ``backbone`` and ``head`` compute a step, ``samplers`` choose chunks and tokens,
-``ops`` holds what a step is made of, ``warmup`` handles the first steps and the compilation of kernels.
+``ops`` has the operators of a step, ``warmup`` handles the first steps and the compilation of kernels.
 """
 
 import threading
@@ -30,7 +30,7 @@ def engine_for(lm: LanguageModel) -> Engine:
 
 
 def create_engine(lm: LanguageModel, executor: ComputeThread | None = None, backend: Backend | None = None) -> Engine:
-    """Gives a model a new engine, which later calls of ``engine_for`` return; an earlier one finishes its requests.
+    """Creates an engine for a model. Later calls of ``engine_for`` return it; an earlier engine finishes its requests.
 
     Steps run on the executor's thread; without one, on the threads of the callers. The default backend is the fastest
     one for the model.

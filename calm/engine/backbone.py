@@ -82,8 +82,8 @@ class BackboneStep:
 
     Up to ``slots`` sequences of at most ``length`` positions share one key/value cache, a slot each. ``embed`` turns
     the tokens [R, ...] of the new positions into backbone inputs [R, D]; ``project`` turns hidden states [R, D] into
-    the states [R, ...] that a sampler reads. On a GPU one graph holds all three, because a launch takes longer than
-    its work.
+    the states [R, ...] that a sampler reads. On a GPU one graph holds all three, because a kernel takes
+    longer to launch than to run.
 
     A sequence's numbers do not depend on the other sequences: either the operators compute each row independently of
     the others, or every step computes all slots.
@@ -116,7 +116,7 @@ class BackboneStep:
         return self.norm.weight.itemsize
 
     def use_threads(self, count: int) -> None:
-        """Sets how many threads the compiled kernels share their work among; PyTorch has its own setting."""
+        """Sets the number of threads of the compiled kernels. PyTorch has its own setting."""
 
     def _rotary_tables(self, model: LlamaModel) -> tuple[Tensor, Tensor]:
         """cos and sin [length, H + 2 kv_heads, W] for queries, keys and values; values stay unrotated."""
@@ -130,7 +130,7 @@ class BackboneStep:
         return cos, sin
 
     def _reserve(self, positions: int) -> None:
-        """Grows the cache to hold at least ``positions``. It at least doubles, so that a long text needs few copies."""
+        """Grows the cache to at least ``positions``. It at least doubles, so a long text needs few copies."""
         if positions <= self.capacity:
             return
         capacity = min(self.length, max(SMALLEST_CACHE, positions, 2 * self.capacity))
@@ -144,7 +144,7 @@ class BackboneStep:
         self.positions[slot] = 0
 
     def step(self, slots: Sequence[int], counts: Sequence[int], tokens: Tensor) -> Sequence[Tensor]:
-        """Computes the next ``counts`` positions of each of some slots; more than one only at a sequence's start.
+        """Computes the next ``counts`` positions of some slots. Only the first step of a sequence has more than one.
 
         tokens [sum of counts, ...] on the CPU -> the projected hidden state of the last position of each slot. No
         sequence may be at the end of its context. If this raises, the call can be repeated with fewer slots.
@@ -225,7 +225,7 @@ class CpuBackboneStep(BackboneStep):
         packer = WeightPacker(model, kernels)
         self.prompt_limit = MATRIX_UNIT_PROMPT if packer.uses_matrix_unit else KERNEL_PROMPT
         self.packed = packer.stack((layer.packed(packer) for layer in self.layers), len(self.layers))
-        """As the kernels read the layers: norm, weight of the first map, ..., each [layers, ...]."""
+        """The kernel's arrays of all layers in their order: norm, first weight, ..., each [layers, ...]."""
 
     @property
     def bytes_per_weight(self) -> float:

@@ -13,10 +13,10 @@ class ComputeThread(ThreadPoolExecutor):
     """An executor of one thread, which several engines can share."""
 
     def __init__(self, name: str = "compute"):
-        super().__init__(1, name, self._remember_thread)
+        super().__init__(1, name, self._store_thread)
         self._thread_id: int | None = None
 
-    def _remember_thread(self) -> None:
+    def _store_thread(self) -> None:
         self._thread_id = threading.get_ident()
 
     def is_current(self) -> bool:

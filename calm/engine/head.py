@@ -24,8 +24,8 @@ from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend, s
 from .ops.types import Linear, Norm, fuse_linears
 
 SLOTS = 8  # rows of a batch: as many requests as an engine runs at once
-DRAW_BLOCK = 32  # draws in one call, where many cost little more than one
-POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that need as many
+DRAW_BLOCK = 32  # draws in one call; on a GPU, that many cost little more than one
+POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that need so many
 
 TokenIds = tuple[int, ...]
 
@@ -113,7 +113,7 @@ class HeadBlockWeights(NamedTuple):
 
 
 class BlockHeadStep(HeadStep):
-    """Draws in calls of fixed numbers of draws, so that a draw does not depend on the other draws of the call.
+    """Draws in blocks of fixed sizes, so that a draw does not depend on the other draws of the call.
 
     Rows that need one draw share blocks of ``SLOTS`` draws; the others fill the larger blocks. On a GPU, where many
     draws cost little more than one, each block is captured as a CUDA graph.
@@ -321,7 +321,7 @@ class CpuHeadStep(HeadStep):
 
 
 def _condition_weights(blocks: Iterable[HeadBlock]) -> Linear:
-    """One map for what the first linear layer of every block reads of the condition; the rest reads the noise path."""
+    """One map of the columns that read the condition, for all blocks' first layers. The others read the noise path."""
     mixes = fuse_linears(*(block.mix for block in blocks))  # [blocks * D, 2 D]: noise path, then condition
     return Linear(mixes.weight[:, mixes.weight.shape[1] // 2 :], mixes.bias)
 

@@ -22,7 +22,7 @@ from .head import HeadStep, TokenIds
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws in one step after which the exact sampler gives up
 LARGEST_BATCH = 512
-NOISE_BATCH = 64  # noise vectors generated at once: a few take as long
+NOISE_BATCH = 64  # noise vectors generated at once; fewer take as long
 TOP_TOKENS = 8  # candidates of a token-by-token step
 
 
@@ -109,7 +109,7 @@ class ChunkSampler:
                 self.chosen = len(self.pool) - 1
 
     def choice(self) -> Choice:
-        """The decision, once ``draws_needed`` is 0; later draws belong to the next step.
+        """The choice of this step, once ``draws_needed`` is 0. Later draws belong to the next step.
 
         Raises CalmError if the exact rule did not accept any draw.
         """
@@ -131,9 +131,9 @@ class ChunkSampler:
 
 
 def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSampler]) -> list[Outcome]:
-    """Draws and decodes in one batch the draws that each sampler needs next: head states [R, blocks, D] -> R outcomes.
+    """Draws and decodes, in one batch, what each sampler needs next: head states [R, blocks, D] -> R outcomes.
 
-    An exception of one sampler's rule is that sampler's outcome. If the batch itself raises, no sampler has changed,
+    An exception of a sampler's rule is the outcome of that sampler. If the batch itself raises, no sampler has changed,
     and the call can be repeated with fewer of them.
     """
     needs = [(row, count) for row, sampler in enumerate(samplers) if (count := sampler.draws_needed(head.free_draws))]

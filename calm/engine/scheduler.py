@@ -110,10 +110,10 @@ class Engine:
         """Whether the executor runs steps or has them in its queue."""
 
     def stream(self, request: Request) -> Iterator[Generated | Queued]:
-        """The steps of a request; before the first, its position in the queue whenever that changes.
+        """Yields the steps of a request, and before them its position in the queue whenever that changes.
 
-        Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and whatever else
-        fails in a step of this request.
+        Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and any other
+        exception of a step of this request.
         """
         self.queue.append(request)
         shown = -1
@@ -132,7 +132,8 @@ class Engine:
                     shown = position
                     yield Queued(position)
         finally:
-            request.finished = True  # the next step sees it; no lock, because a collected iterator may end anywhere
+            # The next step reads this. No lock, because the garbage collector may close the iterator in any thread.
+            request.finished = True
 
     def _wait(self, request: Request) -> None:
         """Returns when there may be a new result: after one step on this thread, or some on the executor's.
@@ -171,14 +172,14 @@ class Engine:
             self._finish_all(error)
         finally:
             with self._schedule_lock:
-                # From here on a caller that waits either counts as work or schedules a burst itself.
+                # A caller that waits from here on either counts as work or schedules a burst itself.
                 self._scheduled = False
                 more = self._has_work()
             for request in [*self.running, *self.queue]:
                 request.updated.set()
         if more:
             try:
-                self._schedule()  # behind other work that waits for the executor
+                self._schedule()  # after the work that is already in the executor's queue
             except RuntimeError as error:  # the executor was shut down
                 self._finish_all(error)
 
@@ -191,7 +192,7 @@ class Engine:
         return bool(self._below_limit() or self.queue)
 
     def _below_limit(self) -> list[Request]:
-        """The running requests whose callers have few results to take."""
+        """The running requests that have fewer results than the limit."""
         return [request for request in self.running if not request.finished and len(request.results) < UNREAD_LIMIT]
 
     def _active(self) -> list[Request]:
@@ -225,7 +226,7 @@ class Engine:
                 request.finish()
             else:
                 request.unread = [outcome.token_ids]
-        self._read()  # in this step already, so that a GPU works while callers take their results
+        self._read()  # within this step, so that the GPU works while callers take their results
 
     def _try(
         self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]

@@ -29,7 +29,7 @@ ATTEMPTS = 2  # to compile the kernels in a subprocess
 def on_compile(lm: LanguageModel, callback: Callable[[], None]) -> Iterator[None]:
     """Calls ``callback`` once, when this thread starts to compile a kernel for a model on a CPU.
 
-    What the callback raises reaches the caller of the kernel.
+    An exception of the callback reaches the caller of the kernel.
     """
     if lm.device.type != "cpu":
         yield
@@ -56,7 +56,7 @@ def on_compile(lm: LanguageModel, callback: Callable[[], None]) -> Iterator[None
 
 
 class _NotCompiled(BaseException):
-    """Ends a warm-up that would compile. It is no ``Exception``, so that no request receives it."""
+    """Ends a warm-up that would compile. It is not an ``Exception``, so that no request receives it."""
 
 
 def _raise_not_compiled() -> None:
@@ -72,7 +72,7 @@ def warm_up(lm: LanguageModel) -> None:
 
 
 def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = None) -> bool:
-    """Gives a model an engine and warms it up; whether it is the fastest one.
+    """Creates the engine of a model and warms it up. Returns whether it is the fastest one.
 
     If that would compile kernels, the model gets a fallback engine instead. With an executor, call this on its thread.
     """
@@ -87,8 +87,10 @@ def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = Non
 
 
 def compile_in_subprocess(name: str) -> bool:
-    """Generates with a bundled model or a folder in another process, which compiles and stores the kernels; whether
-    that succeeded. A process that fails, for example because the system kills it, gets a second attempt."""
+    """Compiles and stores the kernels of a bundled model or a folder in another process; returns whether it succeeded.
+
+    A process that fails, for example because the system kills it, is started a second time.
+    """
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
     for _ in range(ATTEMPTS):
         done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
@@ -100,7 +102,7 @@ def compile_in_subprocess(name: str) -> bool:
 
 
 def replace_fallback(lm: LanguageModel) -> bool:
-    """Gives a model the fastest engine, on the same executor; the earlier engine finishes its requests.
+    """Creates the fastest engine of a model, on the same executor. The earlier engine finishes its requests.
 
     Returns False, and leaves a fallback engine, if the kernels are not stored, for example because the disk is full.
     """

@@ -17,7 +17,7 @@ from ..errors import CalmError, check_seed
 from ..hub.language_model import LanguageModel
 
 MAX_ORDER = 4
-"""BrierLM looks at n-grams of 1 to 4 tokens."""
+"""BrierLM compares n-grams of 1 to 4 tokens."""
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -235,7 +235,7 @@ class _Branches:
 
 
 Measured = tuple[Tensor, Tensor, Tensor]
-"""Samples [S, P, 4], and the two parts of Brier-n, accuracy and collisions, each [P, 4]."""
+"""Samples [S, P, 4] of a model, and the two parts of Brier-n: accuracy and collisions, each [P, 4]."""
 
 
 @torch.no_grad()

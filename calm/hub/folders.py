@@ -69,7 +69,7 @@ def download(name: str, revision: str | None = None) -> Path:
 
 
 def short(path: Path) -> str:
-    """A file as messages name it: its folder and its name."""
+    """The name of a file in messages: its folder and its file name."""
     return f"{path.parent.name}/{path.name}"
 
 

@@ -23,7 +23,7 @@ class LanguageModel:
     model: CalmModel | LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
     text_format: TextFormat = None  # type: ignore[assignment]
-    """How a text begins, ends and is cut into chunks; by default as in training here."""
+    """How a text begins, ends and is split into chunks. The default is the format of models trained here."""
     _chunk_texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Training records: what training.json keeps of a run and of the runs that it builds on."""
+"""Training records: training.json describes a run and the runs that it was initialized from."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ SETTINGS = (
     "task", "primer", "primer_steps", "shares", "steps", "batch_size", "row_tokens", "learning_rate", "init_layers",
     "distil_from", "muon_learning_rate", "device",
 )  # fmt: skip
-"""The settings of a run that its record keeps."""
+"""The settings of a run that its record contains."""
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -37,7 +37,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     for stage in ("init_from", "init_backbone_from", "autoencoder"):
         if name := settings.get(stage):
             record[stage] = find_record(name)
-    # The setting may name a CALM; keep the record of its autoencoder.
+    # The setting may name a CALM; the record is that of its autoencoder.
     stage = "init_from" if isinstance(settings["sources"], dict) else "autoencoder"
     if record.get(stage):
         record[stage] = record[stage].get("autoencoder") or record[stage]

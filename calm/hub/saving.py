@@ -36,7 +36,7 @@ def average(models: Sequence[LanguageModel]) -> LanguageModel:
 
 
 def replace_autoencoder(lm: LanguageModel, name: str | Path) -> None:
-    """Gives a CALM on the CPU another autoencoder that was trained on the latent vectors of the present one.
+    """Replaces the autoencoder of a CALM on the CPU by one that was trained on the latent vectors of the present one.
 
     Raises CalmError if the autoencoder cannot be loaded or has another K or latent size.
     """

@@ -64,7 +64,7 @@ def plan(
     """Collects what a Space of this checkout would hold.
 
     ``hardware`` is a key of ``FLAVORS`` or a flavor of the Hub; ``root`` is the checkout. Raises CalmError if
-    ``repository`` is no OWNER/NAME or ``root`` is no git checkout.
+    ``repository`` is not OWNER/NAME or ``root`` is not a git checkout.
     """
     owner, slash, name = repository.partition("/")
     if not (owner and slash and name) or "/" in name:
@@ -92,7 +92,7 @@ def deploy(space: SpacePlan, root: Path = ROOT) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    hardware: Any = space.hardware  # any flavor of the Hub, also one that this client's list lacks
+    hardware: Any = space.hardware  # the Hub may have flavors that this client does not list
     target: dict[str, Any] = {"repo_id": space.repository, "repo_type": "space"}
     with TemporaryDirectory() as staging:
         _stage(space, root, Path(staging))

@@ -1,4 +1,4 @@
-"""How the texts looked that a model was trained on: which token starts and ends a text, and where its chunks begin."""
+"""The format of a model's training texts: which tokens start and end a text, and where its chunks begin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 FRONT, END, CONDITION = ALIGNMENTS = "front", "end", "condition"
-"""What to do with a prompt whose length is no multiple of K (``calm.generate``)."""
+"""What to do with a prompt whose length is not a multiple of K (``calm.generate``)."""
 BEGIN_OF_TEXT = "begin-of-text"
 
 
@@ -25,16 +25,16 @@ class TextFormat:
     """The alignment that makes a prompt look like a training text."""
 
     def start(self, chunk_size: int) -> list[int]:
-        """The start tokens of a text that has a position for the chunk behind them."""
+        """The start tokens of a text that has a position for the chunk after them."""
         return [self.start_id] * (1 if self.single_start else chunk_size)
 
     def end_position(self, token_ids: Sequence[int]) -> int | None:
-        """Where the first end token stands; None without one."""
+        """The index of the first end token; None without one."""
         return next((i for i, token in enumerate(token_ids) if token in self.end_ids), None)
 
 
 def end_of_text_format(tokenizer: PreTrainedTokenizerBase) -> TextFormat:
-    """The format of models trained here: end-of-text in front of a text and behind it."""
+    """The format of models trained here: end-of-text before and after each text."""
     return TextFormat(tokenizer.eos_token_id, frozenset([tokenizer.eos_token_id]))
 
 

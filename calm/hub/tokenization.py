@@ -1,6 +1,6 @@
 """Text to token ids and back, and the text of tokens that hold a part of a character.
 
-Typed text never becomes a special token: only the program writes those. The bytes of a token come from the
+Text never becomes a special token: only the program adds special tokens. The bytes of a token come from the
 tokenizer's vocabulary, so that a character that is split over tokens is put together exactly.
 """
 

@@ -65,7 +65,7 @@ class CalmConfig(PretrainedConfig):
 
     ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
     ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
-    draw; None stands for 100 and 20. The training loss takes ``num_samples`` (N) samples at a position, and the energy
+    draw, 100 and 20 times by default. The training loss takes ``num_samples`` (N) samples at a position, and the energy
     score the exponent ``beta``. ``text_start`` is "begin-of-text" for models whose training texts start with that token
     (``calm.hub.text_format``). ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
     files leave it out and name a second folder in ``ae_path`` instead, which ``calm.load`` resolves.

@@ -1,4 +1,4 @@
-"""Every loss that a model here is trained by, under its own name and with its equation's number in the paper.
+"""The training losses of all models, each with the number of its equation in the paper.
 
 Shapes: B any leading dimensions, K tokens a chunk, L latent, V vocabulary, D hidden, N samples of the head, M samples
 of the posterior.
@@ -39,8 +39,9 @@ def autoencoder_loss(logits: Tensor, ids: Tensor, kl: Tensor, kl_weight: float) 
 def distances(x: Tensor, y: Tensor, beta: float = 1.0) -> Tensor:
     """Euclidean distances to the power beta: x [B, N, L], y [B, M, L] -> [B, N, M].
 
-    By the matrix product |x|^2 + |y|^2 - 2 x.y, without the [N, M, L] tensor of differences. The gradient at distance
-    zero is zero, so that training also works with an exponent below 1, whose gradient has no bound near zero.
+    Computed as |x|^2 + |y|^2 - 2 x.y with a matrix product, without the [N, M, L] tensor of differences. The gradient
+    at distance zero is set to zero, so that training also works with an exponent below 1, whose gradient is unbounded
+    near zero.
     """
     squares = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
     squared = squares - 2 * x @ y.transpose(-1, -2)

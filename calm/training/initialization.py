@@ -1,10 +1,10 @@
 """Initial weights: copy initialization, and weights taken from another model.
 
-**Copy initialization.** To repeat a name of the story, a model has to carry the name's identity from the embedding
-through attention to the output. Random matrices turn that path into noise, and a small model then needs tens of
-millions of tokens before it repeats a name. Copy initialization makes the path the identity: the residual stream is a
-space of token embeddings, attention averages what it attends to and copies it, and tokens of the context get slightly
-higher logits than others. (For attention: Trockman and Kolter 2023, "Mimetic initialization".)
+**Copy initialization.** To repeat a name of the story, a model must copy the name's embedding through attention to the
+output. Random matrices scramble it on the way, and a small model then needs tens of millions of tokens before it
+repeats a name. Copy initialization makes this path the identity: the residual stream is a space of token embeddings,
+attention copies the average of the positions that it attends to, and tokens of the context get slightly higher logits
+than others. (For attention: Trockman and Kolter 2023, "Mimetic initialization".)
 
 **Weights of another model.** ``init_from`` copies all weights, keeps some of the layers, adds blocks to the head, or
 doubles the width (Chen, Goodfellow and Shlens 2016, "Net2Net"). ``init_backbone_from`` copies the backbone alone, for a

@@ -24,7 +24,7 @@ from .settings import LoopSettings
 
 
 class Task(Protocol):
-    """What the loop needs of a model."""
+    """The interface of the loop to a model."""
 
     tokens_per_row: int
     compiled_types: tuple[type[nn.Module], ...]
@@ -81,7 +81,7 @@ class Training:
         self.task, self.settings = task, task.settings
         self.out = Path(self.settings.out)
         self.out.mkdir(parents=True, exist_ok=True)
-        # An objective may leave parts out of its loss for a share of the run, as it does while a part is frozen.
+        # An objective may leave parts out of its loss for a share of the run, for example while a part is frozen.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         precision = _precision(self.settings.mixed_precision)
         self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])

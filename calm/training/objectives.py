@@ -1,4 +1,4 @@
-"""What each kind of model minimises: modules that map a batch to ``{"loss": ..., other figures}``.
+"""The training objective of each kind of model: modules that map a batch to ``{"loss": ..., other figures}``.
 
 Every objective is called with a batch, ``progress`` (share of the run that is done, in [0, 1)) and a generator for
 noise and dropout. Shapes: B rows, T chunks a row, K tokens a chunk, L latent, D hidden, V vocabulary.
@@ -62,8 +62,8 @@ class AutoencoderDistillation(nn.Module):
 class TokenDecoder(nn.Module):
     """p(token i | hidden state, tokens before i in the chunk): a training aid that is not saved with the model.
 
-    The product over i is the likelihood of the chunk. It has a gradient long before the energy score, which only sees
-    distances, can separate the chunks, so the backbone learns early what the energy head will need.
+    The product over i is the likelihood of the chunk. Its gradient separates chunks long before the energy score does,
+    which depends on distances alone. The backbone therefore learns early what the energy head needs.
     """
 
     def __init__(self, width: int, k: int):
@@ -72,7 +72,7 @@ class TokenDecoder(nn.Module):
         self.state = nn.Linear(width, k * 2 * width)
         self.previous = nn.ModuleList(nn.Linear(i * width, 2 * width, bias=False) for i in range(1, k))
         self.out = nn.Linear(2 * width, width)
-        # A residual path from hidden state to logits: tokens of the context start likelier (copy initialization).
+        # A residual path from hidden state to logits gives tokens of the context higher logits (copy initialization).
         self.copy = nn.Linear(width, k * width, bias=False)
         self.copy.weight.data = ATTENTION_COPY * torch.eye(width).repeat(k, 1)
 

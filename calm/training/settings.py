@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class TokenizerSettings:
-    """How to train a tokenizer."""
+    """Settings of a tokenizer."""
 
     out: str
     """The folder that it is saved to."""
@@ -16,12 +16,12 @@ class TokenizerSettings:
     """Texts, as in ``calm.data.documents.read_documents``."""
     vocab_size: int = 4096
     characters: int = 20_000_000
-    """Most characters that are read of each source; 0 for all of it."""
+    """Characters to read of each source at most; 0 for all of it."""
 
 
 @dataclass
 class LoopSettings:
-    """What the training loop needs for any model. Optimizer defaults are the paper's (section 7.1)."""
+    """The settings of the training loop, for any model. Optimizer defaults are the paper's (section 7.1)."""
 
     out: str
     """The run's folder: ``log.jsonl``, ``state.pt`` (to resume), ``best/`` and ``last/`` (models)."""
@@ -31,7 +31,7 @@ class LoopSettings:
     batch_size: int = 256
     """Rows a step (chunks a step for the autoencoder), over all processes and accumulation steps."""
     accumulation_steps: int = 1
-    """Parts that the batch of one process is computed in, one after another."""
+    """Gradient accumulation: parts of one process's batch that are computed one after another."""
     learning_rate: float = 3e-4
     schedule: str = "constant"
     """Shape of the learning rate after the warm-up: ``constant``, ``cosine`` (down to a twentieth) or ``linear`` (down
@@ -52,7 +52,7 @@ class LoopSettings:
     validate_every: int = 1000
     save_every: int = 500
     max_minutes: float = math.inf
-    """Minutes after which one call stops as on Ctrl-C, for machines with a time limit. Loading counts."""
+    """Minutes after which one call stops as on Ctrl-C, for machines with a time limit. The time to load counts."""
 
     def __post_init__(self) -> None:
         self.deadline = time.monotonic() + 60 * self.max_minutes
@@ -107,7 +107,7 @@ class LanguageModelSettings(LoopSettings):
     valid: list[str] = field(default_factory=list)
     """Held-out texts, whose BrierLM selects the best checkpoint."""
     valid_texts: int = 40
-    """How many held-out texts are read."""
+    """The number of held-out texts to read."""
     row_tokens: int = 8192
     """Tokens of a training row, which may hold several documents. The model's context must hold a row."""
     row_stride: int = 1
@@ -133,7 +133,7 @@ class CalmSettings(LanguageModelSettings):
     """Folder of an autoencoder, or a CALM (bundled name, folder or Hub id) that has it."""
     init_backbone_from: str = ""
     """A model of the same widths, of another K or token by token, whose backbone the run starts with. Input projection
-    and head start anew."""
+    and head get new initial weights."""
     posterior_samples: int = 100
     """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0

@@ -26,7 +26,7 @@ PARTIAL = replace(FULL, strict=False)
 
 @dataclass
 class Progress:
-    """How far a run is: optimizer steps, seconds of training (on the clock and of CPU time), best validation score."""
+    """The progress of a run: optimizer steps, seconds of training (wall time and CPU time), best validation score."""
 
     step: int = 0
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What can be trained, by name. A task joins model, objective, data and validation for the training loop."""
+"""The training tasks by name. A task joins model, objective, data and validation for the training loop."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,7 @@
 """CUDA graphs: work of fixed shapes, captured once and replayed.
 
-A step of few rows is a hundred or more kernels of a few microseconds each. Launched one by one from Python, each waits
-for the next launch; replayed as a graph, they run back to back.
+A step of few rows runs a hundred or more kernels of a few microseconds each. If Python launches them one by one, the
+GPU waits for each launch. Replayed as a graph, they run back to back.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class GraphedFunction(Generic[Output]):
     values of earlier calls. The next call may overwrite the returned tensors. On a CPU the function runs eagerly.
     """
 
-    WARM_UP_CALLS = 3  # libraries choose their kernels in these, before the capture
+    WARM_UP_CALLS = 3  # warm-up runs, in which libraries choose their kernels
 
     @torch.inference_mode()
     def __init__(self, function: Callable[..., Output], *inputs: Tensor):

@@ -16,7 +16,7 @@ from .types import Linear, Operators
 
 
 class Backend(Enum):
-    """What runs a step."""
+    """The implementation of a step."""
 
     CPU_KERNELS = "compiled CPU kernels"
     CUDA_GRAPHS = "CUDA graphs"
@@ -24,7 +24,7 @@ class Backend(Enum):
 
 
 FALLBACK = Backend.PYTORCH
-"""Runs the steps where no compiled kernels exist, or as long as they are being compiled."""
+"""Used where no compiled kernels exist, and while they are being compiled."""
 
 
 def select_backend(parameter: Tensor, activation: str) -> Backend:

@@ -1,7 +1,7 @@
 """The operators of ``torch_ops``, each a single Triton kernel. Activations are SiLU.
 
-With few rows a linear layer takes as long as its weights take to come from memory, or as a kernel takes to launch. The
-kernel therefore also computes the norm before it, and bias, sum, activation and gate behind it. A row's result does
+With few rows, reading the weights from memory or launching the kernel takes most of the time of a linear layer. The
+kernel therefore also computes the norm before it, and the bias, sum, activation and gate after it. A row's result does
 not depend, to the bit, on the other rows: tiles of few rows have one shape, and each sum stays in one program.
 """
 

@@ -47,7 +47,7 @@ class Norm(NamedTuple):
 
 
 class Operators(Protocol):
-    """What a backend offers; ``torch_ops`` documents each operator."""
+    """The operators of a backend. ``torch_ops`` documents each one."""
 
     ROW_INDEPENDENT: bool
     """Whether a row's result is the same, to the bit, for any number of rows beside it."""

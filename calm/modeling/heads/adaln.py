@@ -1,4 +1,4 @@
-"""The network of the diffusion and flow heads: an MLP whose layer norms the time and the hidden state modulate.
+"""The network of the diffusion and flow heads: an MLP with layer norms that depend on the time and the hidden state.
 
 It is the per-token MLP of MAR (arXiv 2406.11838, section 3.3) with adaptive layer norms (DiT, arXiv 2212.09748) and
 the names of the official CALM code. Shapes: L latent, D hidden size; ``...`` stands for any number of positions.
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..config import CalmConfig
 from .base import GenerativeHead, HeadCost, count_weights
 
-FREQUENCIES = 256  # numbers that describe a time before the network learns from them
+FREQUENCIES = 256  # cosines and sines of a time
 LONGEST_PERIOD = 10_000
 
 
@@ -37,7 +37,7 @@ def modulation(width: int, parts: int) -> nn.Sequential:
 
 
 class TimeEmbedding(nn.Module):
-    """A time becomes cosines and sines of 128 frequencies, then a vector as wide as the hidden state."""
+    """Maps a time to cosines and sines of 128 frequencies, then to a vector as wide as the hidden state."""
 
     def __init__(self, width: int):
         super().__init__()

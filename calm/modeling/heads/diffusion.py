@@ -70,7 +70,7 @@ def schedule(steps: int = TRAINING_STEPS) -> Schedule[np.ndarray]:
 
 @cache
 def timesteps(steps: int, device: torch.device) -> Tensor:
-    """The timesteps of the schedule on a device [steps], kept because a CUDA graph cannot contain their transfer."""
+    """The timesteps of the schedule on a device [steps], cached because a CUDA graph cannot contain their transfer."""
     with torch.inference_mode(False):
         return torch.from_numpy(schedule(steps).timesteps).to(device)
 
@@ -78,7 +78,7 @@ def timesteps(steps: int, device: torch.device) -> Tensor:
 def predict_previous(output: Tensor, x: Tensor, step: Schedule[float] | Schedule[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and log variance of x_{t-1}, as the network predicts them (arXiv 2102.09672, eqs. 9, 11 and 15).
 
-    output [..., 2L] (noise, then where the log variance lies between its bounds, from -1 to 1), x [..., L]; the fields
+    output [..., 2L] (noise, then the log variance between its bounds, as a number from -1 to 1), x [..., L]; the fields
     of ``step`` are numbers or [..., 1] -> [..., L] each.
     """
     noise, position = output.chunk(2, dim=-1)

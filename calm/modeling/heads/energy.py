@@ -27,7 +27,7 @@ class HeadBlock(nn.Module):
         return cast(nn.Linear, self.linears[0])
 
     def project(self, condition: Tensor) -> Tensor:
-        """The share of the condition [..., D] in the first map, which reads noise path and condition side by side."""
+        """The first map of the condition [..., D] alone; ``mix`` reads noise path and condition together."""
         return F.linear(condition, self.mix.weight[:, self.mix.out_features :], self.mix.bias)
 
     def forward(self, x: Tensor, projected: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class EnergyHead(GenerativeHead):
         return (drawn - 0.5).to(like.dtype)
 
     def project(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] -> what each block needs of it [..., blocks, D]."""
+        """hidden [..., D] -> the part of each block's input that depends on it [..., blocks, D]."""
         condition = self.norm_hidden(self.hidden_embd(hidden))
         return torch.stack([cast(HeadBlock, block).project(condition) for block in self.mlp_blocks], dim=-2)
 

@@ -1,4 +1,4 @@
-"""The flow-matching head: a latent vector is where a learned velocity carries noise (paper, section 7.4).
+"""The flow-matching head: a learned velocity moves noise to a latent vector (paper, section 7.4).
 
 Flow matching (arXiv 2210.02747) along straight paths, as the official CALM code configures it. Shapes: N draws,
 L latent, D hidden size; ``...`` stands for any number of positions.

@@ -73,7 +73,7 @@ FOLDER = cache_folder()
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """numba's files, with a SHA-256 digest behind the code: changed machine code would crash the process."""
+    """numba's files, with a SHA-256 digest after the code: damaged machine code would crash the process."""
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)

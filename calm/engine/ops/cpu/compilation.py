@@ -12,7 +12,7 @@ from .cache import store
 
 
 def _threads_may_enter_together() -> bool:
-    """Whether numba has another threading layer than its own, which aborts the process when two threads enter it."""
+    """Whether several threads may run kernels at once. numba's own threading layer aborts the process then."""
     for name in ("omppool", "tbbpool"):
         try:
             import_module(f"numba.np.ufunc.{name}")
@@ -23,7 +23,7 @@ def _threads_may_enter_together() -> bool:
 
 
 def _stored(decorator: Callable) -> Callable:
-    """The same decorator, whose functions store their compiled code."""
+    """A decorator that also stores the compiled code of its functions."""
 
     def decorate(function: Callable) -> Any:
         dispatcher = decorator(function)
@@ -50,11 +50,11 @@ MIN_ROWS_OF_A_PART = 4
 TRUE, FALSE, ZERO, ONE = np.bool_(True), np.bool_(False), np.int64(0), np.int64(1)
 Flag = bool | np.bool_
 WorkSplit = tuple[int, int]
-"""In how many parts the rows are split, and how many threads split the outputs of each."""
+"""The number of parts of the rows, and the number of threads that share the outputs of each part."""
 
 
 def use_threads(count: int) -> None:
-    """Sets how many threads the kernels use that this thread calls, as far as numba allows."""
+    """Sets the number of threads of the kernels that this thread calls, up to numba's limit."""
     set_num_threads(min(count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
@@ -67,5 +67,5 @@ def split_work(rows: int) -> WorkSplit:
 
 @serial
 def part_bounds(part, parts, rows):
-    """The first row of a part, and the row behind its last."""
+    """The first row of a part, and the row after its last."""
     return part * rows // parts, (part + 1) * rows // parts

@@ -171,7 +171,7 @@ def attend(x, cache, slots, positions):
 
 @serial
 def gated_layer(x, eps, threads, norm, gate, gate_bias, up, up_bias, down, down_bias):
-    """A gated MLP behind an RMSNorm, with a residual: x [R, D] -> [R, D]. It is a layer of the autoencoder, and the
+    """A gated MLP after an RMSNorm, with a residual: x [R, D] -> [R, D]. It is a layer of the autoencoder, and the
     second half of a layer of the backbone."""
     y = gated(rms_norm(x, norm, eps), gate, gate_bias, up, up_bias, threads)
     return linear(y, down, down_bias, x, FALSE, threads)

@@ -1,4 +1,4 @@
-"""LLVM instructions for the products: a Python loop cannot say that sums stay in registers."""
+"""LLVM instructions for the products, because a Python loop cannot keep sums in registers."""
 
 from llvmlite import ir
 

@@ -109,7 +109,7 @@ def decode(
     layers: Arrays,
     vocabulary: tuple,
 ) -> ndarray:
-    """The autoencoder's decoder: vectors x [n, L] -> the most likely token ids [n, K]. The weights of the layers are
+    """The autoencoder's decoder: vectors x [n, L] -> the argmax token ids [n, K]. The weights of the layers are
     stacked."""
     (parts, threads), rows, k = split, len(x), len(ends[3]) // len(ends[1])
     if parts == 1:

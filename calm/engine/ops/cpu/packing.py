@@ -1,4 +1,4 @@
-"""The layout of weight matrices in memory: what a product reads together lies together. O outputs, I inputs."""
+"""The layout of weight matrices in memory: numbers that a product reads together are adjacent. O outputs, I inputs."""
 
 import math
 import sys
@@ -9,12 +9,12 @@ from llvmlite.binding import get_host_cpu_features
 from numpy import ndarray
 
 LANES = 16  # outputs whose weights lie side by side; together they are a block
-GROUP = 4  # blocks that a thread computes for all rows before it goes on
+GROUP = 4  # blocks that a thread computes for all rows at a time
 PANEL = 32  # inputs that a matrix unit reads at once
 CACHE_LINE = 64  # bytes
 UPPER_HALF = np.uint32(0xFFFF0000)
 
-# Linux grants the matrix unit's registers to a process that asks for them.
+# Linux lets a process use the matrix unit's registers only after a system call.
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 

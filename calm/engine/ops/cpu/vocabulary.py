@@ -1,4 +1,4 @@
-"""The most likely of all tokens, without computing most of the logits. R rows, H width of a state, V vocabulary."""
+"""The argmax over the vocabulary, without computing most of the logits. R rows, H width of a state, V vocabulary."""
 
 import numpy as np
 import torch
