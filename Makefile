@@ -1,17 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
-# pip compiles what it installs on one core, which takes longer than to install it; this takes all, and leaves out
-# nearly half, which nothing imports. Some packages hold files that are no Python, which is told by the status alone.
+# pip compiles the installed files on one core, which takes longer than the installation. compileall uses all cores and
+# skips files that are never imported, nearly half of them. Some files do not compile, so its exit status is ignored.
 INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
-MAKEFLAGS += -j3  # Chromium comes while pip installs, and numba compiles the kernels while mypy reads
+MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
 
 .PHONY: demo test lint lint-python lint-js chromium kernels assets screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
 
-# Two processes at once share two cores well only as long as a thread that waits does not spin.
+# Two test processes share the cores. Waiting OpenMP threads would slow the other process down if they spun.
 test: lint chromium kernels ## install what is needed, Chromium included, and run everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
 	$(BIN)/python -m pytest tests/browser
@@ -25,7 +25,7 @@ lint-python: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Node and npm come from a wheel, so that Python, make and git are all that must be there.
+# Node and npm come from a wheel, so that only Python, make and git are required.
 NPM = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm
 
 lint-js: node_modules/installed ## formatter, linter and type checker of assets/js

@@ -1,4 +1,4 @@
-"""Compares the alignments of a prompt whose length is no multiple of K, by the Brier-n of the tokens that follow.
+"""Compares the alignments of a prompt whose length is not a multiple of K, by Brier-n of the continuation.
 
     python -m benchmarks.alignment [--model story-k4] [--texts 100] [--json]
 

@@ -63,7 +63,7 @@ def published_sampler(lm: LanguageModel, ids: list[int], steps: int, temperature
 
 
 def floor(lm: LanguageModel) -> dict[str, float]:
-    """The least time of this machine for one chunk with one sample: the larger of memory time and arithmetic time.
+    """The lower bound of this machine for one chunk with one sample: the larger of memory time and arithmetic time.
 
     The time of memory is the weights' bytes over the bandwidth, measured by adding up 256 MB. The time of arithmetic
     is the floating-point operations over the rate of ``peak``.
@@ -106,7 +106,7 @@ def _shortest(device: torch.device, work: Callable[[], Any], rounds: int = 20) -
 
 
 class Contestants:
-    """What is measured in each round, by label, and the samples per step that the engine drew."""
+    """The contestants of each round by label, and the samples per step that the engine drew."""
 
     def __init__(self, lm: LanguageModel, tokens: int):
         self.lm, self.tokens = lm, tokens

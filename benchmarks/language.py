@@ -54,7 +54,7 @@ class Language:
     def read(self, text: str) -> tuple[list[Probabilities], float]:
         """The probabilities of the next tokens at every fourth token of a story, and the nats of all words and the end.
 
-        Raises ValueError for a text that is no story of Storyland.
+        Raises ValueError for a text that is not a story of Storyland.
         """
         words = [text[begin:end] for _, (begin, end) in self.split(text)]
         ids = [token for word in words for token in self.tokens(word)]

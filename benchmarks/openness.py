@@ -1,4 +1,4 @@
-"""How open is Storyland at a chunk boundary, and how varied are its own samples at a low temperature?
+"""The openness of Storyland at a chunk boundary, and the variety of its own samples at a low temperature.
 
     python -m benchmarks.openness [--texts 100] [--chunk-sizes 1 2 4 8] [--temperature 0.5] [--stories 100] [--json]
 

@@ -1,4 +1,4 @@
-"""Tokens per second of our two engines beside the engines that people would pick on a CPU, in one interleaved run.
+"""Tokens per second of our two engines and of common CPU engines, in one interleaved run.
 
     python -m benchmarks.peers [--tokens 128] [--rounds 5] [--threads 2] [--texts 1 8] [--json]
 

@@ -1,4 +1,4 @@
-"""Does BrierLM rank models trained by the energy score as it ranks those trained by cross-entropy?
+"""Whether BrierLM ranks models trained by the energy score as it ranks those trained by cross-entropy.
 
 python -m benchmarks.ranking MODEL... [--judge story-ar] [--texts 40] [--stories 40] [--out docs/ranking.png] [--json]
 

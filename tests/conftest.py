@@ -1,4 +1,4 @@
-"""Models small enough for tests, written with fixed weights, and the bundled one."""
+"""Fixtures: tiny models with fixed weights, and the bundled model."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ torch.set_num_threads(2)
 
 
 def fixed_weights(model: torch.nn.Module) -> None:
-    """Fills a model with numbers that depend on names and places alone, not on any random generator."""
+    """Fills a model with numbers that depend on the names and indices of its weights, not on a random generator."""
     with torch.no_grad():
         for number, (_, parameter) in enumerate(sorted(model.named_parameters())):
             wave = torch.sin(torch.arange(parameter.numel(), dtype=torch.float64) * 0.7368 + number)

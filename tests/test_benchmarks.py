@@ -68,7 +68,7 @@ def test_a_size_is_compared_with_the_limit_and_token_by_token(tiny, monkeypatch)
     assert figures["share_of_floor"] == figures["floor"] / figures["milliseconds_per_chunk"]
 
 
-def test_the_loops_to_time_can_be_built(tmp_path):
+def test_the_measured_loops_can_be_built(tmp_path):
     for name, values in training.settings(tmp_path, steps=40, stories=40).values():
         assert training.flops_per_step(make(name, values)) > 1e9
 

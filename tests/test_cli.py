@@ -87,7 +87,7 @@ def test_stories(capsys):
         ["deploy", "space", "owner/name", "--variable", "no-value"],
     ],
 )
-def test_mistakes_are_one_sentence_and_exit_with_2(arguments, capsys):
+def test_mistakes_are_reported_in_one_sentence_and_exit_with_2(arguments, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "Traceback" not in error
@@ -107,7 +107,7 @@ def test_mistakes_are_one_sentence_and_exit_with_2(arguments, capsys):
         (KeyError("x\ny"), 1, "error: KeyError: 'x\\ny' (CALM_TRACEBACK=1 shows where it was raised)\n"),
     ],
 )
-def test_other_failures_are_one_sentence_too(error, code, sentence, capsys, monkeypatch):
+def test_other_failures_are_reported_in_one_sentence_too(error, code, sentence, capsys, monkeypatch):
     def fail(*_):
         raise error
 

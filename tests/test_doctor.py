@@ -1,4 +1,4 @@
-"""The report about this machine: each check says what is there, and what to do where something is missing."""
+"""The report about this machine: each check describes what is present, and how to add what is missing."""
 
 import socket
 

@@ -33,7 +33,7 @@ def test_a_bar_chart_has_a_bar_for_each_height():
 
 
 @torch.inference_mode()
-def test_the_numbers_of_the_figures_fit_together(tiny, tmp_path, monkeypatch):
+def test_the_numbers_of_the_figures_are_consistent(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "POOL", 8)
     monkeypatch.setattr(figures, "TEMPERATURES", (0.5, 1.0, 1.5))
     lm, generator = tiny(4), torch.Generator().manual_seed(0)

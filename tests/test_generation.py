@@ -92,7 +92,7 @@ def test_text_of_steps_joins_to_the_decoded_tokens(story):
     assert story.detokenize(ids).startswith(joined) and len(story.detokenize(ids)) - len(joined) < 4
 
 
-def test_alignments_put_the_prompt_where_they_say(tiny):
+def test_each_alignment_positions_the_prompt_as_documented(tiny):
     lm = tiny(4)
     eos, pad = lm.tokenizer.eos_token_id, lm.tokenizer.pad_token_id
     ids = [5, 6, 7, 8, 9]

@@ -1,4 +1,4 @@
-"""Options of generation: their forms, their bounds, and what a bad request does to the others."""
+"""Options of generation: their forms and bounds, and that a bad request does not affect others."""
 
 import math
 from dataclasses import FrozenInstanceError, replace
@@ -50,12 +50,12 @@ from calm.generation import MIN_TEMPERATURE
         ({"prefix_chunks": [[1, 2, 3, -1]]}, "4 token ids below"),
     ],
 )
-def test_bad_arguments_are_one_sentence_before_the_first_step(tiny, options, sentence):
+def test_bad_arguments_are_reported_in_one_sentence_before_the_first_step(tiny, options, sentence):
     with pytest.raises(CalmError, match=sentence):
         calm.generate(tiny(4), **{"prompt": "x", **options})
 
 
-def test_options_hold_plain_numbers_whatever_they_are_made_from():
+def test_options_hold_plain_python_numbers():
     plain = calm.GenerationOptions(0.5, 8, 20, "auto", 3, "front", ((1, 2, 3, 4),))
     other = calm.GenerationOptions(
         "0.5", np.int64(8), np.uint8(20), "auto", np.int32(3), "front", [np.array([1, 2, 3, 4])]
@@ -84,7 +84,7 @@ def test_the_lowest_temperatures_choose_the_most_probable(story, sampler, temper
             assert chosen == probabilities[0]  # two chunks may share the largest count
 
 
-def test_a_bad_request_leaves_the_running_ones_alone(story):
+def test_a_bad_request_does_not_change_the_running_ones(story):
     options = {"temperature": 0.7, "max_new_tokens": 48}
     alone = [[s.token_ids for s in calm.generate(story, "Once", seed=i, **options)] for i in range(4)]
     runs = [calm.generate(story, "Once", seed=i, **options) for i in range(4)]
@@ -98,7 +98,7 @@ def test_a_bad_request_leaves_the_running_ones_alone(story):
     assert texts == alone and fifth == alone[0]
 
 
-def test_the_exact_sampler_gives_up_with_a_sentence(tiny, monkeypatch):
+def test_the_exact_sampler_raises_one_sentence_at_its_limit(tiny, monkeypatch):
     monkeypatch.setattr("calm.engine.samplers.EXACT_LIMIT", 100)
     lm = tiny(4)
     torch.manual_seed(0)

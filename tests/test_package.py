@@ -1,4 +1,4 @@
-"""The package as users install it: a wheel in a folder of its own, far from the repository."""
+"""The package as users install it: a wheel in its own folder outside the repository."""
 
 import json
 import os

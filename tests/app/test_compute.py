@@ -5,7 +5,7 @@ import pytest
 from app import compute
 
 
-def test_items_are_computed_by_one_thread_and_closed_with_their_reader():
+def test_items_are_computed_on_one_thread_and_the_generator_is_closed_with_the_iterator():
     threads, closed = [], []
 
     def items():
@@ -24,7 +24,7 @@ def test_items_are_computed_by_one_thread_and_closed_with_their_reader():
     assert len(closed) == 2
 
 
-def test_an_error_reaches_the_reader():
+def test_an_error_reaches_the_caller():
     def items():
         yield 1
         raise ValueError("no")

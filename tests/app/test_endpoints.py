@@ -13,7 +13,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_any_error_of_an_endpoint_is_one_sentence(monkeypatch, caplog, name):
+def test_any_error_of_an_endpoint_is_reported_in_one_sentence(monkeypatch, caplog, name):
     def fail(*arguments):
         raise ZeroDivisionError("division by zero")
 
@@ -25,12 +25,12 @@ def test_any_error_of_an_endpoint_is_one_sentence(monkeypatch, caplog, name):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_an_endpoint_takes_no_prompt_as_an_empty_one():
+def test_an_endpoint_treats_a_missing_prompt_as_empty():
     *_, last = endpoints.generate(None, max_new_tokens=8)
     assert last["steps"] == 2 and last["text"]
 
 
 @pytest.mark.parametrize("prompt", [5, ["Once"], {"text": "Once"}])
-def test_a_prompt_that_is_not_text_is_one_sentence(prompt):
+def test_a_prompt_that_is_not_text_is_reported_in_one_sentence(prompt):
     with pytest.raises(gr.Error, match="The prompt must be text"):
         list(endpoints.generate(prompt))

@@ -10,12 +10,12 @@ from app.errors import Page, answers_with_error, api_errors, error_sentence
 from calm import CalmError
 
 
-def test_a_calm_error_is_its_own_sentence(caplog):
+def test_the_message_of_a_calm_error_is_shown(caplog):
     assert error_sentence(CalmError("Too long.")) == "Too long."
     assert not caplog.records
 
 
-def test_any_other_error_is_logged_under_the_id_that_its_sentence_names(caplog):
+def test_any_other_error_is_logged_under_the_id_in_its_message(caplog):
     try:
         {}["missing"]
     except KeyError as error:
@@ -39,7 +39,7 @@ def test_server_functions_and_endpoints_share_the_boundary(error, sentence):
     assert sentence in raised.value.message and not raised.value.print_exception
 
 
-def test_what_gradio_cannot_parse_is_one_sentence():
+def test_input_that_gradio_cannot_parse_is_reported_in_one_sentence():
     with Page() as page:
         box, out = gr.Number(precision=0), gr.Number()
         box.submit(lambda number: number, box, out, api_name="echo")

@@ -45,7 +45,7 @@ def test_a_single_text_has_no_interval(model, tiny_ar):
 @pytest.mark.parametrize(
     ("text", "sentence"), [("", "no text to measure"), (None, "no text"), ("x" * 20_001, "20,001 characters")]
 )
-def test_what_cannot_be_measured_is_one_sentence(text, sentence):
+def test_text_that_cannot_be_measured_is_reported_in_one_sentence(text, sentence):
     with pytest.raises(CalmError, match=sentence):
         evaluate_tab.split_texts(text)
 
@@ -63,7 +63,7 @@ def test_an_upload_of_any_common_encoding_fills_in_its_text(tmp_path):
     assert evaluate_tab.split_texts(content) == ["Où est Zoé ?", "Ici."]
 
 
-def test_a_file_that_is_not_text_is_one_sentence(tmp_path):
+def test_a_file_that_is_not_text_is_reported_in_one_sentence(tmp_path):
     (tmp_path / "picture.txt").write_bytes(bytes(range(256)))
     (tmp_path / "long.txt").write_text("x" * 20_001)
     (tmp_path / "empty.txt").write_text("\n")

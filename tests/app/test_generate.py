@@ -41,7 +41,7 @@ def test_the_summary_names_the_steps_and_those_of_a_token_by_token_model(model):
     assert f"a token-by-token model needs <strong>{4 * steps}</strong> steps" in line
 
 
-def test_samples_side_by_side_are_what_each_is_alone(model):
+def test_samples_generated_together_equal_samples_generated_alone(model):
     *_, together = generate_tab.stream(model, PROMPT, 0.9, 32, 5, "auto", 100, 3)
     for i, run in enumerate(together):
         *_, (alone,) = generate_tab.stream(model, PROMPT, 0.9, 32, 5 + i, "auto", 100)
@@ -67,7 +67,7 @@ def test_steps_that_share_a_character_show_its_parts(model):
     assert "🙂" in shown and "\ufffd" not in shown
 
 
-def test_a_step_has_the_vector_that_the_autoencoder_encodes(model):
+def test_the_distance_of_a_step_is_to_the_encoding_of_its_chunk(model):
     *_, (run,) = generate_tab.stream(model, PROMPT, 1.0, 16, 0, "auto", 100)
     steps = list(calm.generate(model.lm, PROMPT, 1.0, 16, 100))
     for shown, step, vector in zip(run.payload["steps"], steps, run.vectors, strict=True):
@@ -123,7 +123,7 @@ def test_a_branch_at_the_first_step_has_a_summary_before_its_second(model):
 
 
 @pytest.mark.parametrize("change", [{"choice": 99}, {"steps": []}, {"pool": None}, {"steps": [{"index": 0}] * 2}])
-def test_a_branch_without_a_step_is_one_sentence(model, change):
+def test_a_branch_without_a_step_is_reported_in_one_sentence(model, change):
     *_, (first,) = generate_tab.stream(model, PROMPT, 1.0, 8, 0, "auto", 100)
     request = {**branch_request(first.payload, 1, 0), **change}
     with pytest.raises(CalmError, match="must continue from a step of an existing run"):
@@ -147,7 +147,7 @@ def test_a_branch_without_a_step_is_one_sentence(model, change):
         ({"sampler": "exact", "temperature": 1.4}, "at most 1"),
     ],
 )
-def test_bad_input_is_one_sentence(model, change, sentence):
+def test_bad_input_is_reported_in_one_sentence(model, change, sentence):
     good = {"prompt": "x", "temperature": 0.5, "max_new_tokens": 8, "seed": 0, "sampler": "auto", "pool_size": 10}
     with pytest.raises(CalmError, match=sentence):
         next(generate_tab.stream(model, **{**good, **change}))
@@ -158,7 +158,7 @@ def test_the_name_of_a_model_is_escaped():
     assert "<img" not in progress.status and "&lt;img" in progress.status
 
 
-def test_the_examples_before_the_first_click_are_what_the_model_generates_today():
+def test_the_stored_examples_equal_the_output_of_the_models():
     from app.build import PROMPT, SETTINGS
 
     run, example = generate_tab.example(), race_tab.example()

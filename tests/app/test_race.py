@@ -8,7 +8,7 @@ from calm.engine import engine_for
 PROMPT = "Once upon a time"
 
 
-def test_each_racer_generates_what_it_generates_alone(tiny, tiny_ar):
+def test_each_racer_generates_the_same_text_as_alone(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
     *_, race = race_tab.race(models, PROMPT, 0.7, 24, 3)
     assert all(racer.finished for racer in race.racers)

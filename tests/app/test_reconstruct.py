@@ -48,7 +48,7 @@ MEANS = [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direct
 
 
 @pytest.mark.parametrize("request_", [*({"model": "story-k4", **mean} for mean in MEANS), {}, {"model": "other"}])
-def test_a_walk_from_no_vector_is_one_sentence(request_):
+def test_a_walk_from_an_invalid_vector_is_reported_in_one_sentence(request_):
     assert set(reconstruct_tab.walk(request_)) == {"error"}
 
 

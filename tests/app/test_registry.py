@@ -74,13 +74,13 @@ def test_the_page_is_built_before_torch_is_imported():
 
 
 @pytest.mark.parametrize("name", ["other", "", None, "../story-k4"])
-def test_what_the_menu_does_not_offer_is_one_sentence(name):
+def test_a_model_outside_the_menu_is_reported_in_one_sentence(name):
     with pytest.raises(CalmError, match="choose one of story-k4"):
         loading(name)
     assert "choose one of" in list(page.choose_model(name))[-1]
 
 
-def test_a_load_that_failed_is_one_sentence_and_starts_again(monkeypatch, tmp_path):
+def test_a_load_that_failed_is_reported_in_one_sentence_and_starts_again(monkeypatch, tmp_path):
     monkeypatch.setenv("CALM_MODELS", str(tmp_path))
     for _ in range(2):
         with pytest.raises(CalmError, match="holds no config"):
@@ -88,7 +88,7 @@ def test_a_load_that_failed_is_one_sentence_and_starts_again(monkeypatch, tmp_pa
     assert not models.is_loaded(str(tmp_path))
 
 
-def test_texts_go_on_while_a_model_comes_from_the_hub(monkeypatch, tiny, tmp_path):
+def test_requests_continue_while_a_model_is_downloaded(monkeypatch, tiny, tmp_path):
     from calm.hub import folders
     from calm.hub.saving import save
 
@@ -122,7 +122,7 @@ def test_a_token_by_token_model_generates_and_has_no_map():
     assert "token by token" in draw_cloud(request)["error"]
 
 
-def test_a_race_and_a_text_beside_it_do_not_wait_for_each_other():
+def test_a_race_and_a_concurrent_text_do_not_wait_for_each_other():
     """Both use one engine: the race on the compute thread, the text on a visitor's thread."""
     model, beside = loaded(), loaded("story-ar")
     options = {"temperature": 0.9, "max_new_tokens": 48, "seed": 2}

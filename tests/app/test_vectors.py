@@ -35,6 +35,6 @@ def test_a_fitted_map_is_split_by_run(model):
 
 
 @pytest.mark.parametrize("own", [None, [], [{"run_id": "a"}], [{"run_id": "a", "vectors": [["x"]]}], "runs", 7])
-def test_a_fit_without_vectors_is_one_sentence(model, own):
+def test_a_fit_without_vectors_is_reported_in_one_sentence(model, own):
     with pytest.raises(CalmError, match="generate a text first"):
         list(vectors_tab._fit(model.name, own, 15, 0.1, "euclidean", 2, 0))

@@ -1,4 +1,4 @@
-"""A real app in a process of its own, and a real Chromium."""
+"""Fixtures: the running app in its own process, and a visitor in Chromium."""
 
 import os
 import shutil
@@ -102,12 +102,12 @@ class Visitor:
         self.page.get_by_role("tab", name=name).click()
 
     def race(self) -> None:
-        """Lets the models race, in the tab that is open, until both have finished."""
+        """Lets the models race, in the open tab, until both have finished."""
         self.page.locator("#race").click()
         self.raced()
 
     def raced(self) -> None:
-        """Waits until the first race of this page has ended; a quick one shows its Stop for an instant only."""
+        """Waits until the first race of this page has ended; a quick one shows its Stop button for an instant only."""
         self.page.wait_for_function(
             "() => document.querySelector('#race-status').innerText.includes('speed-up')", timeout=120_000
         )
@@ -139,7 +139,7 @@ class Visitor:
         )
 
     def text(self, part: str = "#run") -> str:
-        """What the model wrote, without the prompt."""
+        """The generated text, without the prompt."""
         return "".join(self.page.locator(f"{part} .calm-chunk").all_text_contents())
 
     def run_id(self) -> str:

@@ -1,4 +1,4 @@
-"""The page is accessible: an audit by axe-core, the keyboard, quiet motion, no colour alone."""
+"""Accessibility: an audit by axe-core, the keyboard, reduced motion, and series that do not depend on colour."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -29,7 +29,7 @@ def test_axe_finds_no_violation(browser, address, size, scheme):
     context.close()
 
 
-def test_text_can_be_written_and_its_steps_read_by_keyboard_alone(visitor):
+def test_text_can_be_generated_and_its_steps_inspected_by_keyboard_alone(visitor):
     page = visitor.page
     before = visitor.run_id()
     visitor.set("#length", 24)
@@ -55,7 +55,7 @@ def test_text_can_be_written_and_its_steps_read_by_keyboard_alone(visitor):
     )
 
 
-def test_what_happens_is_announced(visitor):
+def test_progress_is_announced_to_screen_readers(visitor):
     live = "() => [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((e) => e.innerText)"
     visitor.set("#length", 24)
     visitor.generate("Once upon a time")
@@ -64,7 +64,7 @@ def test_what_happens_is_announced(visitor):
     assert any(visitor.text() in text for text in live_texts)
 
 
-def test_nothing_moves_for_those_who_asked_for_quiet(browser, address):
+def test_nothing_moves_with_reduced_motion(browser, address):
     context = browser.new_context(reduced_motion="reduce")
     page = Visitor(context.new_page(), address).open().page
     moving = page.evaluate(
@@ -77,7 +77,7 @@ def test_nothing_moves_for_those_who_asked_for_quiet(browser, address):
     context.close()
 
 
-def test_no_figure_tells_its_series_by_colour_alone(visitor):
+def test_no_figure_distinguishes_its_series_by_colour_alone(visitor):
     page = visitor.page
     visitor.set("#length", 24)
     visitor.generate("Once upon a time")

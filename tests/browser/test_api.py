@@ -43,7 +43,7 @@ def test_only_the_four_endpoints_are_public(address):
     assert set(named) == {f"/{name}" for name in ENDPOINTS}
 
 
-def test_every_model_of_the_menu_can_be_asked_for(address):
+def test_every_model_of_the_menu_can_be_requested(address):
     client = Client(address, verbose=False)
     result = client.predict("Once upon a time", max_new_tokens=8, model="story-ar", api_name="/generate")
     assert result["text"].startswith("Once upon a time") and 1 <= result["steps"] <= 8
@@ -63,7 +63,7 @@ def test_the_examples_of_the_documents_run(address, capsys):
     assert "Once upon a time" in capsys.readouterr().out
 
 
-def test_language_models_find_the_tools_and_can_use_them(address):
+def test_mcp_clients_list_and_call_the_tools(address):
     async def visit():
         async with (
             streamablehttp_client(f"{address}/gradio_api/mcp/") as (read, write, _),

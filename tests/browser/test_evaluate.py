@@ -61,7 +61,7 @@ def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path)
     assert page.locator("#evaluate-text textarea").input_value() == text
 
 
-def test_the_scores_of_the_cards_are_drawn_over_what_they_cost(visitor):
+def test_the_scores_of_the_cards_are_drawn_over_flops(visitor):
     page = visitor.page
     visitor.tab("Evaluate")
     page.wait_for_function("() => document.querySelector('#scores-plot .calm-plot').data")

@@ -61,7 +61,7 @@ def test_any_input_stops_the_replay(browser, address, act):
     page.context.close()
 
 
-def test_the_example_stands_still_with_reduced_motion(browser, address):
+def test_the_example_does_not_replay_with_reduced_motion(browser, address):
     page = recorded_page(browser, reduced_motion="reduce")
     visitor = Visitor(page, address).open()
     assert page.evaluate("() => counts") == [COMPLETE]
@@ -106,7 +106,7 @@ def test_chunks_are_coloured_by_entropy_or_by_the_prediction_error(visitor):
     assert legend.locator("li").first.text_content() == f"≤ {1.5 * median:.2g}"
 
 
-def test_the_level_is_seen_without_colour(visitor):
+def test_the_level_is_visible_without_colour(visitor):
     """Lines of different thickness, in the legend and in the text."""
     for parts in ("#run .calm-chunk:not(.selected)", "#run .calm-swatch"):
         widths = visitor.page.evaluate(

@@ -42,7 +42,7 @@ def test_text_is_generated_chunk_by_chunk(visitor):
     assert visitor.page.locator("#run .calm-prompt").inner_text().strip() == STORY_PROMPT.strip()
 
 
-def test_a_seed_repeats_and_another_one_does_not(visitor):
+def test_a_seed_repeats_its_text_and_another_seed_does_not(visitor):
     visitor.set("#temperature", 1.2)  # at a low one two seeds often give the same story
     visitor.set("#length", 80)
     first = visitor.generate(STORY_PROMPT)
@@ -52,7 +52,7 @@ def test_a_seed_repeats_and_another_one_does_not(visitor):
     assert visitor.generate(STORY_PROMPT) != first
 
 
-def test_temperature_changes_the_text_and_says_what_it_does(visitor):
+def test_temperature_changes_the_text_and_its_effect_is_described(visitor):
     words = visitor.page.locator("#temperature-words")
     visitor.set("#length", 160)
     texts = {}
@@ -68,7 +68,7 @@ def test_temperature_changes_the_text_and_says_what_it_does(visitor):
     assert formed[0.35] >= formed[1.37]
 
 
-def test_stop_works_at_once_and_keeps_what_was_written(visitor, story):
+def test_stop_works_at_once_and_keeps_the_text(visitor, story):
     page = visitor.page
     rambling = {"temperature": 1.9, "max_new_tokens": 512}
     seed = next(s for s in range(30) if len(list(calm.generate(story, "", seed=s, **rambling))) == 128)
@@ -108,7 +108,7 @@ def test_the_pointer_previews_a_step_and_a_click_pins_it(visitor):
     assert page.locator("#run .calm-chunk.selected").get_attribute("data-index") == "4"
 
 
-def test_what_follows_the_end_of_a_text_is_told_apart(visitor):
+def test_tokens_after_the_end_of_a_text_are_marked(visitor):
     """Candidates that differ only after the end of the text show the mark and the tokens after it."""
     page = visitor.page
     page.evaluate("""() => {
@@ -123,7 +123,7 @@ def test_what_follows_the_end_of_a_text_is_told_apart(visitor):
     assert names.locator(".calm-after-end").all_inner_texts() == ["Once", "A"]
 
 
-def test_a_pool_is_drawn_in_full_and_weighted_anew_as_the_slider_moves(visitor):
+def test_a_pool_is_drawn_in_full_and_reweighted_as_the_slider_moves(visitor):
     page = visitor.page
     detail = page.locator("#run .calm-detail")
     page.locator("#run .calm-chunk").nth(1).focus()
@@ -193,14 +193,14 @@ def test_the_page_weights_a_pool_as_the_library_does(visitor):
         assert tempered == pytest.approx(calm.temper(counts, temperature), abs=1e-9)
 
 
-def test_any_prompt_is_answered(visitor):
+def test_any_prompt_is_continued_on_the_page(visitor):
     visitor.set("#temperature", 0.5)
     visitor.set("#length", 60)
     for prompt in ("", "   ", "a", "日本語 🎉", "Once upon a time, in a very long prompt, " * 40):
         assert visitor.generate(prompt)
 
 
-def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
+def test_samples_are_generated_side_by_side_and_each_can_be_opened(visitor):
     page = visitor.page
     visitor.set("#samples", 3)
     visitor.set("#temperature", 0.9)
@@ -215,7 +215,7 @@ def test_samples_are_written_beside_each_other_and_each_can_be_opened(visitor):
     assert columns.nth(1).get_by_role("button").get_attribute("aria-current") == "true"
 
 
-def test_a_run_can_be_exported_and_its_address_makes_it_again(visitor, browser):
+def test_a_run_can_be_exported_and_its_address_repeats_it(visitor, browser):
     page = visitor.page
     visitor.set("#seed", 7)
     visitor.set("#temperature", 0.63)

@@ -126,7 +126,7 @@ def test_another_model_of_the_menu_is_loaded_and_used(visitor):
     page.wait_for_function("() => document.querySelector('#model-facts [data-model=story-ar]')")
 
 
-def test_an_address_with_an_unknown_model_is_one_sentence(visitor):
+def test_an_address_with_an_unknown_model_is_reported_in_one_sentence(visitor):
     page = visitor.page
     page.goto(f"{visitor.address}/?model=other&tab=generate")
     page.wait_for_selector("#model-facts [role=alert]", timeout=60_000)

@@ -1,4 +1,4 @@
-"""What all tabs have in common."""
+"""Behaviour that all tabs share."""
 
 import threading
 
@@ -20,7 +20,7 @@ PHONE = {"width": 390, "height": 844}
                     v.set("#temperature", 1.5)), "at most 1"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_sentence_and_nothing_is_lost(visitor, prepare, sentence):
+def test_bad_input_is_reported_in_one_sentence_and_nothing_is_lost(visitor, prepare, sentence):
     visitor.page.locator("#prompt textarea").fill("My words stay")
     before = visitor.text()
     prepare(visitor)
@@ -149,7 +149,7 @@ def test_lines_break_between_words_wherever_a_chunk_ends(visitor):
     assert words > 0 and broken == 0
 
 
-def test_two_visitors_do_not_disturb_each_other(address):
+def test_two_visitors_do_not_affect_each_other(address):
     def ask(seed: int) -> str:
         client = Client(address, verbose=False)
         return client.predict(STORY_PROMPT, seed=seed, max_new_tokens=120, api_name="/generate")["text"]

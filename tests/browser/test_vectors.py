@@ -68,7 +68,7 @@ def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
     assert visible == [1, 4]
 
 
-def test_what_is_written_does_not_flicker(visitor):
+def test_shown_chunks_do_not_flicker(visitor):
     """Chunks that stand on the page stay the same elements while others follow, and so does the map."""
     page = visitor.page
     visitor.set("#temperature", 1.2)
@@ -128,7 +128,7 @@ def test_the_map_shows_more_than_one_path(visitor):
         assert Path(download.value.path()).read_bytes().startswith(first_bytes)
 
 
-def test_the_camera_stays_where_it_was_in_space(visitor):
+def test_the_camera_keeps_its_position_in_space(visitor):
     page = visitor.page
     visitor.tab("Vector space")
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
@@ -151,7 +151,7 @@ def test_the_camera_stays_where_it_was_in_space(visitor):
     assert page.evaluate(eye) == pytest.approx(turned)
 
 
-def test_the_path_is_coloured_by_what_is_chosen(visitor):
+def test_the_path_is_coloured_by_the_chosen_quantity(visitor):
     page = visitor.page
     visitor.tab("Vector space")
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
@@ -170,7 +170,7 @@ def test_the_path_is_coloured_by_what_is_chosen(visitor):
     assert isinstance(page.evaluate(marker), str)
 
 
-def test_a_map_of_ones_own_runs_is_fitted(visitor):
+def test_a_map_of_a_visitors_own_runs_is_fitted(visitor):
     page = visitor.page
     visitor.set("#length", 32)
     visitor.generate("Once upon a time")

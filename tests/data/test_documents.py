@@ -13,7 +13,7 @@ LINES = [{"text": "One."}, {"text": "Two, été 🎉."}]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
-def test_json_lines_are_read_plain_and_packed(tmp_path, suffix):
+def test_json_lines_are_read_plain_and_compressed(tmp_path, suffix):
     path = tmp_path / f"corpus.jsonl{suffix}"
     opener = {"": open, ".gz": gzip.open, ".xz": lzma.open, ".zst": zstandard.open}[suffix]
     with opener(path, "wt", encoding="utf-8") as out:
@@ -37,7 +37,7 @@ def test_storyland_and_synthetic_text_are_sources():
     assert any("\u4e00" <= c <= "\u9fff" for c in joined) and any("\u0400" <= c <= "\u04ff" for c in joined)
 
 
-def test_unreadable_sources_are_one_sentence(tmp_path):
+def test_unreadable_sources_are_reported_in_one_sentence(tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "fine"}\n{"no": 1}\n')
     for source, sentence in [

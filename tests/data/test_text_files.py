@@ -109,7 +109,7 @@ def test_a_file_without_text_has_no_documents(tmp_path, content, suffix):
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_packed_files_are_known_by_their_content(tmp_path, packer):
+def test_compressed_files_are_recognised_by_their_content(tmp_path, packer):
     lines = "".join(json.dumps({"text": text}) + "\n" for text in ("one", "two"))
     for name in (f"corpus.jsonl.{packer}", "corpus.jsonl", f"corpus.JSONL.{packer.upper()}"):
         (tmp_path / name).write_bytes(PACKERS[packer](lines.encode()))
@@ -120,14 +120,14 @@ def test_packed_files_are_known_by_their_content(tmp_path, packer):
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_several_packed_parts_are_one_file(tmp_path, packer):
+def test_concatenated_compressed_parts_are_one_file(tmp_path, packer):
     path = tmp_path / f"text.txt.{packer}"
     path.write_bytes(b"".join(map(PACKERS[packer], (b"one\n", b"two\n"))))
     assert documents(path) == ["one\ntwo\n"]
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_a_cut_packed_file_gives_the_documents_before_the_cut_and_the_line(tmp_path, packer):
+def test_a_cut_compressed_file_gives_the_documents_before_the_cut_and_the_line(tmp_path, packer):
     texts = [f"{number} {hash((number, packer))}" for number in range(20_000)]
     compressed = PACKERS[packer]("".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
     path = tmp_path / f"corpus.jsonl.{packer}"
@@ -141,7 +141,7 @@ def test_a_cut_packed_file_gives_the_documents_before_the_cut_and_the_line(tmp_p
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_a_damaged_packed_file_is_one_sentence(tmp_path, packer):
+def test_a_damaged_compressed_file_is_reported_in_one_sentence(tmp_path, packer):
     compressed = PACKERS[packer](json.dumps({"text": "one " * 1000}).encode() * 100)
     path = tmp_path / f"corpus.jsonl.{packer}"
     path.write_bytes(compressed[:12] + bytes(20) + compressed[32:])
@@ -197,14 +197,14 @@ def test_a_line_longer_than_the_limit_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)), bytes(1000), bytes(range(128, 256)) * 9])
-def test_what_is_no_text_is_one_sentence(tmp_path, content):
+def test_a_file_without_text_is_reported_in_one_sentence(tmp_path, content):
     path = tmp_path / "picture.txt"
     path.write_bytes(content)
     kept, message = until_error(path)
     assert kept == [] and message.startswith(str(path)) and message.count("\n") == 0
 
 
-def test_missing_and_long_files_are_one_sentence(tmp_path):
+def test_missing_and_long_files_are_reported_in_one_sentence(tmp_path):
     path = tmp_path / "text.txt"
     with pytest.raises(CalmError, match=r"text\.txt cannot be read: No such file"):
         read_text(path)

@@ -145,7 +145,7 @@ def test_a_bundled_model_needs_no_gpu(space):
     assert result["steps"] == 8 and len(state["calls"]) == before
 
 
-def test_a_used_quota_is_one_sentence(space):
+def test_a_used_quota_is_reported_in_one_sentence(space):
     page, folder, state = space
     state["quota_is_used"].set()
     try:

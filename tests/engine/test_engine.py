@@ -1,4 +1,4 @@
-"""One engine for each model, and where its steps run."""
+"""Each model has one engine. Its steps run on the executor's thread."""
 
 import gc
 import subprocess

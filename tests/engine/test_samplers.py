@@ -1,4 +1,4 @@
-"""Statistics of the samplers, fed with draws of distributions that are known."""
+"""Statistics of the samplers, fed with draws from known distributions."""
 
 import random
 from collections import Counter
@@ -69,7 +69,7 @@ def test_the_pool_decides_at_the_limit():
     assert rule.draws_needed() == 10, "the next step starts anew"
 
 
-def test_the_exact_sampler_says_when_it_gives_up(monkeypatch):
+def test_the_exact_sampler_raises_at_its_limit(monkeypatch):
     monkeypatch.setattr("calm.engine.samplers.EXACT_LIMIT", 30)
     rule = ChunkSampler(0.5, 20, "exact", 0, torch.device("cpu"))
     fed = 0

@@ -45,7 +45,7 @@ def test_a_text_is_the_same_alone_and_among_others(story):
 
 
 @pytest.mark.parametrize("head", ["diffusion", "flow"])
-def test_heads_of_many_evaluations_share_steps(tiny, head):
+def test_requests_of_iterative_heads_share_steps(tiny, head):
     lm = tiny(4, head=head, num_sampling_steps=4)
     options = [{"temperature": 1 - 0.1 * i, "pool_size": 40, "max_new_tokens": 20} for i in range(SLOTS)]
     alone = [token_ids(generate(lm, i, **options[i])) for i in range(SLOTS)]

@@ -1,4 +1,4 @@
-"""A machine on which numba has not compiled the kernels."""
+"""Warm-up on a machine on which numba has not compiled the kernels."""
 
 import subprocess
 from functools import partial

@@ -153,7 +153,7 @@ def test_a_shared_autoencoder_is_named_and_uploaded(folder, tiny, tmp_path, monk
         assert torch.equal(weight, calm.load(folder, device="cpu").model.state_dict()[name])
 
 
-def test_a_refusal_of_the_hub_is_one_sentence(folder, monkeypatch):
+def test_a_refusal_of_the_hub_is_reported_in_one_sentence(folder, monkeypatch):
     def refuse(self, *a, **k):
         raise OSError("no token\nand more")
 

@@ -1,4 +1,4 @@
-"""Damaged and unusual model folders end in one sentence that names the file and the cure."""
+"""Damaged and unusual model folders are reported in one sentence that names the file and the remedy."""
 
 import json
 import shutil
@@ -122,7 +122,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_folder_is_one_sentence(name, folder, monkeypatch):
+def test_a_damaged_folder_is_reported_in_one_sentence(name, folder, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     damage, sentence = DAMAGES[name]
     damage(folder)
@@ -167,7 +167,7 @@ def test_old_llama_folders_load(tiny_ar, tmp_path):
     assert torch.equal(lm.llama(ids).logits, tiny_ar.llama(ids).logits)
 
 
-def test_a_damaged_autoencoder_folder_is_one_sentence(tiny, tmp_path):
+def test_a_damaged_autoencoder_folder_is_reported_in_one_sentence(tiny, tmp_path):
     tiny(4).calm.ae_model.save_pretrained(tmp_path / "ae")
     assert load_autoencoder(tmp_path / "ae").config.patch_size == 4
     cut(WEIGHTS, 3000)(tmp_path / "ae")
@@ -176,7 +176,7 @@ def test_a_damaged_autoencoder_folder_is_one_sentence(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["tpu9", "cuda:99", "meta-device"])
-def test_an_unknown_device_is_one_sentence(device, folder):
+def test_an_unknown_device_is_reported_in_one_sentence(device, folder):
     with pytest.raises(CalmError, match=f"There is no device '{device}' on this machine"):
         calm.load(folder, device=device)
 

@@ -127,7 +127,7 @@ def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-def test_unknown_names_are_one_sentence(tmp_path):
+def test_unknown_names_are_reported_in_one_sentence(tmp_path):
     with pytest.raises(CalmError, match=r"There is no model 'story-k5'.*story-k4"):
         calm.load("story-k5")
     with pytest.raises(CalmError, match=r"holds no config\.json"):

@@ -60,7 +60,7 @@ def test_the_hub_receives_exactly_the_files_of_the_plan(hub: FakeHub, checkout):
     assert (space["sdk"], space["hardware"]) == ("gradio", "cpu-basic")
 
 
-def test_a_second_run_updates_the_space_and_deletes_what_is_gone(hub: FakeHub, checkout):
+def test_a_second_run_updates_the_space_and_deletes_removed_files(hub: FakeHub, checkout):
     spaces.deploy(spaces.plan("me/page", "cpu", root=checkout), checkout)
     subprocess.run(["git", "rm", "-qf", "app.py"], cwd=checkout, check=True)
     (checkout / "assets/map.npy").write_bytes(b"\x93NUMPY\x00\xfe")
@@ -71,7 +71,7 @@ def test_a_second_run_updates_the_space_and_deletes_what_is_gone(hub: FakeHub, c
     assert space["files"]["assets/map.npy"].endswith(b"\xfe") and space["hardware"] == "t4-small"
 
 
-def test_a_refusal_is_one_sentence(hub: FakeHub, checkout):
+def test_a_refusal_is_reported_in_one_sentence(hub: FakeHub, checkout):
     hub.refuse = "You need a paid plan for this hardware."
     with pytest.raises(CalmError, match="did not accept me/page") as error:
         spaces.deploy(spaces.plan("me/page", root=checkout), checkout)

@@ -1,4 +1,4 @@
-"""How a text begins, ends and is aligned: a property of the model, by the family of its checkpoint."""
+"""The format of texts follows from the checkpoint: start tokens, end tokens and alignment."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_official_checkpoints_start_texts_with_begin_of_text(tiny, tmp_path):
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["text_start"] == "begin-of-text"
 
 
-def test_a_tokenizer_that_puts_begin_of_text_in_front_says_so(tokenizer_folder):
+def test_a_tokenizer_that_adds_begin_of_text_decides_the_format(tokenizer_folder):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
@@ -77,7 +77,7 @@ def test_leftover_tokens_begin_the_first_chunk(official_lm, head):
     assert next(calm.generate(lm, prompt, pool_size=8, alignment="front")).token_ids != first.token_ids
 
 
-def test_the_next_text_ends_a_text(official_lm, tiny):
+def test_the_start_of_the_next_text_ends_a_text(official_lm, tiny):
     """A decoder that always chooses begin-of-text: the end for an official model, a token for one trained here."""
     steps = {}
     for name, lm in (("official", official_lm(4)), ("own", tiny(4))):

@@ -24,17 +24,17 @@ def test_typed_special_tokens_are_text(tokenizer, tiny, text):
     assert tokenize(tokenizer, [text, "", text]) == [ids, [], ids]
 
 
-def test_ordinary_text_has_the_same_tokens_as_without_the_rule(tokenizer):
+def test_ordinary_text_has_the_same_tokens_as_by_the_tokenizer(tokenizer):
     texts = [*storyland.corpus(50, 0), "naïve café, 日本語 🙂\x00\u202e", " [ ] <| |> ", ""]
     assert tokenize(tokenizer, texts) == tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
-def test_half_a_surrogate_pair_is_one_sentence(tiny):
+def test_half_a_surrogate_pair_is_reported_in_one_sentence(tiny):
     with pytest.raises(CalmError, match="half of a surrogate pair"):
         tiny().tokenize("a\ud83d")
 
 
-def test_a_stream_gives_the_text_of_all_tokens_whatever_they_are(tiny):
+def test_a_stream_gives_the_text_of_any_tokens(tiny):
     lm, rng = tiny(), random.Random(0)
     special = set(lm.tokenizer.all_special_ids)
     for _ in range(2000):
@@ -87,7 +87,7 @@ def test_tokenizers_with_byte_fallback_keep_spaces_and_bytes():
     assert [stream.add([i]) for i in ids] == [" Hi", " ", "", "", "", "🙂", " ", "you"]
 
 
-def test_other_tokenizers_are_asked_for_the_text_of_each_token():
+def test_other_tokenizers_decode_each_token():
     backend = Tokenizer(models.WordLevel({"[UNK]": 0, "hi": 1, "été": 2}, unk_token="[UNK]"))
     bytes_of = token_bytes(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
     assert [bytes_of(i) for i in (1, 2, 0, 99)] == [b"hi", "été".encode(), b"", b""]

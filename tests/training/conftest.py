@@ -1,4 +1,4 @@
-"""Runs small enough for tests."""
+"""Settings of runs that are small enough for tests."""
 
 import json
 from pathlib import Path

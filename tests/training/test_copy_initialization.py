@@ -27,7 +27,7 @@ def test_a_chunk_enters_as_the_sum_of_its_tokens_in_their_order():
 
 
 @torch.no_grad()
-def test_tokens_of_the_context_start_likelier_than_others():
+def test_tokens_of_the_context_start_with_higher_probability():
     def advantage(initialized: bool) -> float:
         lm = model()
         if initialized:

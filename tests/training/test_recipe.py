@@ -36,7 +36,7 @@ def test_recipes_can_be_changed_and_are_checked():
         (b"base = '{corpus}/mine.toml'", "is its own base"),
     ],
 )
-def test_a_recipe_file_that_cannot_be_used_is_one_sentence(tmp_path, content, message):
+def test_a_recipe_file_that_cannot_be_used_is_reported_in_one_sentence(tmp_path, content, message):
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(CalmError, match=message):

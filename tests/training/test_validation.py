@@ -79,7 +79,7 @@ def test_an_autoencoder_needs_sources_and_shares_that_fit():
             tasks.make("autoencoder", {**good, **changes})
 
 
-def test_missing_validation_texts_are_noticed_before_training(tmp_path, tokenizer_folder, autoencoder):
+def test_missing_validation_texts_raise_before_training(tmp_path, tokenizer_folder, autoencoder):
     empty = tmp_path / "empty.txt"
     empty.write_text(" \n")
     for source, message in (
@@ -106,7 +106,9 @@ def test_rows_must_fit_the_model(tmp_path, tokenizer_folder, autoencoder):
             tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, row_tokens=row_tokens))
 
 
-def test_a_damaged_state_is_one_sentence_and_the_one_before_it_is_kept(tmp_path, tokenizer_folder, autoencoder):
+def test_a_damaged_state_is_reported_in_one_sentence_and_the_one_before_it_is_kept(
+    tmp_path, tokenizer_folder, autoencoder
+):
     settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, steps=2, schedule="constant")
     tasks.train("baseline", settings)
     newest, previous = tmp_path / "run" / "state.pt", tmp_path / "run" / "state.previous.pt"

@@ -72,5 +72,5 @@ def test_a_text_is_the_same_alone_and_among_others(lm):
     assert interleave([generate(lm, i, **options[i]) for i in range(SLOTS)]) == alone
 
 
-def test_stories_are_as_sound_as_by_the_kernels(lm):
+def test_stories_are_as_well_formed_as_those_of_the_cpu_kernels(lm):
     assert story_figures(lm, STORIES, 0.5)["well_formed"] > 0.85

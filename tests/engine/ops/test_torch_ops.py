@@ -95,6 +95,6 @@ def test_rows_are_independent_if_the_operators_claim_it(make):
                 assert torch.equal(chosen.linear(x[:rows], linear, norm, F.silu, gated=True), whole[:rows])
 
 
-def test_pytorch_computes_what_triton_does_not():
+def test_pytorch_runs_devices_and_activations_that_triton_does_not_support():
     assert select_operators(torch.ones(1), "silu") is operators
     assert select_operators(torch.ones(1, device=DEVICE), "gelu") is operators

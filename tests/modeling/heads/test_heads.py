@@ -1,4 +1,4 @@
-"""What all heads promise, and what the processes of the diffusion and flow heads must do."""
+"""The interface of all heads, and the processes of the diffusion and flow heads."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_the_loss_is_one_number_a_position_and_trains_every_weight(kind):
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "flow"])
-def test_networks_begin_at_zero(kind):
+def test_new_networks_output_zero(kind):
     head = model_class(kind)(tiny_config()).generative_head
     assert not head.net(torch.randn(4, 16), torch.zeros(4), hidden(4)).any()
     assert head.net.res_blocks[0].mlp[0].weight.std() > 0
@@ -88,7 +88,7 @@ def test_transformers_loads_the_class_of_the_head(kind, tmp_path):
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_unknown_heads_and_impossible_steps_are_one_sentence():
+def test_unknown_heads_and_impossible_steps_are_reported_in_one_sentence():
     with pytest.raises(CalmError, match="must be one of energy, diffusion, flow, not 'flwo'"):
         model_class("flwo")
     for kind, steps in (("diffusion", 1), ("diffusion", 1001), ("flow", 5), ("flow", -2)):

@@ -72,7 +72,7 @@ class EmulatedUnit:
     def tdpbf16ps(self, total: int, tile: int, panel: int) -> None:
         tiles = self.tiles
         rows, weights = _floats(tiles[tile]), _floats(tiles[panel])
-        with np.errstate(invalid="ignore", over="ignore"):  # rows behind the last one hold arbitrary numbers
+        with np.errstate(invalid="ignore", over="ignore"):  # rows after the last one hold arbitrary numbers
             for i, pair in enumerate(weights):
                 for half in (0, 1):
                     tiles[total] += rows[:, i, half, None] * pair[:, half]

@@ -1,4 +1,4 @@
-"""Where compiled kernels are stored, and that changed sources never run older code."""
+"""The storage of compiled kernels: its folder, and that changed sources never run older code."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def package(tmp_path) -> Path:
 
 
 def start(package: Path, setup: str = "", **variables: str) -> tuple[str, list[str], str]:
-    """What the kernel makes of 1 in a process of its own, how often it was loaded from the cache, and the warnings."""
+    """The kernel's result for 1 in a new process, how often it was loaded from the cache, and the warnings."""
     code = f"{setup}\nfrom kernels.kernel import kernel\nprint(kernel(1), sum(kernel.stats.cache_hits.values()))"
     folders = {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(package.parent / "cache")}
     environment = {**os.environ, **folders, **variables}
@@ -80,7 +80,7 @@ def test_damaged_files_are_compiled_again_with_one_warning(package):
     assert run(package) == ("2", ["1"]), "the new file is complete"
 
 
-def test_a_full_disk_costs_the_store_and_not_the_result(package):
+def test_on_a_full_disk_the_kernel_runs_but_is_not_stored(package):
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     result, hits, warnings = start(package, full)
     assert (result, hits) == ("2", ["0"])
@@ -88,7 +88,7 @@ def test_a_full_disk_costs_the_store_and_not_the_result(package):
     assert not list((package.parent / "cache").rglob("*.nb?")) and run(package) == ("2", ["0"])
 
 
-def test_another_cpu_has_code_of_its_own(package):
+def test_each_cpu_has_its_own_code(package):
     assert run(package) == ("2", ["0"])
     assert start(package, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")[:2] == ("2", ["0"])
     assert run(package) == ("2", ["1"])

@@ -8,7 +8,7 @@ FILES = [HERE / "test_layers.py", HERE / "test_vocabulary.py", HERE.parents[1] /
 
 
 def test_the_kernels_compute_the_same_by_a_matrix_unit(tmp_path):
-    """The other tests of the kernels, with an emulated matrix unit, in a process with a cache of its own."""
+    """Runs the other tests of the kernels with an emulated matrix unit, in a process with its own cache."""
     environment = {**os.environ, "EMULATED_UNIT": "", "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "0"}
     tests = [sys.executable, "-m", "pytest", *FILES, "-k", "unit or panels", "-p", "no:cacheprovider"]
     run = subprocess.run(tests, env=environment, capture_output=True, text=True)
