@@ -106,9 +106,7 @@ def test_rows_must_fit_the_model(tmp_path, tokenizer_folder, autoencoder):
             tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, row_tokens=row_tokens))
 
 
-def test_a_damaged_state_is_reported_in_one_sentence_and_the_one_before_it_is_kept(
-    tmp_path, tokenizer_folder, autoencoder
-):
+def test_a_damaged_state_is_reported_in_one_sentence_and_the_earlier_one_stays(tmp_path, tokenizer_folder, autoencoder):
     settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, steps=2, schedule="constant")
     tasks.train("baseline", settings)
     newest, previous = tmp_path / "run" / "state.pt", tmp_path / "run" / "state.previous.pt"
