@@ -1,4 +1,4 @@
-// The tree of runs: each branch stands below the run that it continues.
+// The tree of runs. Each branch is listed below the run that it continues.
 import { button, node, visible } from "./dom.js";
 import { store } from "./store.js";
 

@@ -161,8 +161,8 @@ function candidateList(pool, onchoose) {
 function candidateName(candidate, onchoose) {
   const [before, after] = visible(candidate.text).split(END_OF_TEXT);
   const shown = after === undefined ? before : before + END_OF_TEXT;
-  // Two chunks may differ only behind the end of the text, where the text shows nothing.
-  const rest = after ? node("span", { class: "calm-after-end", title: "behind the end of the text" }, after) : null;
+  // Two chunks may differ only after the end of the text, which the text does not show.
+  const rest = after ? node("span", { class: "calm-after-end", title: "after the end of the text" }, after) : null;
   if (candidate.chosen) return node("span", { class: "name" }, `▸ ${shown}`, rest);
   const title = `Continue from here with “${shown}”`;
   return node("button", { class: "name", type: "button", title, onclick: onchoose }, `↳ ${shown}`, rest);

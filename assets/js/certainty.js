@@ -1,4 +1,4 @@
-// How sure the model was at a step: two measures, each with a scale of four levels.
+// The uncertainty of the model at a step: two measures, each with a scale of four levels.
 import { node } from "./dom.js";
 
 /**

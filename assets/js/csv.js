@@ -1,7 +1,7 @@
 // Comma-separated values that spreadsheet programs read as they were written.
 
 /**
- * A table as CSV (RFC 4180). A byte order mark says that it is UTF-8. A text that a spreadsheet program would run as a
+ * A table as CSV (RFC 4180). A byte order mark marks it as UTF-8. A text that a spreadsheet program would run as a
  * formula gets an apostrophe in front.
  * @param {string[]} columns
  * @param {(string | number)[][]} rows

@@ -20,7 +20,7 @@ export function node(tag, attributes = {}, ...children) {
 }
 
 /**
- * The descendant that a component's template is known to have.
+ * A descendant of a component's template. Throws if there is none.
  * @template {HTMLElement} [Part=HTMLElement]
  * @param {HTMLElement} element
  * @param {string} selector

@@ -1,4 +1,4 @@
-// Plotly figures that stay in place while their data change.
+// Plotly figures that are updated in place.
 import { config } from "./config.js";
 import { node } from "./dom.js";
 

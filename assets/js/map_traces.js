@@ -24,12 +24,12 @@ export const PATH = "predicted path";
  */
 
 /**
- * A point of a trace: its coordinates, the text shown when it is hovered, and the step that it stands for.
+ * A point of a trace: its coordinates, the text shown when it is hovered, and its step.
  * @typedef {{ at: number[], label: string, step?: StepPayload }} Point
  */
 
 /**
- * How a series looks in the plane and in space.
+ * The style of a series in the plane and in space.
  * @typedef {{ color: string, size: [number, number], symbol?: [string, string], dash?: string }} Look
  */
 
@@ -271,7 +271,7 @@ export function mapLayout({ run, dimensions, layout }, colours) {
   return {
     showlegend: true,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
-    margin: { l: 8, r: 34, t: 34, b: 8 }, // above stands the legend, on the right the tools
+    margin: { l: 8, r: 34, t: 34, b: 8 }, // room for the legend above and the tools on the right
     uirevision: `${run.model}-${dimensions}-${layout}`, // keeps zoom and camera while a run grows
     xaxis: axis(),
     yaxis: axis(),

@@ -123,7 +123,7 @@ function branchRequest(run, stepIndex, pool, choice) {
     run_id: run.run_id,
     steps: run.steps.slice(0, stepIndex + 1),
     vectors: run.vectors ?? [],
-    pool: { candidates: pool.candidates, other_counts: pool.other_counts }, // a step is a pool, too
+    pool: { candidates: pool.candidates, other_counts: pool.other_counts }, // the step's own pool
     choice,
   };
 }

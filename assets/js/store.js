@@ -4,7 +4,7 @@ import { mostOpenStep } from "./certainty.js";
 import { savedValue } from "./storage.js";
 
 /**
- * "run": another run is shown, or the shown run has grown. "step": another step is marked. "pool", "cloud": samples
+ * "run": another run is shown, or the shown run has new steps. "step": another step is marked. "pool", "cloud": samples
  * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed.
  * "tour_tab": the tour requests a tab. "measure": another measure colours the chunks.
  * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab" | "measure"} Topic
@@ -114,7 +114,7 @@ class Store {
   }
 
   /**
-   * The samples of the same prompt that are still held, the run among them.
+   * The stored samples of the same prompt, including the run.
    * @param {RunPayload} run
    * @returns {RunPayload[]}
    */
@@ -151,7 +151,7 @@ class Store {
   }
 
   /**
-   * What a detail view shows: the marked step, or else the most open one of a finished run and the last one of a run
+   * The step of a detail view: the marked step, or else the most open one of a finished run and the last one of a run
    * that grows; null if the run has no step.
    */
   get currentStep() {
@@ -174,7 +174,7 @@ class Store {
   }
 
   /**
-   * Marks a step of the shown run while the pointer is over it; null ends that.
+   * Marks a step of the shown run while the pointer is over it; null removes the mark.
    * @param {number | null} stepIndex
    */
   previewStep(stepIndex) {

@@ -3,7 +3,7 @@
 const LOG_SQRT_2_PI = 0.5 * Math.log(2 * Math.PI);
 
 /**
- * log Gamma(x) for x > 0. Stirling's series is exact to double precision from 12 on; the recurrence leads there.
+ * log Gamma(x) for x > 0. Stirling's series is exact to double precision from 12 on; the recurrence moves x there.
  * @param {number} x
  */
 function logGamma(x) {

@@ -1,4 +1,4 @@
-// What each step of the guided tour does on the page. An action returns the part of the page to look at.
+// The actions of the guided tour's steps on the page. An action returns the part of the page to look at.
 import { delay, find, prefersReducedMotion, waitFor } from "./dom.js";
 import { store } from "./store.js";
 

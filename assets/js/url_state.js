@@ -2,7 +2,7 @@
 import { config } from "./config.js";
 
 const opened = new URL(location.href).searchParams; // read before the first tab reports itself as open
-let restored = false; // until then the inputs hold their defaults, which would hide what the address asks for
+let restored = false; // until then the inputs hold their defaults, which must not overwrite the address
 
 /**
  * @param {string} name
@@ -14,7 +14,7 @@ function setParameter(name, value) {
   try {
     history.replaceState(history.state, "", url);
   } catch {
-    // Embedded pages may forbid it, and some browsers limit how often it is called. The inputs work all the same.
+    // Embedded pages may forbid it, and some browsers limit how often it is called. The inputs work without it.
   }
 }
 
