@@ -7,7 +7,7 @@ class CalmError(ValueError):
     """An invalid request. The message is one sentence: what was wrong, and what is allowed."""
 
 
-def check_whole(name: str, value: object, low: int, high: int | None = None) -> int:
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> int:
     """The value as an int. Raises CalmError unless it is a whole number from ``low`` to ``high``."""
     try:
         number = None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
@@ -15,16 +15,16 @@ def check_whole(name: str, value: object, low: int, high: int | None = None) -> 
         number = None
     if number is None or number < low or (high is not None and number > high):
         limits = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
-        raise CalmError(f"{name} must be a whole number {limits}, not {shown(value)}.")
+        raise CalmError(f"{name} must be a whole number {limits}, not {short_repr(value)}.")
     return number
 
 
 def check_seed(seed: object) -> int:
     """The seed as an int. Raises CalmError unless every random number generator accepts it."""
-    return check_whole("seed", seed, 0, 2**63 - 1)
+    return check_integer("seed", seed, 0, 2**63 - 1)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """The text of a value in an error message, at most 60 characters."""
     try:
         text = repr(value)

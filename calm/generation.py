@@ -14,7 +14,7 @@ import torch
 from .engine import engine_for
 from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
 from .engine.scheduler import Queued, Request
-from .errors import CalmError, check_seed, check_whole, shown
+from .errors import CalmError, check_integer, check_seed, short_repr
 from .hub.language_model import LanguageModel
 from .hub.text_format import ALIGNMENTS, CONDITION, END, FRONT
 from .hub.tokenization import LONGEST_CHARACTER
@@ -85,8 +85,8 @@ class GenerationOptions:
             raise CalmError("prefix_chunks must be a list of chunks, each a list of token ids.") from None
         checked = {
             "temperature": temperature,
-            "max_new_tokens": check_whole("max_new_tokens", self.max_new_tokens, 1),
-            "pool_size": check_whole("pool_size", self.pool_size, 1, MAX_POOL),
+            "max_new_tokens": check_integer("max_new_tokens", self.max_new_tokens, 1),
+            "pool_size": check_integer("pool_size", self.pool_size, 1, MAX_POOL),
             "seed": check_seed(self.seed),
             "prefix_chunks": prefix_chunks,
         }
@@ -168,7 +168,7 @@ def draw_vectors(
 ) -> tuple[np.ndarray, list[list[int]]]:
     """Draws latent vectors for the chunk that follows a prompt and ``prefix_chunks``: float32 [count, L], and the K
     token ids that each decodes to. Raises CalmError as ``draw_pool`` does."""
-    count, seed = check_whole("count", count, 1, MAX_POOL), check_seed(seed)
+    count, seed = check_integer("count", count, 1, MAX_POOL), check_seed(seed)
     head, k = lm.calm.generative_head, lm.chunk_size
     ids = align(lm, lm.tokenize(_check_prompt(prompt)))[0] + _join_chunks(lm, prefix_chunks)
     hidden = lm.calm(torch.tensor([ids[-lm.context_length * k :]], device=lm.device), use_cache=False)[0, -1]
@@ -218,7 +218,7 @@ def _join_chunks(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int
 
 def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
+        raise CalmError(f"{name} must be one of {', '.join(allowed)}, not {short_repr(value)}.")
 
 
 def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:

@@ -39,7 +39,7 @@ def test_a_signal_ends_a_generation_in_one_line(number, code):
     assert first and process.returncode == code and len(lines) == 1
 
 
-def test_a_full_disk_behind_the_output_is_reported_in_one_sentence():
+def test_a_full_disk_of_the_output_is_reported_in_one_sentence():
     with open("/dev/full", "w") as full:
         process = start(WAIT.format("['A story.']", ["stories"]), stdout=full)
         _, errors = process.communicate(timeout=60)

@@ -194,27 +194,27 @@ def _is_wide(start: bytes) -> bool:
     )
 
 
-def _field(line: bytes, field: str, place: str) -> str:
-    """The text in a line of JSON. ``place`` names the line in messages."""
+def _field(line: bytes, field: str, source: str) -> str:
+    """The text in a line of JSON. ``source`` names the line in messages."""
     if len(line) > MAX_LINE:
-        raise CalmError(f"{place}: a line may have at most {MAX_LINE:,} bytes; split the document.")
+        raise CalmError(f"{source}: a line may have at most {MAX_LINE:,} bytes; split the document.")
     try:
         text = json.loads(line.decode())[field]
         text.encode()
     except UnicodeDecodeError as error:
-        raise CalmError(f"{place}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8.") from error
+        raise CalmError(f"{source}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8.") from error
     except UnicodeEncodeError as error:
-        raise CalmError(f"{place}: the text holds half of a surrogate pair, which is no character.") from error
+        raise CalmError(f"{source}: the text holds half of a surrogate pair, which is no character.") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise CalmError(f"{place}: expected a JSON object with the field {field!r}, which must be a text.") from error
+        raise CalmError(f"{source}: expected a JSON object with the field {field!r}, which must be a text.") from error
     return text
 
 
 def _unreadable(name: str, error: Exception, line: int | None = None) -> CalmError:
     if isinstance(error, OSError) and error.strerror:
         return CalmError(f"{name} cannot be read: {error.strerror}.")
-    place = f"{name}, line {line}" if line else name
-    return CalmError(f"{place}: the compressed file is damaged or cut off here; download it again.")
+    source = f"{name}, line {line}" if line else name
+    return CalmError(f"{source}: the compressed file is damaged or cut off here; download it again.")
 
 
 @contextmanager

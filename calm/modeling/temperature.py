@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from ..errors import CalmError, shown
+from ..errors import CalmError, short_repr
 
 T = TypeVar("T", bound=Hashable)
 MAXIMUM = 2.0
@@ -21,7 +21,9 @@ def check_temperature(temperature: float, highest: float = MAXIMUM) -> float:
         value = math.nan
     if not 0 < value <= highest:
         reason = "; the exact sampler cannot raise it above 1, the pooled one can" if highest == 1 else ""
-        raise CalmError(f"The temperature must be above 0 and at most {highest:g}, not {shown(temperature)}{reason}.")
+        raise CalmError(
+            f"The temperature must be above 0 and at most {highest:g}, not {short_repr(temperature)}{reason}."
+        )
     return value
 
 

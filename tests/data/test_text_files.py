@@ -132,9 +132,9 @@ def test_a_cut_compressed_file_gives_the_documents_before_the_cut_and_the_line(t
     compressed = PACKERS[packer]("".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
     path = tmp_path / f"corpus.jsonl.{packer}"
     path.write_bytes(compressed[: len(compressed) // 2])
-    kept, message = until_error(path)
-    assert kept == texts[: len(kept)] and len(kept) > 1000
-    assert f"{path}, line {len(kept) + 1}: " in message and "cut off" in message
+    texts_read, message = until_error(path)
+    assert texts_read == texts[: len(texts_read)] and len(texts_read) > 1000
+    assert f"{path}, line {len(texts_read) + 1}: " in message and "cut off" in message
     plain = tmp_path / f"text.txt.{packer}"
     plain.write_bytes(compressed[:-3])
     assert until_error(plain)[0] == [] and "text.txt." in until_error(plain)[1]
@@ -168,8 +168,8 @@ def test_a_damaged_compressed_file_is_reported_in_one_sentence(tmp_path, packer)
 def test_a_bad_line_of_json_is_named_after_the_lines_before_it(tmp_path, line, sentence):
     path = tmp_path / "corpus.jsonl"
     path.write_text(f'{{"text": "one"}}\n\n{line}\n{{"text": "two"}}\n')
-    kept, message = until_error(path)
-    assert kept == ["one"]
+    texts_read, message = until_error(path)
+    assert texts_read == ["one"]
     assert message.startswith(f"{path}, line 3: ") and sentence in message
 
 
@@ -192,16 +192,16 @@ def test_a_line_longer_than_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "MAX_LINE", 1000)
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"text": "one"}\n' + json.dumps({"text": "x" * 1000}))
-    kept, message = until_error(path)
-    assert kept == ["one"] and message.startswith(f"{path}, line 2: a line may have at most 1,000 bytes")
+    texts_read, message = until_error(path)
+    assert texts_read == ["one"] and message.startswith(f"{path}, line 2: a line may have at most 1,000 bytes")
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)), bytes(1000), bytes(range(128, 256)) * 9])
 def test_a_file_without_text_is_reported_in_one_sentence(tmp_path, content):
     path = tmp_path / "picture.txt"
     path.write_bytes(content)
-    kept, message = until_error(path)
-    assert kept == [] and message.startswith(str(path)) and message.count("\n") == 0
+    texts_read, message = until_error(path)
+    assert texts_read == [] and message.startswith(str(path)) and message.count("\n") == 0
 
 
 def test_missing_and_long_files_are_reported_in_one_sentence(tmp_path):
