@@ -60,7 +60,7 @@ def head() -> str:
 
 
 def tokens_per_step(model: ModelFacts) -> str:
-    """What one step of a model generates."""
+    """The number of tokens per step of a model, as text."""
     if not model.latent_size:
         return "one token"
     return f"{model.chunk_size} token{'s' * (model.chunk_size > 1)} per vector"

@@ -54,7 +54,7 @@ class Boundaries:
         return torch.stack([head(self.hidden, each) for each in noise])
 
     def pools(self, generator: torch.Generator) -> list[Counter[Chunk]]:
-        """How often each chunk occurs among ``POOL`` draws at each position."""
+        """Counts of the chunks among ``POOL`` draws at each position."""
         drawn = torch.stack([self.lm.calm.ae_model.decode(each) for each in self.draws(POOL, generator)])
         return [Counter(map(tuple, drawn[:, i].tolist())) for i in range(len(self.chunks))]
 
@@ -76,7 +76,7 @@ def autoencoder(out: Path) -> dict[str, Any]:
 
 
 def next_vector(out: Path, boundaries: Boundaries, pools: list[Counter[Chunk]]) -> dict[str, Any]:
-    """How sure the model is at each step of one story: the share of the commonest chunk among its draws."""
+    """The certainty of the model at each step of one story: the share of the commonest chunk among its draws."""
     shares = [pool.most_common(1)[0][1] / POOL for pool in pools]
     texts = [boundaries.lm.detokenize(chunk) for chunk in boundaries.chunks.tolist()]
     open_steps = [i for i, share in enumerate(shares) if share < 0.5]

@@ -42,7 +42,7 @@ def token_by_token(lm: LanguageModel) -> LanguageModel:
     config.tie_word_embeddings = True
     torch.manual_seed(0)
     with lm.device:
-        # The weights are rounded to bfloat16, as those of the bundled models are, so that the engine packs both alike.
+        # Weights are rounded to bfloat16, like those of the bundled models, so that the engine packs them the same way.
         model = LlamaForCausalLM(config).to(torch.bfloat16)
     model = model.to(lm.device, lm.dtype).eval()
     return LanguageModel("token by token", model, lm.tokenizer)

@@ -32,7 +32,7 @@ class Candidate:
     token_ids: list[int]
     text: str
     count: int
-    """How often it was drawn; 0 for a token-by-token model, which computes probabilities instead."""
+    """Number of draws of this chunk; 0 for a token-by-token model, which computes probabilities instead."""
     probability: float
     """Its tempered probability."""
 
@@ -45,7 +45,7 @@ class Step:
     token_ids: list[int]
     """K token ids; an end-of-text token among them ends the text."""
     text: str
-    """What this chunk adds to the text. The bytes of an incomplete character are held back until it is complete."""
+    """The text that this chunk adds. The bytes of an incomplete character are held back until it is complete."""
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
     candidates: list[Candidate]

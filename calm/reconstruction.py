@@ -30,9 +30,9 @@ class ReconstructedChunk:
     token_ids: list[int]
     decoded_ids: list[int]
     text: str
-    """What the chunk adds to the text. A character that is split over chunks belongs to the one that completes it."""
+    """The text that the chunk adds. A character that is split over chunks belongs to the one that completes it."""
     decoded_text: str
-    """What the decoded tokens add to the text instead. Equal to ``text`` if ``exact``."""
+    """The text that the decoded tokens add instead. Equal to ``text`` if ``exact``."""
     label: str
     """The chunk by itself: a part of a character is shown with the number of the part: ``🙂 (1/2)``."""
     decoded_label: str

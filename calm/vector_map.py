@@ -43,14 +43,14 @@ class VectorMap:
     vectors: np.ndarray
     texts: list[str]
     counts: list[int]
-    """How often each chunk occurs in the texts of the map."""
+    """Count of each chunk in the texts of the map."""
     plane: np.ndarray
     """float32 [n, 2]"""
     space: np.ndarray
     """float32 [n, 3]"""
 
     def count_of(self, text: str) -> int:
-        """How often a chunk occurs in the texts of the map; 0 for a chunk that is not on the map."""
+        """Count of a chunk in the texts of the map; 0 for a chunk that is not on the map."""
         return self._counts.get(text, 0)
 
     @cached_property

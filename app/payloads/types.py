@@ -83,7 +83,7 @@ class StepPayload(Pool):
 
     index: int
     text: str
-    """What the step adds to the text."""
+    """The text that the step adds."""
     tokens: list[str]
     token_ids: list[int]
     seconds: float
@@ -100,7 +100,7 @@ class StepPayload(Pool):
     encoded: NotRequired[MapPosition]
     """Of the vector to which the autoencoder encodes the chosen chunk."""
     frequency: NotRequired[int]
-    """How often the chunk occurs in the texts that the map was made of."""
+    """Count of the chunk in the texts of the map."""
 
 
 class PromptChunk(TypedDict):
@@ -264,7 +264,7 @@ class RacerPayload(TypedDict):
     backbone_width: int
     chunk_size: int
     texts: list[str]
-    """What each step added."""
+    """The text that each step added."""
     seconds: list[float]
     """The model's own time after each step."""
     first_text_seconds: float | None
@@ -310,4 +310,4 @@ class TourStep(TypedDict):
     action: str
     """Label of the button that performs the action."""
     outcome: str
-    """What the visitor sees after the action."""
+    """The result of the action, as the visitor sees it."""

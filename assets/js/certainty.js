@@ -4,7 +4,7 @@ import { node } from "./dom.js";
 /**
  * @typedef {"entropy" | "distance"} Measure
  * @typedef {{ levelOf: (step: StepPayload) => number, labels: string[] }} Scale the level of a step, 0 (sure) to 3 (open), and
- *   what each level stands for
+ *   the meaning of each level
  */
 
 /** @type {Record<Measure, string>} what a visitor chooses from */

@@ -8,7 +8,7 @@ import { createPlayer } from "./map_player.js";
 import { mapLayout, mapTraces, PATH } from "./map_traces.js";
 import { store } from "./store.js";
 
-/** Plotly builds a figure anew where nested lists of its configuration are set, so the buttons are chosen by removal. */
+/** Plotly rebuilds a figure if nested lists of its configuration are set, so buttons are removed instead of listed. */
 const CONFIG = {
   scrollZoom: true,
   displayModeBar: "hover",

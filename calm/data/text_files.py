@@ -219,7 +219,7 @@ def _unreadable(name: str, error: Exception, line: int | None = None) -> CalmErr
 
 @contextmanager
 def _open(path: Path, name: str) -> Iterator[io.BufferedIOBase]:
-    """The bytes of a file, decompressed if it begins as a gzip, xz or zstd file does, whatever its name."""
+    """The bytes of a file, decompressed if they are gzip, xz or zstd data. The name of the file is ignored."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))

@@ -71,8 +71,10 @@ class ChunkSampler:
         self.drawn = 0
 
     def draws_needed(self, free_draws: int = 1) -> int:
-        """How many draws to feed next, if ``free_draws`` take no longer than one; 0 once the step is decided or the
-        limit is reached."""
+        """The number of draws to feed next; 0 once the step is decided or the limit is reached.
+
+        ``free_draws`` is the number of draws that take no longer than one.
+        """
         if self.chosen is not None:
             return 0
         if self.sampler == "pooled":

@@ -41,7 +41,7 @@ class Queued:
     """A request that waits for a slot."""
 
     position: int
-    """How many queued requests are ahead of it."""
+    """Number of queued requests ahead of it."""
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class Request:
     token_ids: Sequence[int]
     """The prompt: token ids of whole chunks, at least one."""
     steps: int
-    """How many steps are left; the chunks of the prompt and the steps together fit the context."""
+    """Number of steps left. The chunks of the prompt and the steps together fit the context."""
     sampler: ChunkSampler | TokenSampler
     results: deque[Generated | Exception] = field(default_factory=deque)
     """Results that the caller has not taken."""
@@ -62,8 +62,8 @@ class Request:
     """The chunks that the backbone reads next: those of the prompt, later the last chosen one."""
     slot: int = -1
     state: Tensor | None = None
-    """What the next chunk or token is drawn from: the head state [blocks, D], or the logits [V] of a token-by-token
-    model. None between a choice and the backbone step that reads it."""
+    """Input of the next draw: the head state [blocks, D], or the logits [V] of a token-by-token model. None between a
+    choice and the backbone step that reads it."""
     started: float = 0.0
     """Start of the present step, by ``time.perf_counter``."""
 
@@ -202,7 +202,7 @@ class Engine:
         return self._below_limit()
 
     def _queue_position(self, request: Request) -> int | None:
-        """How many requests are ahead of this one in the queue; None once it runs."""
+        """Number of requests ahead of this one in the queue; None once it runs."""
         waiting = [other for other in list(self.queue) if not other.finished or other is request]
         return waiting.index(request) if request in waiting else None
 

@@ -23,7 +23,7 @@ class LanguageModel:
     model: CalmModel | LlamaForCausalLM
     tokenizer: PreTrainedTokenizerBase
     text_format: TextFormat = None  # type: ignore[assignment]
-    """How a text begins, ends and is split into chunks. The default is the format of models trained here."""
+    """The format of texts: start tokens, end tokens and alignment. The default is that of models trained here."""
     _chunk_texts: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -109,7 +109,7 @@ class LanguageModel:
         return b"".join(map(self._bytes_of, ids))
 
     def label(self, ids: Sequence[int], before: Sequence[int] = ()) -> str:
-        """How to show token ids by themselves: their text, with bytes of an incomplete character in hexadecimal.
+        """A label for token ids by themselves: their text, with bytes of an incomplete character in hexadecimal.
 
         If the tokens complete a character that the ids ``before`` started, it is shown as such: ``🙂 (2/2)``.
         """
@@ -117,7 +117,7 @@ class LanguageModel:
         return replaced_labels(pieces, len(pieces), len(pieces), [self.token_bytes(ids)])[0]
 
     def token_labels(self, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
-        """How to show each of the tokens by itself (see ``tokenization.labels``)."""
+        """A label for each of the tokens by itself (see ``tokenization.labels``)."""
         pieces = [self.token_bytes([i]) for i in before]
         return replaced_labels(pieces, len(pieces), len(pieces), [self.token_bytes([i]) for i in ids])
 

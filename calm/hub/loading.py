@@ -31,7 +31,7 @@ def load(
     """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
 
     The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``,
-    whatever the files hold. Python code in a model folder never runs: pickled weights are read with
+    for any dtype of the files. Python code in a model folder never runs: pickled weights are read with
     ``weights_only=True``. Raises CalmError for an unknown name or device, and for a folder whose files are missing,
     damaged, or of an unsupported kind of model.
     """

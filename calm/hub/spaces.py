@@ -45,7 +45,7 @@ class SpacePlan:
     front_matter: str
     """The YAML block at the top of the Space's README.md."""
     account: str
-    """What the account must have, in one sentence."""
+    """The requirement on the account, in one sentence."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables of the Space."""
 

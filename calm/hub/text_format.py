@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 FRONT, END, CONDITION = ALIGNMENTS = "front", "end", "condition"
-"""What to do with a prompt whose length is not a multiple of K (``calm.generate``)."""
+"""The alignments of a prompt whose length is not a multiple of K (``calm.generate``)."""
 BEGIN_OF_TEXT = "begin-of-text"
 
 

@@ -101,11 +101,11 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, ids: Iterable[int], ended: bool = False) -> str:
-        """What these tokens add to the text. ``ended`` says that no more tokens follow."""
+        """The text that these tokens add. ``ended`` marks the last tokens."""
         return self._decoder.decode(self._bytes_of(ids), ended)
 
     def preview(self, ids: Iterable[int], ended: bool = False) -> str:
-        """What these tokens would add to the text."""
+        """The text that these tokens would add."""
         state = self._decoder.getstate()
         text = self.add(ids, ended)
         self._decoder.setstate(state)
@@ -113,7 +113,7 @@ class TextStream:
 
 
 def labels(pieces: Sequence[bytes]) -> list[str]:
-    """How to show each piece of a text by itself; a piece is the bytes of a token or chunk.
+    """A label for each piece of a text by itself. A piece is the bytes of a token or chunk.
 
     A character that is split over n pieces is shown in each of them with the number of the part: ``🙂 (1/2)``. Bytes
     that are no character, or one that is not complete yet, are shown in hexadecimal: ``⟨F0 9F⟩``.

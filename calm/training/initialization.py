@@ -35,7 +35,7 @@ MLP_SCALE = 0.3
 def copy_init_attention(backbone: LlamaModel) -> None:
     """Sets queries equal to keys and attention's output to a scaled copy of its input, and scales the MLPs down.
 
-    Attention with grouped queries keeps its random weights; its MLPs are scaled down all the same.
+    Attention with grouped queries keeps its random weights; its MLPs are scaled down, too.
     """
     for layer in backbone.layers:
         attention = layer.self_attn

@@ -60,7 +60,7 @@ class LoopSettings:
 
 @dataclass
 class AutoencoderSettings(LoopSettings):
-    """How to train an autoencoder. Model sizes default to those of the official 75 M autoencoder."""
+    """Settings of an autoencoder. Model sizes default to those of the official 75 M autoencoder."""
 
     steps: int = 30_000
     batch_size: int = 131_072
@@ -89,7 +89,7 @@ class AutoencoderSettings(LoopSettings):
 
 @dataclass
 class LanguageModelSettings(LoopSettings):
-    """How to train a token-by-token model on rows of ``row_tokens`` tokens."""
+    """Settings of a token-by-token model, trained on rows of ``row_tokens`` tokens."""
 
     tokenizer: str = "runs/tokenizer"
     """Folder of a tokenizer, or a model (bundled name, folder or Hub id) that has it."""
@@ -126,7 +126,7 @@ class LanguageModelSettings(LoopSettings):
 
 @dataclass
 class CalmSettings(LanguageModelSettings):
-    """How to train a next-vector model. The paper's energy score compares N = 8 samples of the head with M = 100 of
+    """Settings of a next-vector model. The paper's energy score compares N = 8 samples of the head with M = 100 of
     the posterior (section 3.3.2)."""
 
     autoencoder: str = "runs/autoencoder"

@@ -16,7 +16,7 @@ PEAKED = [0.5] + [0.01] * 50
 
 
 def choices(p: list[float], temperature: float, count: int, sampler: str = "auto") -> tuple[list[int], float]:
-    """How often each of the chunks was chosen, and the mean number of draws."""
+    """Number of times that each chunk was chosen, and the mean number of draws."""
     rng, counts, draws = np.random.default_rng(3), Counter(), 0
     rule = ChunkSampler(temperature, 200, sampler, 0, torch.device("cpu"))
     for _ in range(count):

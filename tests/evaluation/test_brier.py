@@ -41,7 +41,7 @@ def test_a_negative_brier_counts_as_zero():
 
 
 def test_a_sharp_token_model_is_measured_exactly(tiny_ar):
-    """With all weights equal the model is uniform over V tokens, so Brier-n is V^-n whatever the text."""
+    """With all weights equal the model is uniform over V tokens, so Brier-n is V^-n for any text."""
     lm = tiny_ar
     with torch.no_grad():
         lm.llama.model.embed_tokens.weight.zero_()

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 
 class FakeHub:
-    """What the stand-in received: ``repositories`` maps OWNER/NAME to its files, variables and hardware."""
+    """The data that a stand-in received: ``repositories`` maps OWNER/NAME to its files, variables and hardware."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, Any]] = {}

@@ -94,7 +94,7 @@ def test_the_start_of_the_next_text_ends_a_text(official_lm, tiny):
 def test_brier_lm_measures_at_the_chunk_boundaries_of_the_format(official_lm, tiny):
     text = "Once upon a time there was a shy fox named Mia."
     count = len(tiny(4).tokenize(text))
-    for lm, before in ((tiny(4), 0), (official_lm(4), 3)):  # three tokens stand beside the start token
+    for lm, before in ((tiny(4), 0), (official_lm(4), 3)):  # three tokens follow the start token
         assert calm.brier_lm(lm, [text]).positions == (count - before - 4) // 4 + 1
     seen = []
     lm = official_lm(4)

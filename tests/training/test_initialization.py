@@ -50,7 +50,7 @@ def test_a_run_starts_with_a_model_of_half_the_width(tmp_path, tokenizer_folder,
 
 
 @pytest.mark.parametrize("head", ["diffusion", "flow"])
-def test_another_head_starts_anew_on_the_backbone_of_a_model(tmp_path, tokenizer_folder, autoencoder, head):
+def test_another_head_starts_at_random_on_the_backbone_of_a_model(tmp_path, tokenizer_folder, autoencoder, head):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=2)
     first = calm.load(tasks.train("lm", settings), device="cpu").calm
     changes = {"out": str(tmp_path / head), "init_from": str(tmp_path / "run" / "best"), "token_loss_weight": 0.0}
