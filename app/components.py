@@ -165,7 +165,10 @@ class TourSteps(_Component):
 
 
 class TourPanel(TourSteps):
-    """The current step of the tour. Value: the same as that of ``TourSteps``. Event: ``open_tab`` (``tab``)."""
+    """The current step of the tour, docked beside the page. Value: the same as that of ``TourSteps``.
+
+    Events: ``open_tab`` (``tab``), and ``choose_model`` where a step needs a CALM.
+    """
 
     template = "<span hidden></span>"
-    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("open_tab")]
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("open_tab"), EventListener("choose_model")]

@@ -53,10 +53,12 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """HTML for the head of the page: the shared configuration, and a hint to fetch all JavaScript modules at once."""
+    """HTML for the head of the page: the shared configuration, the styles of what lies around Gradio's content, and a
+    hint to fetch all JavaScript modules at once."""
     data = json.dumps(config()).replace("<", "\\u003c")
     preloads = "".join(f'<link rel="modulepreload" href="{file_url(path)}">' for path in MODULES)
-    return f'<script type="application/json" id="calm-config">{data}</script>{preloads}'
+    style = (ASSETS / "page.css").read_text(encoding="utf-8")
+    return f'<script type="application/json" id="calm-config">{data}</script><style>{style}</style>{preloads}'
 
 
 def tokens_per_step(model: ModelFacts) -> str:
@@ -80,7 +82,8 @@ def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Seque
     rows["loaded models"] = ", ".join(ready) or "none yet"
     items = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
     name = html.escape(known.name if known else "")
-    return f'<div role="status" data-model="{name}"><dl class="calm-facts">{items}</dl></div>'
+    is_calm = "" if known is None else f' data-calm="{str(known.latent_size > 0).lower()}"'
+    return f'<div role="status" data-model="{name}"{is_calm}><dl class="calm-facts">{items}</dl></div>'
 
 
 def choose_model(name: str) -> Iterator[str]:
@@ -114,7 +117,7 @@ def build() -> gr.Blocks:
                 model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
         tabs = _build_tabs(model)
         status = gr.HTML(facts_list(facts(DEFAULT), None, _loaded_names()), elem_id="model-facts")
-        learn.build_panel(tabs)
+        learn.build_panel(tabs, model)
         endpoints.build()
         sync_with_url({"model": model})
         # A download from the Hub may take minutes; the pages of other visitors open meanwhile.

@@ -2,7 +2,7 @@
 
 from .. import limits
 from ..files import PLOTLY, file_url
-from ..registry import map_files
+from ..registry import DEFAULT, map_files
 from .types import Config
 
 TABS = {
@@ -19,6 +19,7 @@ TABS = {
 def config() -> Config:
     return {
         "tabs": list(TABS),
+        "default_model": DEFAULT,
         "plotly_url": file_url(PLOTLY),
         "map_urls": {name: file_url(path) for name, path in map_files().items()},
         "temperature_min": limits.TEMPERATURE_MIN,

@@ -18,6 +18,8 @@ class Config(TypedDict):
 
     tabs: list[str]
     """Ids of the tabs, in order."""
+    default_model: str
+    """The model that the page opens with, a CALM."""
     plotly_url: str
     map_urls: dict[str, str]
     """The map file of each model that has a map."""

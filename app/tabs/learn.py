@@ -99,7 +99,8 @@ def build() -> None:
     TourSteps(STEPS, elem_id="tour")
 
 
-def build_panel(tabs: gr.Tabs) -> None:
+def build_panel(tabs: gr.Tabs, model: gr.Dropdown) -> None:
     """The panel of the current step, visible in every tab."""
     panel = TourPanel(STEPS, elem_id="tour-panel")
     panel.open_tab(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.tourTab() })', ""))
+    panel.choose_model(None, None, model, js=in_browser("calm.tourModel()", ""))

@@ -1,5 +1,6 @@
 // The functions that Python calls by name: the mount functions of `app/components.py` and the handlers of events in the
 // browser.
+import { config } from "./config.js";
 import { repairFooter } from "./footer.js";
 import { store } from "./store.js";
 import { temper } from "./temperature.js";
@@ -17,6 +18,8 @@ export { mountFitResult, mountVectorMapPlot, ownRuns } from "./vector_map.js";
 
 /** The tab that the tour has asked for last. */
 export const tourTab = () => store.tourTab;
+/** The CALM that the tour asks for. */
+export const tourModel = () => config().default_model;
 
 window.CALM = { store, temper }; // for the browser tests
 repairFooter();

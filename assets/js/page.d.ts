@@ -42,6 +42,8 @@ interface TourProgress {
   /** Names of the steps whose action was performed. */
   done: string[];
   open: boolean;
+  /** Whether the page has offered the tour, and the visitor has answered. */
+  offered: boolean;
 }
 
 /** The colours of the page's theme, for figures. */

@@ -6,8 +6,8 @@ import { savedValue } from "./storage.js";
 /**
  * "run": another run is shown, or the shown run has new steps. "step": another step is marked. "pool", "cloud": samples
  * that were drawn on request have arrived. "fit": a map was fitted. "tour": the progress in the tour has changed.
- * "tour_tab": the tour requests a tab. "measure": another measure colours the chunks.
- * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab" | "measure"} Topic
+ * "tour_tab", "tour_model": the tour requests a tab, or a CALM. "measure": another measure colours the chunks.
+ * @typedef {"run" | "step" | "pool" | "cloud" | "fit" | "tour" | "tour_tab" | "tour_model" | "measure"} Topic
  */
 
 const MAX_RUNS = 40;
@@ -37,7 +37,7 @@ class Store {
   /** @type {FittedMap | null} */
   fit = null;
   /** @type {TourProgress} */
-  tour = { step_index: 0, done: [], open: false };
+  tour = { step_index: 0, done: [], open: false, offered: false };
   /** The tab that the tour requests. */
   tourTab = "";
 
@@ -158,7 +158,12 @@ class Store {
     const run = this.shown;
     if (!run?.steps.length) return null;
     const last = run.steps.length - 1;
-    return Math.min(this.markedStep ?? (run.finished ? mostOpenStep(run) : null) ?? last, last);
+    return Math.min(this.markedStep ?? (run.finished ? this.mostOpenStep : null) ?? last, last);
+  }
+
+  /** Index of the step of the shown run with the highest entropy; null if it has no step. */
+  get mostOpenStep() {
+    return this.shown && mostOpenStep(this.shown);
   }
 
   /**
@@ -248,9 +253,11 @@ class Store {
    * @param {string} tab
    */
   openTourStep(stepIndex, tab) {
-    this.updateTour({ step_index: stepIndex, open: true });
+    this.updateTour({ step_index: stepIndex, open: true, offered: true });
     this.#openTourTab(tab);
   }
+
+  chooseTourModel = () => this.#notify("tour_model");
 
   /** @param {number} stepIndex where the visitor continues later */
   leaveTour(stepIndex) {

@@ -1,4 +1,6 @@
-// The actions of the guided tour's steps on the page. An action returns the part of the page to look at.
+// The actions of the guided tour's steps on the page. An action returns the part of the page to look at, and throws an
+// error if the page did not do what the step shows.
+import { config } from "./config.js";
 import { delay, find, prefersReducedMotion, waitFor } from "./dom.js";
 import { store } from "./store.js";
 
@@ -6,7 +8,8 @@ const EXAMPLE = "Once upon a time there was a brave fox named Mia.";
 const NOISE = 0.3;
 const TEMPERATURES = [1, 0.8, 0.65, 0.5, 0.4, 0.33];
 const MILLISECONDS_PER_TEMPERATURE = 350;
-const MAX_POOL_SECONDS = 60;
+/** A model may have to be loaded first. */
+const MAX_SECONDS = 120;
 
 /**
  * A part of the page, once its tab shows it.
@@ -33,9 +36,54 @@ async function fill(selector, value) {
   await delay(150); // Gradio sends its own copy of the value, which it updates later and without an event
 }
 
+/**
+ * Acts, and waits for the result. Throws the error that a status line shows instead.
+ * @param {string} statusSelector
+ * @param {() => Promise<void> | void} act
+ * @param {() => boolean} isDone
+ */
+async function actAndWait(statusSelector, act, isDone) {
+  const readAlert = () => document.querySelector(`${statusSelector} [role=alert]`);
+  const oldAlert = readAlert();
+  await act();
+  const alert = await waitFor(
+    () => {
+      const found = readAlert();
+      if (found && found !== oldAlert) return found;
+      return isDone() ? "none" : null;
+    },
+    "The page did not answer. Try again.",
+    MAX_SECONDS,
+  );
+  if (alert !== "none") throw new Error(/** @type {Element} */ (alert).textContent ?? "");
+}
+
 /** @param {string} selector */
-async function press(selector) {
-  (await shown(selector)).click();
+const textOf = (selector) => document.querySelector(selector)?.textContent ?? "";
+
+/** Chooses a CALM in the menu of models, unless one is chosen. */
+async function chooseCalm() {
+  const facts = () => /** @type {HTMLElement | null} */ (document.querySelector("#model-facts [data-model]"));
+  if (facts()?.dataset.calm !== "false") return;
+  const model = config().default_model;
+  const isLoaded = () => facts()?.dataset.model === model && !textOf("#model-facts").includes("loading …");
+  await actAndWait("#model-facts", store.chooseTourModel, isLoaded);
+}
+
+/** Generates a text; the button may be in a tab behind the open one. */
+async function generate() {
+  const before = store.shown?.run_id;
+  const isDone = () => store.shown?.run_id !== before && Boolean(store.shown?.finished);
+  await actAndWait("#status", () => find(document.body, "#generate").click(), isDone);
+}
+
+/** Pins the most open step of a text of a CALM with a map; generates one if the shown text is of another model. */
+async function selectOpenStep() {
+  await chooseCalm();
+  const run = store.shown;
+  if (run?.steps[0]?.distance === undefined || !(run.model in config().map_urls)) await generate();
+  const step = store.mostOpenStep;
+  if (step !== null) store.selectStep(step);
 }
 
 /** @param {HTMLElement} target */
@@ -49,56 +97,65 @@ export function clearHighlight() {
   for (const part of document.querySelectorAll(".calm-here")) part.classList.remove("calm-here");
 }
 
-/** Pins the step of the shown run that has the most distinct candidates. */
-function selectMostOpenStep() {
-  const steps = store.shown?.steps ?? [];
-  if (steps[0]?.distance === undefined) {
-    throw new Error("A token-by-token model generated the shown text: choose a CALM in the menu above and generate.");
-  }
-  const chunks = steps.map((step) => step.candidates.length + step.other_counts.reduce((sum, [, n]) => sum + n, 0));
-  store.selectStep(chunks.indexOf(Math.max(...chunks)));
-}
-
 /** @type {Record<string, () => Promise<HTMLElement>>} by the name of the step */
 export const tourActions = {
   async encode() {
+    await chooseCalm();
     await fill("#reconstruct-text textarea", EXAMPLE);
     await fill("#noise input[type=number]", 0);
-    await press("#reconstruct");
-    return shown("#reconstruct-status");
+    await actAndWait(
+      "#reconstruct-status",
+      async () => (await shown("#reconstruct")).click(),
+      () => textOf("#reconstruction .calm-pairs").startsWith(EXAMPLE.slice(0, 4)),
+    );
+    return shown("#reconstruction .calm-pairs");
   },
   async add_noise() {
-    await fill("#noise input[type=number]", NOISE);
+    await chooseCalm();
+    await actAndWait(
+      "#reconstruct-status",
+      () => fill("#noise input[type=number]", NOISE),
+      () => textOf("#reconstruct-status").includes(`noise of ${NOISE.toFixed(2)}`),
+    );
     return shown("#noise");
   },
   async draw() {
-    const button = await shown("#map [data-cloud]");
-    selectMostOpenStep();
+    const button = /** @type {HTMLButtonElement} */ (await shown("#map [data-cloud]"));
+    await selectOpenStep();
     button.click();
-    return shown("#map .calm-tools");
+    const [run, step] = [store.shown?.run_id ?? "", store.currentStep ?? 0];
+    const isDrawn = () => store.cloud(run, step) !== null;
+    const hasFailed = () => !button.disabled && !textOf("#map [data-status]").startsWith("step ");
+    await waitFor(() => isDrawn() || hasFailed() || null, "The samples were not drawn.", MAX_SECONDS);
+    if (!isDrawn()) throw new Error(textOf("#map [data-status]"));
+    return shown("#map .calm-plot");
   },
   async temper() {
     const panel = await shown("#run .calm-detail");
-    selectMostOpenStep();
+    await selectOpenStep();
     highlight(panel);
     await drawPool(panel);
     await sweepTemperature(panel);
     return panel;
   },
   async compare() {
-    await press("#generate");
-    return shown("#status");
+    await chooseCalm();
+    await generate();
+    return shown("#run .calm-counter");
   },
   async read() {
     const play = await shown("#map [data-play]");
-    selectMostOpenStep();
+    await selectOpenStep();
     store.selectStep(0);
     play.click();
-    return shown("#map .calm-tools");
+    return shown("#map .calm-plot");
   },
   async race() {
-    await press("#race");
-    return shown("#race-status");
+    await chooseCalm();
+    const before = textOf("#race-status");
+    const isDone = () => textOf("#race-status") !== before && textOf("#race-status").includes("speed-up");
+    await actAndWait("#race-status", async () => (await shown("#race")).click(), isDone);
+    return shown("#race-view .calm-race");
   },
 };
 
@@ -110,7 +167,7 @@ async function drawPool(panel) {
   const button = panel.querySelector("button[data-draw]");
   if (!(button instanceof HTMLElement)) return;
   button.click();
-  await waitFor(() => (button.isConnected ? null : true), "The pool was not drawn.", MAX_POOL_SECONDS);
+  await waitFor(() => (button.isConnected ? null : true), "The pool was not drawn.", MAX_SECONDS);
   const alert = panel.querySelector("[role=alert]");
   if (alert) throw new Error(alert.textContent ?? "");
 }

@@ -1,4 +1,4 @@
-// The current step of the guided tour: a panel that stays in view while the step acts on the page.
+// The current step of the guided tour: a panel docked beside the page, which stays in view while the step acts on the page.
 import { button, find, node } from "./dom.js";
 import { store } from "./store.js";
 import { clearHighlight, highlight, tourActions } from "./tour_actions.js";
@@ -12,7 +12,7 @@ export function mountTourPanel({ props, trigger }) {
 
   const position = node("p", { class: "calm-note" });
   const title = node("h2", { tabindex: "-1" });
-  const text = node("p", {});
+  const text = node("p", { class: "calm-tour-text" });
   const outcome = node("p", { class: "calm-outcome", role: "status" });
   const act = button("", perform, { class: "calm-small calm-strong" });
   const back = button("Back", () => goTo(store.tour.step_index - 1));
@@ -23,20 +23,35 @@ export function mountTourPanel({ props, trigger }) {
   const attributes = { class: "calm-tour", "aria-label": "guided tour", hidden: true, onkeydown };
   const panel = node("section", attributes, position, title, text, outcome, buttons);
   find(document.body, ".gradio-container .contain").append(panel);
+  if (!store.tour.offered) offerTour(panel, () => goTo(store.tour.step_index));
 
   async function perform() {
     const { name, outcome: description } = current();
     act.disabled = true;
+    act.textContent = "Working …";
+    showOutcome("");
     try {
       const target = await tourActions[name]();
       const done = new Set([...store.tour.done, name]);
       store.updateTour({ done: [...done] });
-      outcome.textContent = description;
+      if (current().name !== name) return; // the visitor went on meanwhile
+      showOutcome(description);
       highlight(target);
     } catch (error) {
-      outcome.textContent = error instanceof Error ? error.message : String(error);
+      const message = error instanceof Error ? error.message : String(error);
+      if (current().name === name) showOutcome(`This step failed: ${message}`, true);
+    } finally {
+      act.disabled = false;
+      act.textContent = current().action;
     }
-    act.disabled = false;
+  }
+  /**
+   * @param {string} message
+   * @param {boolean} [failed]
+   */
+  function showOutcome(message, failed = false) {
+    outcome.textContent = message;
+    outcome.classList.toggle("calm-failed", failed);
   }
   /** @param {number} index */
   function goTo(index) {
@@ -52,18 +67,37 @@ export function mountTourPanel({ props, trigger }) {
     const { step_index, open } = store.tour;
     const step = current();
     panel.hidden = !open;
+    document.body.classList.toggle("calm-touring", open);
     position.textContent = `Step ${step_index + 1} of ${steps.length} · paper, ${step.section}`;
     title.textContent = step.title;
     text.textContent = step.text;
-    act.textContent = step.action;
+    if (!act.disabled) act.textContent = step.action;
     back.disabled = step_index === 0;
     next.textContent = step_index === lastIndex ? "Finish" : "Next";
   };
   store.subscribe("tour", panel, render);
   store.subscribe("tour_tab", panel, () => {
-    outcome.textContent = "";
+    showOutcome("");
+    clearHighlight();
     trigger("open_tab", { tab: store.tourTab });
     if (store.tour.open) title.focus({ preventScroll: true });
   });
+  store.subscribe("tour_model", panel, () => trigger("choose_model", {}));
   render();
+}
+
+/**
+ * On the first visit, offers the tour in the header until the visitor answers.
+ * @param {HTMLElement} panel
+ * @param {() => void} start
+ */
+function offerTour(panel, start) {
+  const refuse = () => store.updateTour({ offered: true });
+  const buttons = [
+    button("Take the tour", start),
+    button("×", refuse, { "aria-label": "Do not offer the tour again" }),
+  ];
+  const offer = node("span", { class: "calm-offer" }, ...buttons);
+  find(document.body, ".calm-header p").append(offer);
+  store.subscribe("tour", panel, () => store.tour.offered && offer.remove());
 }

@@ -15,6 +15,8 @@ interface ErrorPayload {
 interface Config {
   /** Ids of the tabs, in order. */
   tabs: string[];
+  /** The model that the page opens with, a CALM. */
+  default_model: string;
   plotly_url: string;
   /** The map file of each model that has a map. */
   map_urls: Record<string, string>;

@@ -30,6 +30,7 @@ def test_the_tour_acts_on_the_real_page_in_seven_steps(visitor):
     page = visitor.page
     before = visitor.run_id()
     visitor.tab("Learn")
+    page.locator("#tour li h2").last.wait_for()
     assert page.locator("#tour li h2").all_inner_texts() == TITLES
     page.get_by_role("button", name="Start the tour").click()
     panel = page.locator(".calm-tour")
