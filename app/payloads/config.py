@@ -1,5 +1,7 @@
 """Builds ``Config``, the numbers and addresses that Python and JavaScript share."""
 
+import os
+
 from .. import limits
 from ..files import PLOTLY, file_url
 from ..registry import DEFAULT, map_files
@@ -15,6 +17,9 @@ TABS = {
 }
 """The tabs in order: id and title."""
 
+SPACE_PARENT = "https://huggingface.co"
+"""The page of a Space shows the playground in a frame and listens for its settings."""
+
 
 def config() -> Config:
     return {
@@ -28,4 +33,5 @@ def config() -> Config:
         "max_new_tokens": limits.MAX_NEW_TOKENS,
         "fresh_samples": limits.FRESH_SAMPLES,
         "walk_directions": limits.WALK_DIRECTIONS,
+        "parent_origin": os.environ.get("CALM_PARENT_ORIGIN", SPACE_PARENT if "SPACE_ID" in os.environ else ""),
     }

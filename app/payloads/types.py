@@ -31,6 +31,8 @@ class Config(TypedDict):
     """Size of a pool or a cloud that is drawn on request."""
     walk_directions: int
     """Principal components that a walk through latent space offers."""
+    parent_origin: str
+    """The origin of the page that embeds this one and keeps its settings in its own address; empty if there is none."""
 
 
 # Runs: the Generate tab and the map

@@ -28,6 +28,8 @@ interface Config {
   fresh_samples: number;
   /** Principal components that a walk through latent space offers. */
   walk_directions: number;
+  /** The origin of the page that embeds this one and keeps its settings in its own address; empty if there is none. */
+  parent_origin: string;
 }
 
 // Runs: the Generate tab and the map

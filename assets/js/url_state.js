@@ -16,6 +16,10 @@ function setParameter(name, value) {
   } catch {
     // Embedded pages may forbid it, and some browsers limit how often it is called. The inputs work without it.
   }
+  // Only the known parent gets the message: it contains the prompt.
+  const { parent_origin } = config();
+  if (parent_origin && window.parent !== window)
+    window.parent.postMessage({ queryString: url.searchParams.toString() }, parent_origin);
 }
 
 /**

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -47,11 +47,11 @@ def running_app(**variables: str) -> Iterator[str]:
 
 
 @contextmanager
-def running_browser() -> Iterator[Browser]:
+def running_browser(arguments: Sequence[str] = ARGUMENTS) -> Iterator[Browser]:
     chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     assert chromium, "the browser tests need Chromium; run: make test"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(arguments))
         yield browser
         browser.close()
 
