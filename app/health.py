@@ -9,11 +9,21 @@ from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from calm.doctor import Check
+
+
+def machine_checks() -> list[Check]:
+    """What computes here, in short. The first call imports torch."""
+    from calm import doctor
+
+    return doctor.machine()
+
 
 def health() -> dict[str, Any]:
     """``status`` is ``starting``, ``ready``, ``degraded`` or ``failed``; ``reasons`` are sentences, empty if ready.
 
-    A degraded page serves every request, but slower. A failed one cannot load its default model.
+    A degraded page serves every request, but slower. A failed one cannot load its default model. ``machine`` is the
+    short report of ``calm doctor``, by the names of its checks; it comes once the default model is loaded.
     """
     models = [name for name in offered() if is_loaded(name)]
     reasons: list[str] = []
@@ -24,7 +34,8 @@ def health() -> dict[str, Any]:
         status, reasons = "starting", [f"{DEFAULT} is being loaded."]
     elif slow := on_fallback():
         status, reasons = "degraded", [f"The CPU kernels of {', '.join(slow)} are not compiled, so PyTorch computes."]
-    return {"status": status, "reasons": reasons, "models": models}
+    machine = {check.name: check.message for check in machine_checks()} if DEFAULT in models else {}
+    return {"status": status, "reasons": reasons, "models": models, "machine": machine}
 
 
 def add_routes(server: FastAPI) -> None:

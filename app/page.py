@@ -14,6 +14,7 @@ from .controls import PRIVATE, error_line, in_browser, sync_with_url
 from .errors import Page, error_sentence
 from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
+from .health import machine_checks
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE
 from .payloads.config import TABS, config
 from .registry import DEFAULT, LoadedModel, ModelFacts, facts, is_loaded, loaded, offered
@@ -69,8 +70,8 @@ def tokens_per_step(model: ModelFacts) -> str:
 
 
 def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Sequence[str]) -> str:
-    """HTML with the facts of the chosen model and the names of all loaded models. Device and precision are among the
-    facts once the model is loaded."""
+    """HTML with the facts of the chosen model and the names of all loaded models. Once the model is loaded, the facts
+    include device, precision and the short report of ``calm doctor``."""
     rows = {}
     if known:
         rows["parameters"] = f"{known.parameters / 1e6:.1f} M"
@@ -79,6 +80,9 @@ def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Seque
         rows["step"] = tokens_per_step(known)
     rows["device"] = str(model.lm.device) if model else "loading …"
     rows["precision"] = str(model.lm.dtype).removeprefix("torch.") if model else "loading …"
+    if model:
+        on_gpu = model.lm.device.type != "cpu"
+        rows |= {check.name: check.message for check in machine_checks() if on_gpu or check.name != "GPU"}
     rows["loaded models"] = ", ".join(ready) or "none yet"
     items = "".join(f"<div><dt>{name}</dt><dd>{html.escape(fact)}</dd></div>" for name, fact in rows.items())
     name = html.escape(known.name if known else "")

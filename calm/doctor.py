@@ -47,6 +47,11 @@ def examine(port: int = 7860) -> list[Check]:
     return [_guarded(check) for check in checks]
 
 
+def machine() -> list[Check]:
+    """What computes here: GPU, CPU kernels and memory. Takes milliseconds once torch is imported."""
+    return [_guarded(check) for check in (_gpu, _kernels, _memory)]
+
+
 def summary(checks: list[Check]) -> Status:
     """The worst status of all checks."""
     order: tuple[Status, ...] = ("ok", "warning", "error")

@@ -28,12 +28,15 @@ def _load(story, monkeypatch, fallback: bool) -> None:
 def test_a_page_without_its_default_model_is_starting(get):
     answer = get()
     assert answer.status_code == 200
-    assert answer.json() == {"status": "starting", "reasons": ["story-k4 is being loaded."], "models": []}
+    loading = {"status": "starting", "reasons": ["story-k4 is being loaded."], "models": [], "machine": {}}
+    assert answer.json() == loading
 
 
 def test_a_loaded_model_is_ready(get, story, monkeypatch):
     _load(story, monkeypatch, fallback=False)
-    assert get().json() == {"status": "ready", "reasons": [], "models": ["story-k4"]}
+    answer = get().json()
+    assert set(answer.pop("machine")) == {"GPU", "CPU kernels", "Memory"}
+    assert answer == {"status": "ready", "reasons": [], "models": ["story-k4"]}
 
 
 def test_a_fallback_engine_is_degraded(get, story, monkeypatch):

@@ -18,7 +18,15 @@ def test_the_first_screen_shows_a_finished_example(visitor):
     assert box["y"] < 900  # above the fold
     assert page.locator("#model input").input_value().startswith("story-k4")
     facts = page.locator("#model-facts").inner_text()
-    for fact in ("parameters", "latent dimensions", "4 tokens per vector", "cpu", "float32", "loaded models"):
+    for fact in (
+        "parameters",
+        "latent dimensions",
+        "4 tokens per vector",
+        "cpu",
+        "float32",
+        "CPU kernels",
+        "loaded models",
+    ):
         assert fact in facts
 
 

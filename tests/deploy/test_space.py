@@ -110,7 +110,7 @@ def test_a_visitor_sees_a_text_and_the_map(space):
         before = page.evaluate("() => CALM.store.shown.run_id")
         page.locator("#generate").click()
         page.wait_for_function(
-            "before => CALM.store.shown.run_id !== before && CALM.store.shown.finished", arg=before, timeout=60_000
+            "before => CALM.store.shown.run_id !== before && CALM.store.shown.finished", arg=before, timeout=120_000
         )
         page.get_by_role("tab", name="Vector space").click()
         page.wait_for_function("() => document.querySelector('#map .js-plotly-plot')", timeout=60_000)
