@@ -12,7 +12,7 @@ def generate(arguments: Namespace) -> None:
     from .. import generate, load
     from ..engine.warmup import on_compile
 
-    def announce() -> None:
+    def print_note() -> None:
         print("Compiling kernels for this CPU, which takes up to a minute and happens once …", file=sys.stderr)
 
     lm = load(arguments.model, device=arguments.device)
@@ -25,7 +25,7 @@ def generate(arguments: Namespace) -> None:
         sampler=arguments.sampler,
         seed=arguments.seed,
     )
-    with on_compile(lm, announce):
+    with on_compile(lm, print_note):
         if arguments.json:
             listed = list(steps)
             print_json({"text": arguments.prompt + "".join(step.text for step in listed), "steps": listed})

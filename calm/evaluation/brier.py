@@ -150,8 +150,8 @@ def summarize(per_text: PerText, seed: int = 0, bootstrap: int = 1000) -> BrierL
     """BrierLM over all positions of the texts, with its bootstrap interval."""
     texts = np.array(per_text)
     mean, interval = _mean(texts), _interval(_resample(texts, seed, bootstrap))
-    orders, positions = tuple(100 * float(value) for value in mean), int(texts[:, MAX_ORDER].sum())
-    return BrierLM(float(geometric_mean(mean)), orders, *interval, positions, per_text)
+    brier_n_values, positions = tuple(100 * float(value) for value in mean), int(texts[:, MAX_ORDER].sum())
+    return BrierLM(float(geometric_mean(mean)), brier_n_values, *interval, positions, per_text)
 
 
 def _mean(texts: np.ndarray) -> np.ndarray:

@@ -130,9 +130,9 @@ def _texts(evaluation: dict[str, Any], name: str) -> str:
         accuracy = figures.get("reconstruction", {}).get("token_accuracy", {})
         clean = "".join(f"{100 * value:.3f} %" for noise, value in accuracy.items() if float(noise) == 0)
         noisy = ", ".join(f"{100 * value:.3f} % ({noise})" for noise, value in accuracy.items() if float(noise))
-        orders = ", ".join(f"{value:.1f}" for value in figures["brier_lm"]["brier"])
+        parts = ", ".join(f"{value:.1f}" for value in figures["brier_lm"]["brier"])
         score = _score(figures["brier_lm"])
-        rows.append(f"| `{Path(source).name}` | {figures['count']} | {clean} | {noisy} | {score} | {orders} |")
+        rows.append(f"| `{Path(source).name}` | {figures['count']} | {clean} | {noisy} | {score} | {parts} |")
         for other, texts in others.items():
             if source in texts:
                 rows.append(f"| the same, `{other}` | | | | {_score(texts[source]['brier_lm'])} | |")
