@@ -25,6 +25,8 @@ NOT_NEEDED = (
 FLAVORS = {"cpu": "cpu-basic", "zero": "zero-a10g", "t4": "t4-small", "l4": "l4x1", "a10g": "a10g-small"}
 """Short names of hardware. Any other name is passed to the Hub unchanged."""
 ZERO_GPU = "zero-a10g"
+THUMBNAIL = "assets/thumbnail.png"
+"""What social networks show beside a link to the Space, 1200 by 630 pixels."""
 ACCOUNTS = {
     ZERO_GPU: "A free account may create ZeroGPU Spaces; a visitor without an account has two GPU minutes a day.",
     "cpu-basic": "CPU Spaces need a paid plan (PRO, Team or Enterprise).",
@@ -70,7 +72,7 @@ def plan(
     if not (owner and slash and name) or "/" in name:
         raise CalmError(f"A Space is named OWNER/NAME, not {repository!r}.")
     flavor = FLAVORS.get(hardware, hardware)
-    readme = _readme(root, flavor)
+    readme = _readme(root, repository, flavor)
     files = {path: (root / path).stat().st_size for path in _tracked(root)}
     files["README.md"] = len(readme.encode())
     return SpacePlan(
@@ -118,7 +120,7 @@ def _stage(space: SpacePlan, root: Path, staging: Path) -> None:
     for path in space.files:
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
         if path == "README.md":
-            (staging / path).write_text(_readme(root, space.hardware), encoding="utf-8")
+            (staging / path).write_text(_readme(root, space.repository, space.hardware), encoding="utf-8")
         else:
             shutil.copyfile(root / path, staging / path)
 
@@ -142,8 +144,11 @@ def _split_front_matter(readme: str) -> tuple[str, str]:
     return "".join(lines[1 : ends[1]]), "".join(lines[ends[1] + 1 :])
 
 
-def _readme(root: Path, flavor: str) -> str:
-    """The README with the chosen hardware as ``suggested_hardware``."""
+def _readme(root: Path, repository: str, flavor: str) -> str:
+    """The README with the chosen hardware as ``suggested_hardware``, and the Space's picture for social networks."""
     front, text = _split_front_matter((root / "README.md").read_text(encoding="utf-8"))
     others = [line for line in front.splitlines(keepends=True) if not line.startswith("suggested_hardware:")]
-    return f"---\n{''.join(others)}suggested_hardware: {flavor}\n---\n{text}"
+    picture = ""
+    if (root / THUMBNAIL).is_file():
+        picture = f"thumbnail: https://huggingface.co/spaces/{repository}/resolve/main/{THUMBNAIL}\n"
+    return f"---\n{''.join(others)}suggested_hardware: {flavor}\n{picture}---\n{text}"

@@ -1,13 +1,15 @@
-"""Takes the pictures of the README: ``make screenshots``."""
+"""Takes the pictures of the documents, and the one of links to a Space: ``make screenshots``."""
 
 from pathlib import Path
 
 from app.payloads.config import TABS
+from calm.hub.spaces import THUMBNAIL
 
 from .conftest import Visitor, running_app, running_browser
 
-OUT = Path(__file__).parents[2] / "docs" / "screenshots"
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "docs" / "screenshots"
+SIZES = {"desktop": (1440, 900), "tablet": (1024, 768), "phone": (390, 844)}
 
 
 def main() -> None:
@@ -30,6 +32,10 @@ def main() -> None:
                         plot = visitor.page.locator("#scores-plot")
                         plot.screenshot(path=OUT / "scores.png", style=".modebar { display: none }")
                 context.close()
+        page = browser.new_page(viewport={"width": 1200, "height": 630})
+        Visitor(page, address).open()
+        page.locator("#settings > button").click()
+        page.screenshot(path=ROOT / THUMBNAIL)
 
 
 if __name__ == "__main__":

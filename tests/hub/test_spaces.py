@@ -49,6 +49,14 @@ def test_a_plan_lists_the_tracked_files_that_the_page_needs(checkout):
     assert plan.total_bytes == sum(plan.files.values()) and plan.url.endswith("/spaces/me/page")
 
 
+def test_links_to_the_space_show_its_picture(checkout):
+    (checkout / spaces.THUMBNAIL).write_bytes(b"\x89PNG\x00")
+    subprocess.run(["git", "add", "-A"], cwd=checkout, check=True)
+    plan = spaces.plan("me/page", root=checkout)
+    assert f"thumbnail: {plan.url}/resolve/main/{spaces.THUMBNAIL}\n" in plan.front_matter
+    assert spaces.THUMBNAIL in plan.files
+
+
 def test_the_hub_receives_exactly_the_files_of_the_plan(hub: FakeHub, checkout):
     plan = spaces.plan("me/page", "cpu", {"CALM_MODELS": "cccczshao/CALM-M"}, root=checkout)
     assert spaces.deploy(plan, checkout) == plan.url
