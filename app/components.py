@@ -70,9 +70,12 @@ class RunText(_Component):
 
 
 class VectorMapPlot(_Component):
-    """The map with the path of a run over it. Value: ``RunPayload``. Server function: ``draw_cloud``.
+    """The map with the path of a run over it. Value: ``RunPayload``.
 
-    The page fetches the file of the map itself (``Config.map_urls``): a custom prop of a component in a tab that was
+    Server functions: ``draw_cloud``, ``place_chunks``, ``find_nearest``. Event: ``choose_model`` (``model``) when the
+    visitor asks for a model that has a map.
+
+    The page fetches the files of the map itself (``Config.map_urls``): a custom prop of a component in a tab that was
     never opened does not survive an update of its value.
     """
 
@@ -89,7 +92,9 @@ class VectorMapPlot(_Component):
     <option value="">one colour</option><option value="step">step</option>
     <option value="distance">prediction error</option>
     <option value="frequency">chunk frequency</option></select></label>
+  <label><input type="checkbox" data-whole> whole path</label>
   <label><input type="checkbox" data-encoded> encoded path</label>
+  <label><input type="checkbox" data-chunks> training chunks</label>
   <label><input type="checkbox" data-others> earlier runs</label>
   <button type="button" class="calm-small" data-cloud>Draw {FRESH_SAMPLES} samples</button>
 </div>
@@ -98,7 +103,15 @@ class VectorMapPlot(_Component):
   <input type="range" class="calm-range" min="1" value="1" step="1" aria-label="step of the run" data-step>
   <span class="calm-note" data-status role="status"></span>
 </div>
-<div class="calm-plot map" role="figure" aria-label="map of chunk vectors with the path of the run"></div>
+<div class="calm-tools" role="search" aria-label="search the map">
+  <label>Find a chunk <input type="search" class="calm-search" placeholder="its text or a part" data-search></label>
+  <div class="calm-found" data-found hidden></div>
+</div>
+<div class="calm-no-map" data-no-map hidden>
+  <p></p><button type="button" class="calm-small"></button>
+</div>
+<div data-map></div>
+<section class="calm-nearest" aria-live="polite" data-near hidden></section>
 <div class="calm-strip"><p class="calm-text" aria-label="text of the run"></p></div>
 <div class="calm-actions">
   <button type="button" class="calm-small" data-export="png">Export PNG</button>
@@ -106,6 +119,7 @@ class VectorMapPlot(_Component):
   <button type="button" class="calm-small" data-export="csv">Export CSV</button>
 </div>
 """
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("choose_model")]
 
 
 class FitResult(_Component):

@@ -39,6 +39,11 @@ EVALUATION_SAMPLES = 4
 EXAMPLE_STORIES = 10
 """Held-out stories that a button fills in."""
 
+MAX_PLACED_CHUNKS = 512
+"""Chunks that one request places on the map."""
+MAP_NEIGHBOURS = 8
+"""Training chunks listed as the nearest ones to a point of the map."""
+
 FIT_CHUNKS = 800
 """Training chunks that are fitted together with a visitor's own vectors, so that the map shows what surrounds them."""
 MAX_FIT_VECTORS = 4_000

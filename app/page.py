@@ -16,6 +16,7 @@ from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
 from .health import machine_checks
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE
+from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
 from .registry import DEFAULT, LoadedModel, ModelFacts, facts, is_loaded, loaded, offered
 from .tabs import evaluate, generate, learn, race, reconstruct, vectors
@@ -133,7 +134,8 @@ def build() -> gr.Blocks:
 
 def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
     """All tabs. The plot of the map belongs to two of them: a run is generated in one and shown in the other."""
-    plot = VectorMapPlot(generate.example(), elem_id="map", render=False, server_functions=[draw_cloud])
+    functions = [draw_cloud, place_chunks, find_nearest]
+    plot = VectorMapPlot(generate.example(), elem_id="map", render=False, server_functions=functions)
     builders: dict[str, Callable[[], None]] = {
         "generate": lambda: generate.build(plot, model),
         "reconstruct": lambda: reconstruct.build(model),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import calm
 from calm.hub import folders
-from calm.vector_map import VectorMap, map_path, read
+from calm.vector_map import VectorMap, map_path, read, summary_path
 
 from . import compute, zero_gpu
 from .files import ASSETS
@@ -129,8 +129,8 @@ def _map(name: str) -> VectorMap | None:
 
 
 def map_files() -> dict[str, Path]:
-    """The file of each map, by the name of its model."""
-    return {name: map_path(name, ASSETS) for name in offered() if map_path(name, ASSETS).is_file()}
+    """The file of each map, by the name of its model. A map without a summary is left out."""
+    return {name: map_path(name, ASSETS) for name in offered() if summary_path(name, ASSETS).is_file()}
 
 
 def _download_and_load(name: str) -> LanguageModel:

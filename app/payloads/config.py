@@ -2,8 +2,10 @@
 
 import os
 
+from calm.vector_map import summary_path
+
 from .. import limits
-from ..files import PLOTLY, file_url
+from ..files import ASSETS, PLOTLY, file_url
 from ..registry import DEFAULT, map_files
 from .types import Config
 
@@ -26,7 +28,10 @@ def config() -> Config:
         "tabs": list(TABS),
         "default_model": DEFAULT,
         "plotly_url": file_url(PLOTLY),
-        "map_urls": {name: file_url(path) for name, path in map_files().items()},
+        "map_urls": {
+            name: {"summary": file_url(summary_path(name, ASSETS)), "chunks": file_url(path)}
+            for name, path in map_files().items()
+        },
         "temperature_min": limits.TEMPERATURE_MIN,
         "temperature_max": limits.TEMPERATURE_MAX,
         "temperature_default": limits.TEMPERATURE_DEFAULT,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..registry import LoadedModel
-from .types import ChunkPayload, Cloud, FittedMap, MapPosition, OwnRun, ReconstructionPayload, Walk
+from .types import ChunkPayload, Cloud, FittedMap, FittedRun, MapPosition, NearestChunks, ReconstructionPayload, Walk
 
 if TYPE_CHECKING:
     from calm import ReconstructedChunk, Reconstruction
@@ -35,6 +37,18 @@ def cloud(model: LoadedModel, vectors: np.ndarray, token_ids: Sequence[Sequence[
     return {
         "positions": map_positions(model.require_map(), list(vectors)),
         "texts": [model.lm.label(ids) for ids in token_ids],
+    }
+
+
+def nearest_chunks(vector_map: VectorMap, vector: np.ndarray, count: int, excluded: int | None) -> NearestChunks:
+    """The ``count`` training chunks nearest to a vector [1, L]; ``excluded`` is the chunk itself, if it is one."""
+    found, distances = vector_map.nearest(vector, count + 1)
+    rows = [(int(i), float(d)) for i, d in zip(found[0], distances[0]) if i != excluded][:count]
+    return {
+        "neighbours": [
+            {"text": vector_map.texts[i], "index": i, "count": vector_map.counts[i], "distance": round(d, 2)}
+            for i, d in rows
+        ]
     }
 
 
@@ -82,19 +96,41 @@ def walk(
     }
 
 
+@dataclass(frozen=True)
+class RunVectors:
+    """All vectors of one run that a map of the visitor's own shows."""
+
+    run_id: str
+    predicted: np.ndarray
+    """[steps, L]"""
+    encoded: np.ndarray
+    """[steps, L]"""
+    prompt: np.ndarray
+    """[chunks of the prompt, L]"""
+
+    def stacked(self) -> np.ndarray:
+        """All of them [n, L], in the order of the fields."""
+        return np.concatenate([self.predicted, self.encoded, self.prompt])
+
+
 def fitted_map(
-    coordinates: np.ndarray, base: VectorMap, chunks: int, own: Sequence[OwnRun], dimensions: int
+    coordinates: np.ndarray, base: VectorMap, chunks: int, own: Sequence[RunVectors], dimensions: int
 ) -> FittedMap:
     """Splits fitted coordinates [n, 2 or 3]: the first ``chunks`` rows are training chunks, then come the vectors of
     each run."""
-    rows = np.round(coordinates.astype(float), 3).tolist()
-    runs, start = {}, chunks
-    for run in own:
-        runs[run["run_id"]] = rows[start : start + len(run["vectors"])]
-        start += len(run["vectors"])
+    rows = iter(np.round(coordinates.astype(float), 3).tolist())
+    positions = list(islice(rows, chunks))
+    runs: dict[str, FittedRun] = {
+        run.run_id: {
+            "predicted": list(islice(rows, len(run.predicted))),
+            "encoded": list(islice(rows, len(run.encoded))),
+            "prompt": list(islice(rows, len(run.prompt))),
+        }
+        for run in own
+    }
     return {
         "dimensions": 3 if dimensions == 3 else 2,
         "texts": base.texts[:chunks],
-        "positions": rows[:chunks],
+        "positions": positions,
         "runs": runs,
     }

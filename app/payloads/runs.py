@@ -80,6 +80,16 @@ def _candidate(
     return payload
 
 
+def prompt_chunk_ids(lm: LanguageModel, prompt: str) -> list[list[int]]:
+    """The chunks of a prompt [n, K], aligned as generation aligns them, without those that are padding alone."""
+    from calm.generation import align
+
+    k, start = lm.chunk_size, lm.text_format.start_id
+    ids, _ = align(lm, lm.tokenize(prompt))
+    chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
+    return [chunk for chunk in chunks if any(i != start for i in chunk)]
+
+
 class Run:
     """A run that grows step by step; the page shows its ``payload``."""
 
@@ -149,14 +159,9 @@ class Run:
 
     def _prompt_chunks(self, prompt: str) -> list[PromptChunk]:
         """The chunks of the prompt on the map, aligned as generation aligns them."""
-        from calm.generation import align
-
         if self.map is None:
             return []
-        k, start = self.lm.chunk_size, self.lm.text_format.start_id
-        ids, _ = align(self.lm, self.lm.tokenize(prompt))
-        chunks = [ids[i : i + k] for i in range(0, len(ids), k)]
-        chunks = [chunk for chunk in chunks if any(i != start for i in chunk)]  # not the padding alone
+        chunks = prompt_chunk_ids(self.lm, prompt)
         positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
         texts = labels(list(map(self.lm.token_bytes, chunks)))
         return [{"text": text, "encoded": at} for text, at in zip(texts, positions)]

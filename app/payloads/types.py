@@ -13,6 +13,15 @@ class ErrorPayload(TypedDict):
     """One sentence."""
 
 
+class MapUrls(TypedDict):
+    """The two files of a map."""
+
+    summary: str
+    """Regions, density and the usual prediction error: small, shown first."""
+    chunks: str
+    """Texts and positions of the training chunks."""
+
+
 class Config(TypedDict):
     """Numbers and addresses that both languages use, in the head of the page (``calm-config``)."""
 
@@ -21,8 +30,8 @@ class Config(TypedDict):
     default_model: str
     """The model that the page opens with, a CALM."""
     plotly_url: str
-    map_urls: dict[str, str]
-    """The map file of each model that has a map."""
+    map_urls: dict[str, MapUrls]
+    """The files of each model that has a map."""
     temperature_min: float
     temperature_max: float
     temperature_default: float
@@ -175,11 +184,56 @@ class Cloud(TypedDict):
     texts: list[str]
 
 
+class ChunksRequest(TypedDict):
+    """Chunks to place on the map of a model."""
+
+    model: str
+    chunks: list[list[int]]
+    """[n, K] token ids."""
+
+
+class NearestRequest(ChunksRequest):
+    """A chunk whose nearest training chunks are wanted: ``index`` on the map, or else the first of ``chunks``."""
+
+    index: int | None
+
+
+class MapNeighbour(TypedDict):
+    """A training chunk near a point of the map."""
+
+    text: str
+    index: int
+    """On the map."""
+    count: int
+    """How often it occurs in the texts of the map."""
+    distance: float
+    """Euclidean, in latent space."""
+
+
+class NearestChunks(TypedDict):
+    """The training chunks nearest to a vector, the nearest first."""
+
+    neighbours: list[MapNeighbour]
+
+
 class OwnRun(TypedDict):
     """The vectors of one run of this visit, for a map of the visitor's own."""
 
     run_id: str
+    prompt: str
     vectors: list[list[float]]
+    """[steps, L], the predicted vectors."""
+    chunks: list[list[int]]
+    """[steps, K], token ids of the steps."""
+
+
+class FittedRun(TypedDict):
+    """Positions of one run on a map of the visitor's own."""
+
+    predicted: list[list[float]]
+    encoded: list[list[float]]
+    prompt: list[list[float]]
+    """Of the chunks of the prompt."""
 
 
 class FittedMap(TypedDict):
@@ -190,8 +244,7 @@ class FittedMap(TypedDict):
     """Of the training chunks."""
     positions: list[list[float]]
     """Of the training chunks."""
-    runs: dict[str, list[list[float]]]
-    """Positions of the vectors of each run."""
+    runs: dict[str, FittedRun]
 
 
 # Reconstruction

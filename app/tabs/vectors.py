@@ -11,20 +11,36 @@ from calm.vector_map import METRICS, FitSettings, stream_fit
 
 from .. import limits
 from ..components import FitResult, VectorMapPlot
-from ..controls import in_browser, parse_int, parse_seed, seed_box, start_and_stop, status_line
-from ..payloads.latent import fitted_map
+from ..controls import PRIVATE, in_browser, parse_int, parse_prompt, parse_seed, seed_box, start_and_stop, status_line
+from ..payloads.latent import RunVectors, fitted_map
+from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
 from ..registry import loaded
 from ..streaming import Panel, Progress, wire
 
 
-def _own_vectors(own: Any) -> np.ndarray:
-    """All vectors [n, L] of a visitor's runs. Raises CalmError if there are none."""
+def _own_vectors(lm: "calm.LanguageModel", own: Any) -> list[RunVectors]:
+    """The vectors of a visitor's runs, the latest runs first, as many runs as the limit allows.
+
+    Raises CalmError if there are none.
+    """
+    found: list[RunVectors] = []
     try:
-        vectors = [vector for run in own for vector in run["vectors"]][: limits.MAX_FIT_VECTORS]
-        return np.array(vectors, np.float32).reshape(len(vectors), -1)
+        for run in reversed(own):
+            predicted = np.array(run["vectors"], np.float32).reshape(len(run["chunks"]), -1)
+            prompt = prompt_chunk_ids(lm, parse_prompt(run["prompt"]))
+            encoded = calm.encode(lm, [*run["chunks"], *prompt]).mean
+            if predicted.shape[1] != encoded.shape[1]:
+                raise ValueError("The vectors have the wrong size.")
+            steps = len(predicted)
+            found.append(RunVectors(str(run["run_id"]), predicted, encoded[:steps], encoded[steps:]))
+            if sum(len(vectors.stacked()) for vectors in found) > limits.MAX_FIT_VECTORS:
+                return found[:-1]
     except (KeyError, TypeError, ValueError) as error:
         raise calm.CalmError("There are no vectors to fit: generate a text first.") from error
+    if not found:
+        raise calm.CalmError("There are no vectors to fit: generate a text first.")
+    return found
 
 
 def _fit(
@@ -32,29 +48,40 @@ def _fit(
 ) -> Iterator[Progress]:
     """UMAP of the vectors of a visitor's runs together with training chunks."""
     yield Progress("UMAP is being loaded …")
-    vectors = _own_vectors(own)
+    model = loaded(name)
+    base = model.require_map()
+    runs = _own_vectors(model.lm, own)
     settings = FitSettings(
         parse_int(neighbours, "Neighbours"), min_dist, metric, parse_int(dimensions, "Dimensions"), parse_seed(seed)
     )
-    base = loaded(name).require_map()
     coordinates: np.ndarray | int = 0
-    for coordinates in stream_fit(np.concatenate([base.vectors[: limits.FIT_CHUNKS], vectors]), settings):
+    vectors = np.concatenate([base.vectors[: limits.FIT_CHUNKS], *(run.stacked() for run in runs)])
+    for coordinates in stream_fit(vectors, settings):
         if isinstance(coordinates, int):
             yield Progress(f"Fitting … {coordinates} % of the epochs")
     assert not isinstance(coordinates, int)  # the last item holds the coordinates
-    result = fitted_map(coordinates, base, limits.FIT_CHUNKS, own, settings.dimensions)
-    status = f"{len(vectors)} vectors of {len(own)} runs and {limits.FIT_CHUNKS} training chunks; shown as “own fit”"
+    result = fitted_map(coordinates, base, limits.FIT_CHUNKS, runs, settings.dimensions)
+    own_count, plural = len(vectors) - limits.FIT_CHUNKS, "s" * (len(runs) != 1)
+    status = f"{own_count} vectors of {len(runs)} run{plural} and {limits.FIT_CHUNKS} training chunks"
+    status += "; shown as “own fit”"
     yield Progress(status, (result,))
 
 
+def _chosen_model(event: gr.EventData) -> str:
+    return event._data["model"]
+
+
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
-    gr.HTML(
-        '<p class="calm-intro">Each grey point is one of the most frequent chunks of the training stories. UMAP places '
-        "chunks with similar vectors close together. The line is the last run of the Generate tab: the vectors that "
-        "the model predicted, in order; the chunks of the prompt are dotted. The encoded path shows the vectors that "
-        "the autoencoder gives to the same chunks. The prediction error of a step is the distance between the two.</p>"
-    )
     plot.render()
+    plot.choose_model(_chosen_model, None, model, queue=False, **PRIVATE)
+    gr.HTML(
+        '<p class="calm-intro">UMAP places chunks with similar vectors close together. Contours show where the chunks '
+        "of the training stories are dense, and words that are typical of a region label it. Arrows lead along the "
+        "last predicted vectors of the shown run. Circles are the candidates of the current step: the more samples "
+        "decode to a chunk, the larger its circle. They collapse onto the vector that the temperature chose. The "
+        "prediction error is the distance from a predicted vector to the encoded vector of the same chunk; it is "
+        "typical between the 10th and the 90th percentile over held-out stories.</p>"
+    )
     with gr.Accordion("Fit a map of your own runs", open=False, elem_id="fit-part"):
         with gr.Row():
             neighbours = gr.Slider(

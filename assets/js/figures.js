@@ -74,10 +74,12 @@ function withDefaults(colours, layout) {
 export function createFigure(element, target, build, { rebuildOnResize = false, onFirstRender } = {}) {
   const plot = /** @type {PlotlyElement} */ (target);
   let rendered = false;
+  let isStale = false; // something changed while the plot was hidden
   loadPlotly();
 
   const render = async () => {
-    if (!plot.clientWidth) return; // a hidden tab has no width
+    isStale = !plot.clientWidth; // a hidden tab has no width
+    if (isStale) return;
     const plotly = await loadPlotly();
     const colours = palette();
     const figure = build(colours);
@@ -85,6 +87,7 @@ export function createFigure(element, target, build, { rebuildOnResize = false, 
     plotly.react(plot, figure.traces, withDefaults(colours, figure.layout), { ...OPTIONS, ...figure.config });
     if (!rendered) onFirstRender?.(plot);
     rendered = true;
+    figure.onRender?.();
   };
   /** Renders from nothing, which a change between two and three dimensions needs. */
   const reset = async () => {
@@ -96,7 +99,7 @@ export function createFigure(element, target, build, { rebuildOnResize = false, 
   onThemeChange(element, render);
   new ResizeObserver(async () => {
     if (!plot.clientWidth) return;
-    if (!rendered || rebuildOnResize) await render();
+    if (!rendered || isStale || rebuildOnResize) await render();
     if (rendered) (await loadPlotly()).Plots.resize(plot);
   }).observe(plot);
 

@@ -1,8 +1,9 @@
 // Moves through the steps of the path on the map, with a slider or a Play button.
 import { find } from "./dom.js";
+import { errorMessage, hasMap } from "./map_files.js";
 import { store } from "./store.js";
 
-const MILLISECONDS_PER_STEP = 350;
+const MILLISECONDS_PER_STEP = 500;
 
 /** @param {HTMLElement} element of the map component */
 export function createPlayer(element) {
@@ -35,16 +36,15 @@ export function createPlayer(element) {
 
   /**
    * @param {RunPayload} run
-   * @param {boolean} hasMap
+   * @param {() => void} onload called when what is usual for the model has been fetched
    */
-  const render = (run, hasMap) => {
+  const render = (run, onload) => {
     const index = store.currentStep;
     slider.max = String(Math.max(1, run.steps.length));
     slider.value = String((index ?? 0) + 1);
     slider.disabled = play.disabled = index === null;
-    status.textContent = hasMap
-      ? stepStatus(run, index)
-      : `There is no map of ${run.model}. The map keeps the last path of another model.`;
+    if (!hasMap(run.model)) status.textContent = `There is no map of ${run.model}.`;
+    else status.textContent = index === null ? "" : stepStatus(run, index, onload);
   };
 
   return { render };
@@ -52,11 +52,11 @@ export function createPlayer(element) {
 
 /**
  * @param {RunPayload} run
- * @param {number | null} index
+ * @param {number} index
+ * @param {() => void} onload
  */
-function stepStatus(run, index) {
-  if (index === null) return "";
+function stepStatus(run, index, onload) {
   const { distance } = run.steps[index];
-  const error = distance === undefined ? "" : `, prediction error ${distance.toFixed(2)}`;
+  const error = distance === undefined ? "" : `, ${errorMessage(run.model, distance, onload)}`;
   return `step ${index + 1} of ${run.steps.length}${error}`;
 }

@@ -1,37 +1,31 @@
-// The traces of the vector map: training chunks, the prompt, the path of the shown run, other runs, a cloud of samples.
+// The traces and the layout of the vector map.
 import { config } from "./config.js";
-import { visible } from "./dom.js";
+import { plural } from "./dom.js";
+import {
+  arrows,
+  encodedTraces,
+  predictedTrace,
+  promptTraces,
+  segmentTraces,
+  selectedTrace,
+  stepPoints,
+} from "./map_path.js";
+import { densityTraces, regionTraces } from "./map_regions.js";
+import { coordinateName, coordinates, escaped, marker, mixed, path, trace } from "./map_series.js";
+
+/** @typedef {import("./map_series.js").MapView} MapView */
+/** @typedef {import("./map_series.js").Look} Look */
 
 const MAX_OTHER_RUNS = 3;
 const OTHER_DASHES = ["dash", "dot", "dashdot"];
 const OTHER_SYMBOLS = ["triangle-up", "cross", "x"];
-/** Name of the trace whose points can be clicked. */
-export const PATH = "predicted path";
-
-/**
- * The state that determines what the map shows.
- * @typedef {object} MapView
- * @property {RunPayload} run
- * @property {number | null} markedStep
- * @property {2 | 3} dimensions
- * @property {"umap" | "principal" | "own"} layout
- * @property {string} colouring "", "step", "distance" or "frequency"
- * @property {boolean} showEncoded
- * @property {RunPayload[]} otherRuns
- * @property {Cloud | null} cloud
- * @property {MapFile} map
- * @property {FittedMap | null} fit
- */
-
-/**
- * A point of a trace: its coordinates, the text shown when it is hovered, and its step.
- * @typedef {{ at: number[], label: string, step?: StepPayload }} Point
- */
-
-/**
- * The style of a series in the plane and in space.
- * @typedef {{ color: string, size: [number, number], symbol?: [string, string], dash?: string }} Look
- */
+/** More points in space hide the path. */
+const MAX_CHUNKS_IN_SPACE = 1200;
+/** Names of the traces whose points stand for training chunks; their custom data are indices on the map. */
+export const CHUNKS = "training chunks";
+export const MATCHES = "matching chunks";
+/** Name of the trace of the current step's candidates. */
+export const POOL = "candidates of this step";
 
 /**
  * @param {MapView} view
@@ -39,117 +33,87 @@ export const PATH = "predicted path";
  * @returns {PlotlyAttributes[]}
  */
 export function mapTraces(view, colours) {
-  const traces = [trainingChunks(view, colours), promptPath(view, colours), ...otherPaths(view, colours)];
-  if (view.showEncoded) traces.push(encodedPath(view, colours));
-  if (view.cloud && view.layout !== "own") traces.push(cloudOf(view.cloud, view, colours));
-  return [...traces, predictedPath(view, colours), selectedStep(view, colours)];
-}
-
-/**
- * Plotly reads "<" as the start of a tag.
- * @param {string} text
- */
-function escaped(text) {
-  return visible(text).replace(/</g, "&lt;");
-}
-
-/**
- * @param {MapView} view
- * @param {MapPosition | undefined} position
- * @returns {number[] | null} its coordinates in the layout; null in a map of the visitor's own, which holds steps only
- */
-function coordinates({ layout, dimensions }, position) {
-  if (!position || layout === "own") return null;
-  return layout === "principal" ? position.principal : position[dimensions === 2 ? "plane" : "space"];
+  return [
+    ...chunkTraces(view, colours),
+    ...densityTraces(view, colours),
+    ...promptTraces(view, colours),
+    ...otherPaths(view, colours),
+    ...encodedTraces(view, colours),
+    ...cloudTraces(view, colours),
+    ...poolTraces(view, colours),
+    ...segmentTraces(view, colours),
+    predictedTrace(view, colours),
+    selectedTrace(view, colours),
+    ...matchTraces(view, colours),
+    ...regionTraces(view, colours),
+  ];
 }
 
 /**
  * @param {MapView} view
- * @param {RunPayload} run
- * @param {(step: StepPayload) => string} label
- * @returns {Point[]} the steps of a run that have a position in the layout
+ * @returns {{ positions: number[][], texts: string[] } | null} the training chunks in the layout
  */
-function stepPoints(view, run, label) {
-  return run.steps.flatMap((step, i) => {
-    const fitted = view.layout === "own" ? view.fit?.runs[run.run_id]?.[i] : null;
-    const at = fitted ?? coordinates(view, step.predicted);
-    return at ? [{ at, label: label(step), step }] : [];
-  });
+function trainingChunks(view) {
+  if (view.layout === "own") return view.fit;
+  return view.chunks && { positions: view.chunks[coordinateName(view)], texts: view.chunks.texts };
 }
 
 /**
  * @param {MapView} view
- * @param {string} name
- * @param {Point[]} points
- * @param {PlotlyAttributes} attributes
- * @returns {PlotlyAttributes}
+ * @param {Palette} colours
+ * @returns {PlotlyAttributes[]}
  */
-function trace(view, name, points, attributes) {
+function chunkTraces(view, colours) {
+  const chunks = view.showChunks ? trainingChunks(view) : null;
+  if (!chunks) return [];
   const flat = view.dimensions === 2;
-  const axes = flat ? ["x", "y"] : ["x", "y", "z"];
-  const columns = Object.fromEntries(axes.map((axis, i) => [axis, points.map(({ at }) => at[i])]));
-  const text = points.map((point) => point.label);
-  return { type: flat ? "scattergl" : "scatter3d", name, text, ...columns, ...attributes };
+  const positions = flat ? chunks.positions : chunks.positions.slice(0, MAX_CHUNKS_IN_SPACE);
+  const points = positions.map((at, i) => ({ at, label: escaped(chunks.texts[i]) }));
+  const color = flat ? colours.cloud : mixed(colours.quiet, colours.paper, 0.5);
+  return [
+    trace(view, CHUNKS, points, {
+      type: flat ? "scattergl" : "scatter3d",
+      mode: "markers",
+      marker: marker(view, { color, size: [4, 2] }),
+      customdata: points.map((_, i) => i),
+      hovertemplate: "“%{text}”<br>training chunk<extra></extra>",
+    }),
+  ];
 }
 
 /**
+ * The chunks that the search has found, and the one whose neighbours are listed.
  * @param {MapView} view
- * @param {Look} look
+ * @param {Palette} colours
+ * @returns {PlotlyAttributes[]}
  */
-function marker(view, { color, size, symbol = ["circle", "circle"] }) {
-  const kind = view.dimensions === 2 ? 0 : 1;
-  return { size: size[kind], symbol: symbol[kind], color };
-}
-
-/**
- * @param {MapView} view
- * @param {string} name
- * @param {Point[]} points
- * @param {Look} look
- * @param {string} hovertemplate
- */
-function path(view, name, points, look, hovertemplate) {
-  const line = { color: look.color, width: view.dimensions === 2 ? 1.5 : 3, dash: look.dash ?? "solid" };
-  return trace(view, name, points, { mode: "lines+markers", line, marker: marker(view, look), hovertemplate });
+function matchTraces(view, colours) {
+  const chunks = view.layout === "own" ? null : trainingChunks(view);
+  const indices = view.chosen === null ? view.matches : [...new Set([...view.matches, view.chosen])];
+  if (!chunks || !indices.length) return [];
+  const points = indices.map((i) => ({ at: chunks.positions[i], label: escaped(chunks.texts[i]) }));
+  /** @type {Look} */
+  const look = { color: colours.second, size: [9, 5], symbol: ["circle-open", "circle"] };
+  const size = indices.map((i) => look.size[view.dimensions === 2 ? 0 : 1] * (i === view.chosen ? 1.7 : 1));
+  const line = { width: view.dimensions === 2 ? 2 : 0 };
+  return [
+    trace(view, MATCHES, points, {
+      mode: "markers",
+      marker: { ...marker(view, look), size, line },
+      customdata: indices,
+      hovertemplate: "“%{text}”<br>training chunk<extra></extra>",
+    }),
+  ];
 }
 
 /**
  * @param {MapView} view
  * @param {Palette} colours
- */
-function trainingChunks(view, colours) {
-  const { layout, dimensions, map, fit } = view;
-  const file = map[layout === "principal" ? "principal" : dimensions === 2 ? "plane" : "space"];
-  const [positions, texts] = layout === "own" && fit ? [fit.positions, fit.texts] : [file, map.texts];
-  const points = positions.map((at, i) => ({ at, label: escaped(texts[i]) }));
-  return trace(view, "training chunks", points, {
-    mode: "markers",
-    marker: marker(view, { color: colours.cloud, size: [4, 2] }),
-    hovertemplate: "“%{text}”<br>training chunk<extra></extra>",
-  });
-}
-
-/**
- * @param {MapView} view
- * @param {Palette} colours
- */
-function promptPath(view, colours) {
-  const points = view.run.prompt_chunks.flatMap((chunk) => {
-    const at = coordinates(view, chunk.encoded);
-    return at ? [{ at, label: escaped(chunk.text) }] : [];
-  });
-  const look = { color: colours.second, size: /** @type {[number, number]} */ ([8, 5]), dash: "dot" };
-  const symbol = /** @type {[string, string]} */ (["square", "square"]);
-  return path(view, "prompt (encoded)", points, { ...look, symbol }, "“%{text}”<extra>prompt</extra>");
-}
-
-/**
- * @param {MapView} view
- * @param {Palette} colours
+ * @returns {PlotlyAttributes[]}
  */
 function otherPaths(view, colours) {
   return view.otherRuns.slice(-MAX_OTHER_RUNS).map((run, i) => {
-    const points = stepPoints(view, run, (step) => escaped(step.text));
+    const points = stepPoints(view, run, "predicted", (step) => escaped(step.text));
     /** @type {Look} */
     const look = {
       color: colours.others[i],
@@ -157,125 +121,105 @@ function otherPaths(view, colours) {
       symbol: [OTHER_SYMBOLS[i], "circle"],
       dash: OTHER_DASHES[i],
     };
-    return path(
-      view,
-      `earlier run, seed ${run.options.seed}`,
-      points,
-      look,
-      "“%{text}”<extra>%{fullData.name}</extra>",
-    );
+    const name = `earlier run, seed ${run.options.seed}`;
+    return path(view, name, points, look, "“%{text}”<extra>%{fullData.name}</extra>");
   });
-}
-
-/** @param {StepPayload} step */
-function errorLabel(step) {
-  const error = step.distance === undefined ? "" : `, prediction error ${step.distance.toFixed(2)}`;
-  return `${step.index + 1}: “${escaped(step.text)}”${error}`;
 }
 
 /**
  * @param {MapView} view
  * @param {Palette} colours
+ * @returns {PlotlyAttributes[]}
  */
-function encodedPath(view, colours) {
-  const points = view.run.steps.flatMap((step) => {
-    const at = coordinates(view, step.encoded);
-    return at ? [{ at, label: errorLabel(step) }] : [];
-  });
-  /** @type {Look} */
-  const look = { color: colours.second, size: [7, 4], symbol: ["diamond-open", "diamond"], dash: "dash" };
-  return path(view, "encoded path", points, look, "step %{text}<extra>encoded</extra>");
-}
-
-/**
- * @param {Cloud} cloud
- * @param {MapView} view
- * @param {Palette} colours
- */
-function cloudOf(cloud, view, colours) {
+function cloudTraces(view, colours) {
+  const { cloud } = view;
+  if (!cloud || view.layout === "own") return [];
   const points = cloud.positions.flatMap((position, i) => {
     const at = coordinates(view, position);
     return at ? [{ at, label: escaped(cloud.texts[i]) }] : [];
   });
+  const color = view.dimensions === 2 ? colours.accent : mixed(colours.accent, colours.paper, 0.6);
   /** @type {Look} */
-  const look = { color: colours.accent, size: [6, 3], symbol: ["circle-open", "circle"] };
-  return trace(view, `${config().fresh_samples} samples at this step`, points, {
-    mode: "markers",
-    marker: { ...marker(view, look), opacity: 0.6 },
-    hovertemplate: "“%{text}”<extra>a sample</extra>",
+  const look = { color, size: [6, 3], symbol: ["circle-open", "circle"] };
+  const opacity = view.dimensions === 2 ? 0.6 : 1;
+  return [
+    trace(view, `${config().fresh_samples} samples at this step`, points, {
+      mode: "markers",
+      marker: { ...marker(view, look), opacity },
+      hovertemplate: "“%{text}”<extra>a sample</extra>",
+    }),
+  ];
+}
+
+/**
+ * Diameter of the point of a candidate; its area grows with the number of samples.
+ * @param {number} count
+ */
+export function candidateSize(count) {
+  return Math.min(26, 6 + 3 * Math.sqrt(count));
+}
+
+/**
+ * The candidates among the samples of the current step, each where the vector of its chunk lies.
+ * @param {MapView} view
+ * @param {Palette} colours
+ * @returns {PlotlyAttributes[]}
+ */
+function poolTraces(view, colours) {
+  const points = view.pool.flatMap(({ candidate, position }) => {
+    const at = coordinates(view, position);
+    const label = `“${escaped(candidate.text)}”<br>${plural(candidate.count, "sample")}`;
+    return at ? [{ at, label }] : [];
   });
-}
-
-/**
- * @param {MapView} view
- * @param {Palette} colours
- */
-function predictedPath(view, colours) {
-  const points = stepPoints(view, view.run, errorLabel);
-  const steps = /** @type {StepPayload[]} */ (points.map((point) => point.step));
-  const plain = path(view, PATH, points, { color: colours.accent, size: [7, 4] }, "step %{text}<extra></extra>");
-  const customdata = steps.map((step) => step.index);
-  return { ...plain, customdata, marker: { ...plain.marker, ...colourScale(view.colouring, steps) } };
-}
-
-/** @type {Record<string, { title: string, value: (step: StepPayload) => number }>} */
-const COLOURINGS = {
-  step: { title: "step", value: (step) => step.index },
-  distance: { title: "prediction error", value: (step) => step.distance ?? Number.NaN },
-  frequency: { title: "log10(1 + count)", value: (step) => Math.log10(1 + (step.frequency ?? 0)) },
-};
-
-/**
- * @param {string} colouring
- * @param {StepPayload[]} steps
- */
-function colourScale(colouring, steps) {
-  const rule = COLOURINGS[colouring];
-  if (!rule) return {};
-  const colorbar = { title: { text: rule.title }, thickness: 12, len: 0.6 };
-  return { color: steps.map(rule.value), colorscale: "Viridis", showscale: true, colorbar };
-}
-
-/**
- * @param {MapView} view
- * @param {Palette} colours
- */
-function selectedStep(view, colours) {
-  const points = stepPoints(view, view.run, (step) => escaped(step.text));
-  const marked = points.filter(({ step }) => step?.index === view.markedStep);
+  if (!points.length) return [];
+  const flat = view.dimensions === 2;
+  const size = view.pool.map(({ candidate }) => candidateSize(candidate.count) * (flat ? 1 : 0.5));
+  const color = flat ? colours.accent : mixed(colours.accent, colours.paper, 0.6);
   /** @type {Look} */
-  const look = { color: colours.accent, size: [15, 9], symbol: ["diamond", "diamond"] };
-  return trace(view, "selected step", marked, {
-    mode: "markers+text",
-    textposition: "top center",
-    textfont: { size: 14, color: colours.ink },
-    hoverinfo: "skip",
-    marker: { ...marker(view, look), line: { width: 2, color: colours.ink } },
-  });
+  const look = { color, size: [6, 3], symbol: ["circle-open", "circle"] };
+  return [
+    trace(view, POOL, points, {
+      mode: "markers",
+      marker: { ...marker(view, look), size, opacity: flat ? 0.75 : 1 },
+      hovertemplate: "%{text}<extra>candidate</extra>",
+    }),
+  ];
 }
 
 /**
  * @param {MapView} view
  * @param {Palette} colours
  */
-export function mapLayout({ run, dimensions, layout }, colours) {
-  // Plotly modifies the objects that it receives, so each axis needs its own object.
-  const axis = () => ({ showgrid: true, gridcolor: colours.grid, zeroline: false, showticklabels: false, title: "" });
-  const scene = {
-    xaxis: axis(),
-    yaxis: axis(),
-    zaxis: axis(),
-    uirevision: `${run.model}-${layout}`,
-    aspectmode: "cube",
-  };
+export function mapLayout(view, colours) {
+  const { run, dimensions, layout, compact, range } = view;
+  const grid = mixed(colours.quiet, colours.paper, 0.3);
+  // Plotly modifies the objects that it receives, so each axis needs its own object. Coordinates of UMAP mean nothing.
+  const axis = (/** @type {number} */ component) => ({
+    showgrid: dimensions === 3,
+    gridcolor: grid,
+    zeroline: false,
+    showticklabels: false,
+    ticks: "",
+    showspikes: false,
+    title: layout === "principal" && !compact ? { text: `principal component ${component}` } : { text: "" },
+  });
+  const [right, bottom] = [compact ? 4 : 34, layout === "principal" && !compact ? 26 : 4];
   return {
-    showlegend: true,
+    showlegend: !compact,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
-    margin: { l: 8, r: 34, t: 34, b: 8 }, // room for the legend above and the tools on the right
+    margin: { l: bottom, r: right, t: compact ? 4 : 34, b: bottom }, // room for the legend above and the tools on the right
     uirevision: `${run.model}-${dimensions}-${layout}`, // keeps zoom and camera while a run grows
-    xaxis: axis(),
-    yaxis: axis(),
-    scene,
+    xaxis: { ...axis(1), range: [...range.x] },
+    yaxis: { ...axis(2), range: [...range.y] },
+    scene: {
+      xaxis: axis(1),
+      yaxis: axis(2),
+      zaxis: axis(3),
+      uirevision: `${run.model}-${layout}`,
+      aspectmode: "cube",
+      camera: { eye: { x: 1, y: 1, z: 0.8 } },
+    },
+    annotations: arrows(view, colours),
     hovermode: "closest",
     dragmode: dimensions === 2 ? "pan" : "orbit",
   };

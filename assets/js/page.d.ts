@@ -18,14 +18,16 @@ interface RunServer {
 
 interface MapServer {
   draw_cloud: (request: StepRequest) => Promise<Cloud | ErrorPayload>;
+  place_chunks: (request: ChunksRequest) => Promise<MapPosition[] | ErrorPayload>;
+  find_nearest: (request: NearestRequest) => Promise<NearestChunks | ErrorPayload>;
 }
 
 interface ReconstructionServer {
   walk: (request: WalkRequest) => Promise<Walk | ErrorPayload>;
 }
 
-/** The map file of a model: training chunks with their positions in each layout. */
-interface MapFile {
+/** Texts, counts and positions of the training chunks of a map, the most frequent first. */
+interface MapChunks {
   texts: string[];
   counts: number[];
   /** [n, 2] */
@@ -34,6 +36,25 @@ interface MapFile {
   space: number[][];
   /** [n, 3] */
   principal: number[][];
+}
+
+/** What a map shows as a whole (`calm/vector_map/summary.py`). */
+interface MapSummary {
+  /** The most important first. */
+  regions: (MapPosition & { label: string; weight: number })[];
+  density: { plane: Density; principal: Density };
+  /** 10th percentile, median and 90th percentile, measured on held-out texts. */
+  prediction_error: { low: number; median: number; high: number; steps: number; temperature: number };
+}
+
+/** Kernel density of the training chunks over a grid. */
+interface Density {
+  /** [2], the first and the last column. */
+  x: number[];
+  /** [2], the first and the last row. */
+  y: number[];
+  /** [G, G], the square root of the density, 0 to 100. */
+  values: number[][];
 }
 
 /** How far a visitor has come in the guided tour. */
@@ -65,11 +86,15 @@ interface Figure {
   traces: PlotlyAttributes[];
   layout: PlotlyAttributes;
   config?: PlotlyAttributes;
+  /** Called when the figure is on the page. */
+  onRender?: () => void;
 }
 
 interface PlotlyElement extends HTMLElement {
   data?: PlotlyAttributes[];
   layout?: PlotlyAttributes;
+  /** The axes, with the functions that convert between data and pixels. */
+  _fullLayout: PlotlyAttributes;
   on: (event: string, listener: (event: PlotlyPointEvent) => void) => void;
 }
 

@@ -41,6 +41,8 @@ class Store {
   /** The tab that the tour requests. */
   tourTab = "";
 
+  /** @type {Map<string, number>} the progress of each run that has arrived */
+  #progress = new Map();
   /** @type {Map<string, Pool>} */
   #pools = new Map();
   /** @type {Map<string, Cloud>} */
@@ -71,12 +73,16 @@ class Store {
   // Runs
 
   /**
-   * Takes a run and its samples from Python and shows the run. Python sends each state to two components; the second
-   * copy changes nothing.
+   * Takes a run and its samples from Python and shows the run. Python sends each state to several components, and the
+   * component of a tab that opens late gets the value with which the page was built: a state that is not newer than
+   * what has arrived of the same run changes nothing.
    * @param {RunPayload | null} run
    */
   receive(run) {
-    if (!run?.steps || (this.shown && isSameState(this.shown, run))) return;
+    if (!run?.steps) return;
+    const known = this.#progress.get(run.run_id) ?? -1;
+    if (progress(run) <= known) return;
+    this.#progress.set(run.run_id, progress(run));
     const group = [run, ...(run.samples ?? [])];
     for (const member of group) this.remember(member);
     if (group.length > 1)
@@ -279,20 +285,12 @@ class Store {
 }
 
 /**
- * Whether two copies of a run, samples included, hold the same steps and status.
- * @param {RunPayload} one
- * @param {RunPayload} other
- * @returns {boolean}
+ * How far a run and its samples have come: a number that grows with each step and at the end.
+ * @param {RunPayload} run
+ * @returns {number}
  */
-function isSameState(one, other) {
-  const [samples, otherSamples] = [one.samples ?? [], other.samples ?? []];
-  return (
-    one.run_id === other.run_id &&
-    one.finished === other.finished &&
-    one.steps.length === other.steps.length &&
-    samples.length === otherSamples.length &&
-    samples.every((sample, i) => isSameState(sample, otherSamples[i]))
-  );
+function progress({ steps, finished, samples = [] }) {
+  return samples.reduce((sum, sample) => sum + progress(sample), steps.length + (finished ? 1 : 0));
 }
 
 export const store = new Store();

@@ -11,6 +11,14 @@ interface ErrorPayload {
   error: string;
 }
 
+/** The two files of a map. */
+interface MapUrls {
+  /** Regions, density and the usual prediction error: small, shown first. */
+  summary: string;
+  /** Texts and positions of the training chunks. */
+  chunks: string;
+}
+
 /** Numbers and addresses that both languages use, in the head of the page (`#calm-config`). */
 interface Config {
   /** Ids of the tabs, in order. */
@@ -18,8 +26,8 @@ interface Config {
   /** The model that the page opens with, a CALM. */
   default_model: string;
   plotly_url: string;
-  /** The map file of each model that has a map. */
-  map_urls: Record<string, string>;
+  /** The files of each model that has a map. */
+  map_urls: Record<string, MapUrls>;
   temperature_min: number;
   temperature_max: number;
   temperature_default: number;
@@ -162,10 +170,50 @@ interface Cloud {
   texts: string[];
 }
 
+/** Chunks to place on the map of a model. */
+interface ChunksRequest {
+  model: string;
+  /** [n, K] token ids. */
+  chunks: number[][];
+}
+
+/** A chunk whose nearest training chunks are wanted: `index` on the map, or else the first of `chunks`. */
+interface NearestRequest extends ChunksRequest {
+  index: number | null;
+}
+
+/** A training chunk near a point of the map. */
+interface MapNeighbour {
+  text: string;
+  /** On the map. */
+  index: number;
+  /** How often it occurs in the texts of the map. */
+  count: number;
+  /** Euclidean, in latent space. */
+  distance: number;
+}
+
+/** The training chunks nearest to a vector, the nearest first. */
+interface NearestChunks {
+  neighbours: MapNeighbour[];
+}
+
 /** The vectors of one run of this visit, for a map of the visitor's own. */
 interface OwnRun {
   run_id: string;
+  prompt: string;
+  /** [steps, L], the predicted vectors. */
   vectors: number[][];
+  /** [steps, K], token ids of the steps. */
+  chunks: number[][];
+}
+
+/** Positions of one run on a map of the visitor's own. */
+interface FittedRun {
+  predicted: number[][];
+  encoded: number[][];
+  /** Of the chunks of the prompt. */
+  prompt: number[][];
 }
 
 /** A map fitted to training chunks together with the vectors of a visitor's runs. */
@@ -175,8 +223,7 @@ interface FittedMap {
   texts: string[];
   /** Of the training chunks. */
   positions: number[][];
-  /** Positions of the vectors of each run. */
-  runs: Record<string, number[][]>;
+  runs: Record<string, FittedRun>;
 }
 
 // Reconstruction

@@ -1,12 +1,17 @@
 // The map of chunk vectors with the path of the shown run, and a map fitted to the visitor's own runs.
 import { createChunkText } from "./chunk_text.js";
-import { config } from "./config.js";
-import { find } from "./dom.js";
+import { find, node } from "./dom.js";
 import { createFigure } from "./figures.js";
+import { createMapControls } from "./map_controls.js";
 import { exportMap } from "./map_export.js";
+import { hasMap, mapChunks, mappedModels, mapSummary } from "./map_files.js";
+import { PATH } from "./map_path.js";
 import { createPlayer } from "./map_player.js";
-import { mapLayout, mapTraces, PATH } from "./map_traces.js";
-import { store } from "./store.js";
+import { createFlight, createPoolPlaces } from "./map_pool.js";
+import { createMapSearch } from "./map_search.js";
+import { CHUNKS, MATCHES, mapLayout, mapTraces } from "./map_traces.js";
+import { createMapWindow } from "./map_window.js";
+import { store as pageStore } from "./store.js";
 
 /** Plotly rebuilds a figure if nested lists of its configuration are set, so buttons are removed instead of listed. */
 const CONFIG = {
@@ -14,109 +19,212 @@ const CONFIG = {
   displayModeBar: "hover",
   modeBarButtonsToRemove: ["toImage", "lasso2d", "select2d", "autoScale2d", "tableRotation", "resetCameraLastSave3d"],
 };
-
-/** @type {Map<string, MapFile | null>} the map file of each model; null while it is fetched */
-const files = new Map();
+/** The page scrolls over a small map beside the text. */
+const COMPACT_CONFIG = { scrollZoom: false, displayModeBar: false };
 
 /**
- * The map file of a model; null until it has arrived.
- * @param {string} model
- * @param {() => void} onload
+ * @typedef {object} MapOptions
+ * @property {2 | 3} dimensions
+ * @property {"umap" | "principal" | "own"} layout
+ * @property {string} colouring
+ * @property {boolean} showEncoded
+ * @property {boolean} showWhole
+ * @property {boolean} showChunks
+ * @property {boolean} showOthers
+ * @property {number[]} matches
+ * @property {number | null} chosen
  */
-function mapFile(model, onload) {
-  const url = config().map_urls[model];
-  if (url && !files.has(model)) {
-    files.set(model, null);
-    fetch(url)
-      .then((response) => response.json())
-      .then((file) => {
-        files.set(model, file);
-        onload();
-      })
-      .catch(() => files.delete(model)); // the next render tries again
-  }
-  return files.get(model) ?? null;
-}
 
-/** @param {Component<RunPayload, MapServer>} component */
-export function mountVectorMapPlot({ element, props, watch, server }) {
-  const controls = createControls(element);
-  const strip = find(element, ".calm-text");
-  const text = createChunkText(strip);
-  const player = createPlayer(element);
-  const drawCloud = /** @type {HTMLButtonElement} */ (find(element, "[data-cloud]"));
+/** @type {MapOptions} */
+const COMPACT_OPTIONS = {
+  dimensions: 2,
+  layout: "umap",
+  colouring: "",
+  showEncoded: false,
+  showWhole: false,
+  showChunks: false,
+  showOthers: false,
+  matches: [],
+  chosen: null,
+};
 
-  const figure = createFigure(element, find(element, ".calm-plot"), build, { onFirstRender: followPointer });
+/**
+ * Draws the map in an element and keeps it up to date with the store: regions and density of the training chunks, the
+ * last steps of the shown run as arrows, and the candidates of the current step.
+ *
+ * The element needs a height. In compact mode the map has no legend, no tools and fewer labels; a click on a point of
+ * the path pins its step in either mode.
+ * @param {object} parts
+ * @param {HTMLElement} parts.container
+ * @param {typeof pageStore} [parts.store]
+ * @param {boolean} [parts.compact]
+ * @param {MapServer | null} [parts.server] places candidates; without it the map shows none
+ * @param {() => MapOptions} [parts.options] what the controls ask for
+ * @param {(index: number, text: string) => void} [parts.onchunk] a training chunk was clicked
+ * @param {(step: StepPayload) => void} [parts.onstep] a step of the path was clicked
+ */
+export function mountVectorMap({
+  container,
+  store = pageStore,
+  compact = false,
+  server = null,
+  options = () => COMPACT_OPTIONS,
+  onchunk,
+  onstep,
+}) {
+  container.classList.add("calm-map");
+  const label = "map of chunk vectors with the path of the run";
+  const target = node("div", {
+    class: `calm-plot map${compact ? " compact" : ""}`,
+    role: "figure",
+    "aria-label": label,
+  });
+  container.append(target);
+  const places = createPoolPlaces(server, () => figure.render());
+  const figure = createFigure(container, target, build, { onFirstRender: listen });
+  const flight = createFlight(container, figure.plot);
+  const mapWindow = createMapWindow(figure.plot);
+  const render = figure.render;
 
   /** @param {Palette} colours */
   function build(colours) {
     const run = store.shown;
-    const map = run && mapFile(run.model, render);
-    if (!map) return null;
-    const { runs, markedStep, fit } = store;
+    const summary = run && mapSummary(run.model, render);
+    if (!run || !summary) return null;
+    const chosen = options();
+    const { fit, markedStep, currentStep } = store;
+    const isOwn = chosen.layout === "own";
+    const showChunks =
+      chosen.showChunks || isOwn || chosen.dimensions === 3 || mapWindow.isZoomed(chosen.layout, summary);
+    const needsChunks = (showChunks && !isOwn) || chosen.matches.length > 0 || chosen.chosen !== null;
     const isOther = (/** @type {RunPayload} */ other) => other.run_id !== run.run_id && other.model === run.model;
-    const otherRuns = controls.showOthers() ? [...runs.values()].filter(isOther) : [];
-    const cloud = markedStep === null ? null : store.cloud(run.run_id, markedStep);
-    const view = { run, markedStep, fit, map, otherRuns, cloud, ...controls.view() };
-    return { traces: mapTraces(view, colours), layout: mapLayout(view, colours), config: CONFIG };
+    const view = {
+      ...chosen,
+      ...{ run, markedStep, currentStep, fit, summary, showChunks, compact },
+      ...mapWindow.shape(chosen.layout, summary, fit),
+      otherRuns: chosen.showOthers ? [...store.runs.values()].filter(isOther) : [],
+      cloud: markedStep === null ? null : store.cloud(run.run_id, markedStep),
+      pool: isOwn ? [] : places.placed(run, currentStep),
+      chunks: needsChunks ? mapChunks(run.model, render) : null,
+    };
+    return {
+      traces: mapTraces(view, colours),
+      layout: mapLayout(view, colours),
+      config: compact ? COMPACT_CONFIG : CONFIG,
+      onRender: () => collapse(view),
+    };
   }
 
-  function render() {
-    const run = store.shown;
+  /** @param {import("./map_series.js").MapView} view */
+  function collapse({ run, currentStep, pool, dimensions, layout }) {
+    if (currentStep === null || dimensions === 3 || layout === "own") return;
+    const name = layout === "principal" ? "principal" : "plane";
+    flight.fly(`${run.run_id}:${currentStep}`, pool, run.steps[currentStep].predicted, name);
+  }
+
+  /** @param {PlotlyElement} plot */
+  function listen(plot) {
+    mapWindow.listen(render);
+    plot.on("plotly_hover", ({ points: [point] }) => point.data.name === PATH && store.previewStep(point.customdata));
+    plot.on("plotly_unhover", ({ points: [point] }) => point.data.name === PATH && store.previewStep(null));
+    plot.on("plotly_click", ({ points: [point] }) => {
+      if (point.data.name === PATH) {
+        store.selectStep(point.customdata);
+        const step = store.shown?.steps[point.customdata];
+        if (step) onstep?.(step);
+      } else if ([CHUNKS, MATCHES].includes(point.data.name) && options().layout !== "own") {
+        const chunks = store.shown && mapChunks(store.shown.model, render);
+        if (chunks) onchunk?.(point.customdata, chunks.texts[point.customdata]);
+      }
+    });
+  }
+
+  for (const topic of /** @type {const} */ (["run", "step", "cloud"])) store.subscribe(topic, container, render);
+  render();
+  return { render, reset: figure.reset, figure };
+}
+
+/** @param {Component<RunPayload, MapServer>} component */
+export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
+  const controls = createMapControls(element);
+  const strip = find(element, ".calm-text");
+  const text = createChunkText(strip);
+  const player = createPlayer(element);
+  const drawCloud = /** @type {HTMLButtonElement} */ (find(element, "[data-cloud]"));
+  const search = createMapSearch(element, server, () => map.render());
+  const map = mountVectorMap({
+    container: find(element, "[data-map]"),
+    server,
+    options: () => ({ ...controls.options(), ...search.state() }),
+    onchunk: search.choose,
+    onstep: (step) => pageStore.shown && search.chooseStep(pageStore.shown, step),
+  });
+  const noMap = createNoMapNote(element, (model) => trigger("choose_model", { model }));
+
+  const render = () => {
+    const run = pageStore.shown;
     if (!run) return;
     text.render(run);
-    text.mark(store.markedStep);
+    text.mark(pageStore.markedStep);
     scrollToMarked(strip);
-    player.render(run, run.model in config().map_urls);
-    drawCloud.disabled = run.steps.length === 0;
-    figure.render();
-  }
+    noMap.render(run.model);
+    player.render(run, render);
+    drawCloud.disabled = run.steps.length === 0 || !hasMap(run.model);
+  };
 
   drawCloud.addEventListener("click", async () => {
-    const run = store.shown;
-    const step = store.currentStep;
+    const run = pageStore.shown;
+    const step = pageStore.currentStep;
     if (!run || step === null) return;
     drawCloud.disabled = true;
     const error = await requestCloud(server, run, step);
     drawCloud.disabled = false;
     if (error) find(element, "[data-status]").textContent = error;
-    else store.selectStep(step);
+    else pageStore.selectStep(step);
   });
   for (const button of element.querySelectorAll("[data-export]")) {
     const kind = /** @type {HTMLElement} */ (button).dataset.export ?? "";
     button.addEventListener("click", () => {
-      if (store.shown && figure.isRendered()) exportMap(kind, figure.plot, store.shown);
+      if (pageStore.shown && map.figure.isRendered()) exportMap(kind, map.figure.plot, pageStore.shown);
     });
   }
-  controls.onchange(render, figure.reset);
-  store.subscribe("fit", element, () => controls.showFit());
-  store.subscribe("run", element, render);
-  store.subscribe("step", element, render);
-  store.subscribe("cloud", element, render);
-  watch("value", () => store.receive(props.value));
-  if (!store.shown) store.receive(props.value); // a tab that opens late has an old value
+  controls.onchange(map.render, map.reset);
+  pageStore.subscribe("fit", element, () => controls.showFit());
+  pageStore.subscribe("run", element, render);
+  pageStore.subscribe("step", element, render);
+  watch("value", () => pageStore.receive(props.value));
+  pageStore.receive(props.value);
   render();
 }
 
-/** @param {PlotlyElement} plot */
-function followPointer(plot) {
-  /** @param {(step: number | null) => void} act */
-  const onPath = (act) => (/** @type {PlotlyPointEvent} */ event) => {
-    const [point] = event.points;
-    if (point.data.name === PATH) act(point.customdata);
+/**
+ * Says in place of the map why a model has none, and offers one that does.
+ * @param {HTMLElement} element
+ * @param {(model: string) => void} onchoose
+ */
+function createNoMapNote(element, onchoose) {
+  const note = find(element, "[data-no-map]");
+  const [sentence, choose] = [find(note, "p"), find(note, "button")];
+  const [model] = mappedModels();
+  choose.textContent = `Choose ${model}`;
+  choose.hidden = !model;
+  choose.addEventListener("click", () => {
+    onchoose(model);
+    const run = [...pageStore.runs.values()].findLast((other) => hasMap(other.model));
+    if (run) pageStore.show(run);
+  });
+  return {
+    /** @param {string} shown */
+    render: (shown) => {
+      note.hidden = hasMap(shown);
+      element.classList.toggle("calm-without-map", !note.hidden);
+      const isTokenByToken = pageStore.shown?.steps.every((step) => step.distance === undefined);
+      sentence.textContent = isTokenByToken
+        ? `${shown} generated the shown text. It is a token-by-token model: it predicts probabilities of tokens and ` +
+          "has no chunk vectors, so there is no map. A CALM predicts vectors and has one."
+        : `${shown} generated the shown text and has no map yet; “python -m calm map” builds one.`;
+    },
   };
-  plot.on(
-    "plotly_hover",
-    onPath((step) => store.previewStep(step)),
-  );
-  plot.on(
-    "plotly_unhover",
-    onPath(() => store.previewStep(null)),
-  );
-  plot.on(
-    "plotly_click",
-    onPath((step) => step !== null && store.selectStep(step)),
-  );
 }
 
 /**
@@ -141,72 +249,13 @@ async function requestCloud(server, run, stepIndex) {
   const prefix_chunks = run.steps.slice(0, stepIndex).map((step) => step.token_ids);
   const answer = await server.draw_cloud({ model: run.model, prompt: run.prompt, prefix_chunks });
   if ("error" in answer) return answer.error;
-  store.addCloud(run.run_id, stepIndex, answer);
+  pageStore.addCloud(run.run_id, stepIndex, answer);
   return null;
-}
-
-/**
- * The controls above the map.
- * @param {HTMLElement} element
- */
-function createControls(element) {
-  /** @param {string} name */
-  const select = (name) => /** @type {HTMLSelectElement} */ (find(element, `select[data-${name}]`));
-  /** @param {string} name */
-  const checkbox = (name) => /** @type {HTMLInputElement} */ (find(element, `input[data-${name}]`));
-  const [layout, colouring] = [select("layout"), select("colour")];
-  const [encoded, others] = [checkbox("encoded"), checkbox("others")];
-  const buttons = /** @type {HTMLButtonElement[]} */ ([...element.querySelectorAll("button[data-dimensions]")]);
-  /** @type {2 | 3} */
-  let dimensions = 2;
-  let reset = () => {};
-
-  /** @param {number} count */
-  const setDimensions = (count) => {
-    dimensions = count === 3 ? 3 : 2;
-    for (const button of buttons) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.dimensions) === dimensions));
-    }
-    reset();
-  };
-
-  return {
-    showOthers: () => others.checked,
-    view: () => ({
-      dimensions,
-      layout: /** @type {"umap" | "principal" | "own"} */ (layout.value),
-      colouring: colouring.value,
-      showEncoded: encoded.checked,
-    }),
-    showFit() {
-      find(element, "option[value=own]").removeAttribute("disabled");
-      layout.value = "own";
-      setDimensions(store.fit?.dimensions ?? 2);
-    },
-    /**
-     * @param {() => void} render
-     * @param {() => void} renderAnew
-     */
-    onchange(render, renderAnew) {
-      reset = renderAnew;
-      for (const control of [colouring, encoded, others]) control.addEventListener("change", render);
-      layout.addEventListener("change", () =>
-        layout.value === "own" ? setDimensions(store.fit?.dimensions ?? 2) : render(),
-      );
-      for (const button of buttons) {
-        button.addEventListener("click", () => {
-          const count = Number(button.dataset.dimensions);
-          if (layout.value === "own" && store.fit?.dimensions !== count) layout.value = "umap";
-          setDimensions(count);
-        });
-      }
-    },
-  };
 }
 
 /** @param {Component<FittedMap>} component */
 export function mountFitResult({ props, watch }) {
-  watch("value", () => props.value && store.setFit(props.value));
+  watch("value", () => props.value && pageStore.setFit(props.value));
 }
 
 /**
@@ -215,7 +264,7 @@ export function mountFitResult({ props, watch }) {
  * @returns {OwnRun[]}
  */
 export function ownRuns(model) {
-  return [...store.runs.values()].flatMap(({ run_id, model: other, vectors = [] }) =>
-    other === model && vectors.length ? [{ run_id, vectors }] : [],
+  return [...pageStore.runs.values()].flatMap(({ run_id, model: other, prompt, steps, vectors = [] }) =>
+    other === model && vectors.length ? [{ run_id, prompt, vectors, chunks: steps.map((step) => step.token_ids) }] : [],
   );
 }

@@ -32,17 +32,25 @@ def train_options(parser: ArgumentParser) -> None:
 
 
 def build_map(arguments: Namespace) -> None:
-    """Fit the UMAP map of a model's chunk vectors and write it."""
+    """Fit the UMAP map of a model's chunk vectors, and write it with its regions and the usual prediction error."""
     from .. import load
     from ..vector_map import build
 
-    path = build(load(arguments.model, device=arguments.device), arguments.texts, arguments.points, arguments.out)
+    lm = load(arguments.model, device=arguments.device)
+    path = build(lm, arguments.texts, arguments.points, arguments.out, arguments.held_out)
     print_path(arguments, "map", path)
 
 
 def map_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--texts", nargs="+", default=["storyland:0:2000"], help="sources of text (default: storyland:0:2000)"
+    )
+    parser.add_argument(
+        "--held-out",
+        nargs="+",
+        default=["storyland:12000000:40"],
+        metavar="SOURCE",
+        help="texts on which the usual prediction error is measured (default: storyland:12000000:40)",
     )
     parser.add_argument("--points", type=int, default=3000, help="number of chunks on the map (default: 3000)")
     parser.add_argument("--out", default="assets", metavar="FOLDER", help="default: assets")

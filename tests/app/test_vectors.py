@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import calm
+from app import limits
 from app.fresh_samples import draw_cloud
 from app.limits import FRESH_SAMPLES
 from app.payloads import latent
@@ -28,10 +29,27 @@ def test_a_cloud_surrounds_its_step(model):
 
 def test_a_fitted_map_is_split_by_run(model):
     coordinates = np.arange(20.0).reshape(10, 2)
-    own = [{"run_id": "a", "vectors": [0, 0]}, {"run_id": "b", "vectors": [0]}]
+    one, none = np.zeros((1, 3)), np.zeros((0, 3))
+    own = [latent.RunVectors("a", one, one, none), latent.RunVectors("b", none, none, one)]
     fitted = latent.fitted_map(coordinates, model.map, 7, own, 2)
     assert len(fitted["positions"]) == len(fitted["texts"]) == 7
-    assert fitted["runs"] == {"a": [[14.0, 15.0], [16.0, 17.0]], "b": [[18.0, 19.0]]}
+    assert fitted["runs"] == {
+        "a": {"predicted": [[14.0, 15.0]], "encoded": [[16.0, 17.0]], "prompt": []},
+        "b": {"predicted": [], "encoded": [], "prompt": [[18.0, 19.0]]},
+    }
+
+
+def test_the_vectors_of_a_run_are_its_predicted_and_encoded_ones_and_those_of_its_prompt(model, monkeypatch):
+    steps = list(calm.generate(model.lm, PROMPT, 0.5, 12))
+    run = {"run_id": "a", "prompt": PROMPT, "chunks": [step.token_ids for step in steps]}
+    run["vectors"] = [step.vector.tolist() for step in steps]
+    own, again = vectors_tab._own_vectors(model.lm, [{**run, "run_id": "b"}, run])
+    assert [own.run_id, again.run_id] == ["a", "b"]
+    assert own.predicted == pytest.approx(np.stack([step.vector for step in steps]))
+    assert own.encoded == pytest.approx(calm.encode(model.lm, run["chunks"]).mean, abs=1e-5)
+    assert own.prompt == pytest.approx(calm.encode(model.lm, PROMPT).mean, abs=1e-5)
+    monkeypatch.setattr(limits, "MAX_FIT_VECTORS", len(own.stacked()))
+    assert [run.run_id for run in vectors_tab._own_vectors(model.lm, [{**run, "run_id": "b"}, run])] == ["a"]
 
 
 @pytest.mark.parametrize("own", [None, [], [{"run_id": "a"}], [{"run_id": "a", "vectors": [["x"]]}], "runs", 7])

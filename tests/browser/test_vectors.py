@@ -12,14 +12,24 @@ TRACE = """(name) => { const plot = document.querySelector('#map .calm-plot');
 
 
 NAMES = "() => document.querySelector('#map .calm-plot').data.map(t => t.name)"
+DRAWN = "() => document.querySelector('#map .calm-plot')?.data"
+
+
+def open_map(visitor, *checked: str) -> None:
+    """Opens the tab of the map and ticks some of its boxes."""
+    visitor.tab("Vector space")
+    visitor.page.wait_for_function(DRAWN)
+    for label in checked:
+        visitor.page.locator("#map").get_by_label(label).check()
+    if "training chunks" in checked:
+        visitor.page.wait_for_function(f"() => ({NAMES})().includes('training chunks')")
 
 
 def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
     page = visitor.page
     text = visitor.generate(STORY_PROMPT)
     steps = page.locator("#run .calm-chunk").count()
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor, "whole path", "training chunks")
     assert page.evaluate(TRACE, "predicted path") == steps
     assert page.evaluate(TRACE, "training chunks") >= 2000
     assert page.evaluate(TRACE, "prompt (encoded)") >= 3
@@ -37,8 +47,7 @@ def test_the_path_appears_on_the_map_and_follows_the_text(visitor):
 
 def test_the_text_below_the_map_follows_the_step(visitor):
     page = visitor.page
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor)
     steps = page.locator("#map .calm-strip .calm-chunk").count()
     for step in (steps, 1):
         page.locator("#map [data-step]").evaluate(
@@ -57,8 +66,7 @@ def test_the_text_below_the_map_follows_the_step(visitor):
 
 def test_the_map_keeps_its_zoom_while_a_new_run_streams_in(visitor):
     page = visitor.page
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor)
     page.evaluate("() => Plotly.relayout(document.querySelector('#map .calm-plot'),"
                   "{'xaxis.range': [1, 4], 'yaxis.range': [2, 5]})")  # fmt: skip
     visitor.tab("Generate")
@@ -78,8 +86,7 @@ def test_shown_chunks_do_not_flicker(visitor):
     page.evaluate("() => (window.first = document.querySelector('#run .calm-chunk'))")
     visitor.finished()
     assert page.evaluate("() => window.first === document.querySelector('#run .calm-chunk')")
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor, "training chunks")
     page.evaluate("() => (window.canvas = document.querySelector('#map canvas'))")
     visitor.tab("Generate")
     visitor.generate("Once upon a time")
@@ -93,9 +100,8 @@ def test_the_map_shows_more_than_one_path(visitor):
     visitor.generate(STORY_PROMPT)
     visitor.generate("Once upon a time")
     steps = page.locator("#run .calm-chunk").count()
-    visitor.tab("Vector space")
+    open_map(visitor, "whole path")
     parts = page.locator("#map")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
     parts.get_by_label("encoded path").check()
     assert page.evaluate(TRACE, "encoded path") == steps
     parts.get_by_label("earlier runs").check()
@@ -130,8 +136,7 @@ def test_the_map_shows_more_than_one_path(visitor):
 
 def test_the_camera_keeps_its_position_in_space(visitor):
     page = visitor.page
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor)
     page.get_by_role("button", name="3-D").click()
     page.wait_for_function("() => document.querySelector('#map .calm-plot').data[0].type === 'scatter3d'")
     eye = "() => document.querySelector('#map .calm-plot')._fullLayout.scene.camera.eye"
@@ -153,8 +158,7 @@ def test_the_camera_keeps_its_position_in_space(visitor):
 
 def test_the_path_is_coloured_by_the_chosen_quantity(visitor):
     page = visitor.page
-    visitor.tab("Vector space")
-    page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
+    open_map(visitor, "whole path")
     marker = (
         "() => document.querySelector('#map .calm-plot').data.find((t) => t.name === 'predicted path').marker.color"
     )
@@ -174,7 +178,7 @@ def test_a_map_of_a_visitors_own_runs_is_fitted(visitor):
     page = visitor.page
     visitor.set("#length", 32)
     visitor.generate("Once upon a time")
-    visitor.tab("Vector space")
+    open_map(visitor, "whole path", "encoded path")
     page.get_by_text("Fit a map of your own runs").click()
     page.get_by_label("Neighbours").first.fill("12")
     page.get_by_label("3", exact=True).check()
@@ -196,3 +200,4 @@ def test_a_map_of_a_visitors_own_runs_is_fitted(visitor):
             .flatMap((trace) => [trace.x, trace.y, trace.z].map((axis) => [...axis].filter(Number.isFinite).length))"""
     )
     assert sorted(offsets) == [8] * 3 + [800] * 3
+    assert page.evaluate(TRACE, "encoded path") == 8 and page.evaluate(TRACE, "prompt (encoded)") >= 1

@@ -9,7 +9,7 @@ import calm
 from calm import CalmError
 from calm import vector_map as maps
 from calm.generation import align
-from calm.vector_map import VectorMap, build, map_path, read
+from calm.vector_map import VectorMap, build, building, map_path, read, read_summary, summary_path
 
 ASSETS = "assets"
 
@@ -26,8 +26,9 @@ def bundled(mapped) -> VectorMap:
 
 
 def test_each_bundled_calm_has_a_map():
-    with_maps = {path.stem.removeprefix("map-") for path in Path(ASSETS).glob("map-*.json")}
-    assert with_maps == {name for name in calm.bundled() if calm.load(name, device="cpu").is_calm}
+    names = {name for name in calm.bundled() if calm.load(name, device="cpu").is_calm}
+    for kind in ("map", "summary"):
+        assert {path.stem.removeprefix(f"{kind}-") for path in Path(ASSETS).glob(f"{kind}-*.json")} == names
 
 
 def test_the_bundled_map_is_complete(bundled, mapped):
@@ -76,18 +77,23 @@ def test_predicted_vectors_land_on_the_map(bundled, mapped):
 
 def test_a_small_map_can_be_built(story, tmp_path, monkeypatch):
     """Without UMAP, which compiles for half a minute. The browser test of a user's own fit runs UMAP itself."""
-    monkeypatch.setattr(maps, "fit", lambda vectors, settings: vectors[:, : settings.dimensions])
-    path = build(story, ["storyland:0:30"], 300, tmp_path)
+    monkeypatch.setattr(building, "fit", lambda vectors, settings: vectors[:, : settings.dimensions])
+    path = build(story, ["storyland:0:30"], 300, tmp_path, ["storyland:12000000:2"])
     built = read(path)
     assert len(built.texts) == 300 and built.plane.shape == (300, 2)
     assert built.plane == pytest.approx(built.vectors[:, :2], abs=2e-3)
     assert built.space == pytest.approx(built.vectors[:, :3], abs=2e-3)
     assert align(story, story.tokenize(built.texts[0]))
+    summary = read_summary(summary_path(story.name, tmp_path))
+    assert summary.density["plane"] == maps.density(built.plane)
+    assert 0 < summary.prediction_error.low <= summary.prediction_error.median <= summary.prediction_error.high
 
 
 def test_bad_arguments_are_refused(tiny_ar, tmp_path):
     with pytest.raises(CalmError, match="no vector map"):
         read(tmp_path / "none.json")
+    with pytest.raises(CalmError, match="no summary"):
+        read_summary(tmp_path / "none.json")
     with pytest.raises(CalmError, match="choose a CALM model"):
         build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
 

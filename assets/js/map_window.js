@@ -1,0 +1,74 @@
+// The part of the map that is shown, in the plane: the whole at first, then what the visitor zooms and drags to.
+
+/** Below this share of the map's width, the map shows its training chunks. */
+const ZOOMED = 0.5;
+
+/** @typedef {{ x: number[], y: number[] }} Range */
+
+/** @param {PlotlyElement} plot */
+export function createMapWindow(plot) {
+  /** @type {Map<string, Range>} what the visitor has zoomed to in each layout */
+  const ranges = new Map();
+  let current = "";
+
+  /**
+   * @param {string} layout
+   * @param {MapSummary} summary
+   * @param {FittedMap | null} fit
+   * @returns {Range}
+   */
+  const whole = (layout, summary, fit) => {
+    if (layout === "own" && fit) return extent(fit.positions);
+    const { x, y } = summary.density[layout === "principal" ? "principal" : "plane"];
+    return { x, y };
+  };
+
+  return {
+    /**
+     * @param {string} layout
+     * @param {MapSummary} summary
+     */
+    isZoomed(layout, summary) {
+      const range = ranges.get(layout);
+      const { x } = whole(layout, summary, null);
+      return range !== undefined && layout !== "own" && range.x[1] - range.x[0] < ZOOMED * (x[1] - x[0]);
+    },
+    /**
+     * @param {string} layout
+     * @param {MapSummary} summary
+     * @param {FittedMap | null} fit
+     */
+    shape(layout, summary, fit) {
+      current = layout;
+      const range = ranges.get(layout) ?? whole(layout, summary, fit);
+      return { range, size: { width: plot.clientWidth, height: plot.clientHeight } };
+    },
+    /** @param {() => void} render */
+    listen(render) {
+      plot.on("plotly_relayout", () => {
+        const { xaxis, yaxis } = plot.layout ?? {};
+        if (!xaxis?.range || xaxis.autorange) return;
+        ranges.set(current, { x: [...xaxis.range], y: [...yaxis.range] });
+        render();
+      });
+      plot.on("plotly_doubleclick", () => {
+        ranges.delete(current);
+        render();
+      });
+    },
+  };
+}
+
+/**
+ * @param {number[][]} positions
+ * @returns {Range}
+ */
+function extent(positions) {
+  const [x, y] = [0, 1].map((i) => {
+    const values = positions.map((position) => position[i]);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const margin = 0.06 * (high - low);
+    return [low - margin, high + margin];
+  });
+  return { x, y };
+}

@@ -1,0 +1,30 @@
+"""Maps of chunk vectors: positions in UMAP and PCA layouts, labelled regions, density, usual prediction error."""
+
+from .building import build, collect, summarize
+from .fitting import METRICS, FitSettings, fit, stream_fit
+from .positions import VectorMap, map_path, read
+from .prediction_error import PredictionError, prediction_error
+from .regions import Density, Region, density, regions
+from .summary import MapSummary, read_summary, summary_path
+
+__all__ = [
+    "METRICS",
+    "Density",
+    "FitSettings",
+    "MapSummary",
+    "PredictionError",
+    "Region",
+    "VectorMap",
+    "build",
+    "collect",
+    "density",
+    "fit",
+    "map_path",
+    "prediction_error",
+    "read",
+    "read_summary",
+    "regions",
+    "stream_fit",
+    "summarize",
+    "summary_path",
+]

@@ -1,0 +1,110 @@
+"""UMAP fits of vectors, in this process or in a subprocess that reports its progress.
+
+Shapes: n vectors, L latent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections.abc import Generator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from ..errors import CalmError
+from .positions import NEIGHBOURS
+
+METRICS = ("euclidean", "cosine", "manhattan", "correlation")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Parameters of a UMAP fit, with the meaning that umap-learn gives them."""
+
+    neighbours: int = NEIGHBOURS
+    min_dist: float = 0.15
+    metric: str = "euclidean"
+    dimensions: int = 2
+    seed: int = 0
+
+    def check(self, points: int) -> None:
+        """Raises CalmError for settings that do not fit ``points`` vectors."""
+        if points < 20:
+            raise CalmError(f"A map needs at least 20 vectors; there are {points}.")
+        if not 2 <= self.neighbours < points:
+            raise CalmError(f"Neighbours must be from 2 to {points - 1}, one less than there are vectors.")
+        if not 0 <= self.min_dist <= 1:
+            raise CalmError("The minimum distance must be from 0 to 1.")
+        if self.metric not in METRICS:
+            raise CalmError(f"The metric {self.metric!r} is not known; use {', '.join(METRICS)}.")
+        if self.dimensions not in (2, 3):
+            raise CalmError(f"The map has 2 or 3 dimensions, not {self.dimensions!r}.")
+
+
+def fit(vectors: np.ndarray, settings: FitSettings, progress: Any = None) -> np.ndarray:
+    """UMAP of vectors [n, L] -> positions [n, dimensions]. ``progress`` is a file for the text of a progress bar."""
+    import umap
+
+    return umap.UMAP(
+        n_components=settings.dimensions,
+        n_neighbors=settings.neighbours,
+        min_dist=settings.min_dist,
+        metric=settings.metric,
+        random_state=settings.seed,
+        n_jobs=1,
+        verbose=progress is not None,
+        tqdm_kwds={"file": progress, "mininterval": 0.2} if progress is not None else None,
+    ).fit_transform(vectors)
+
+
+class _ProgressFile:
+    """A file object that sends the percentages of a progress bar through a pipe."""
+
+    def __init__(self, pipe: Connection):
+        self.pipe = pipe
+
+    def write(self, text: str) -> None:
+        if percentage := re.search(r"(\d+)%", text):
+            self.pipe.send(int(percentage[1]))
+
+    def flush(self) -> None:
+        pass
+
+
+def _fit_in_subprocess(pipe: Connection, vectors: np.ndarray, settings: FitSettings) -> None:
+    os.nice(10)  # generation has priority
+    with open(os.devnull, "w") as devnull, redirect_stdout(devnull):
+        try:
+            pipe.send(fit(vectors, settings, _ProgressFile(pipe)))
+        except Exception as error:  # UMAP raises many kinds for unusual settings
+            pipe.send(CalmError(f"UMAP could not be fitted: {str(error).splitlines()[0]}"))
+
+
+def stream_fit(vectors: np.ndarray, settings: FitSettings) -> Generator[int | np.ndarray, None, None]:
+    """``fit`` in a subprocess: yields the percentage done several times a second, then the positions [n, dimensions].
+
+    Closing the generator ends the subprocess. Raises CalmError for settings that cannot be fitted.
+    """
+    settings.check(len(vectors))
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_fit_in_subprocess, args=(sender, vectors, settings), daemon=True)
+    process.start()
+    message: int | np.ndarray | CalmError = 0
+    try:
+        while isinstance(message, int):
+            if receiver.poll(0.3):
+                message = receiver.recv()
+            elif not process.is_alive() and not receiver.poll():
+                raise CalmError("The fit ended without a map.")
+            if isinstance(message, CalmError):
+                raise message
+            yield message
+    finally:
+        process.kill()
+        process.join()

@@ -1,0 +1,47 @@
+"""The small file that a page can show before it fetches the map: regions, density, usual prediction error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import CalmError
+from ..files import write_json
+from .positions import map_path
+from .prediction_error import PredictionError
+from .regions import Density, Region
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What a map shows as a whole."""
+
+    regions: list[Region]
+    """The most important first."""
+    density: dict[str, Density]
+    """Of the layouts ``plane`` and ``principal``."""
+    prediction_error: PredictionError
+
+
+def summary_path(model: str, folder: str | Path) -> Path:
+    """The JSON file of the summary of a model's map."""
+    path = map_path(model, folder)
+    return path.with_name(path.name.replace("map-", "summary-", 1))
+
+
+def write_summary(summary: MapSummary, path: Path) -> None:
+    write_json(path, asdict(summary), ensure_ascii=False, separators=(",", ":"))
+
+
+def read_summary(path: str | Path) -> MapSummary:
+    """Reads a summary. Raises CalmError if the file is missing."""
+    path = Path(path)
+    if not path.is_file():
+        raise CalmError(f"There is no summary of a vector map at {path}; build one with: python -m calm map.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return MapSummary(
+        [Region(**region) for region in content["regions"]],
+        {name: Density(**values) for name, values in content["density"].items()},
+        PredictionError(**content["prediction_error"]),
+    )
