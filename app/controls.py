@@ -147,10 +147,21 @@ def in_browser(expression: str, arguments: str = "...values") -> str:
     return f"async ({arguments}) => {{ const calm = await {IMPORT}; return {expression}; }}"
 
 
+def _accepted(part: Any) -> dict[str, Any]:
+    """The values that an input of the page accepts: the bounds of a slider, the choices of radio buttons."""
+    if isinstance(part, gr.Slider):
+        return {"min": part.minimum, "max": part.maximum}
+    if isinstance(part, gr.Radio):
+        return {"choices": [value for _, value in part.choices]}
+    return {}
+
+
 def sync_with_url(inputs: dict[str, Any]) -> None:
-    """Keeps inputs in the address of the page, each under its name: they survive a reload and can be shared."""
+    """Keeps inputs in the address of the page, each under its name: they survive a reload and can be shared. A value of
+    the address that an input does not accept is brought within its bounds or ignored."""
     names, parts = json.dumps(list(inputs)), list(inputs.values())
+    accepted = json.dumps([_accepted(part) for part in parts])
     gr.on([part.change for part in parts], None, parts, None, js=in_browser(f"calm.saveInputs({names}, values)"))
     page = Context.root_block
     assert page
-    page.load(None, parts, parts, js=in_browser(f"calm.restoreInputs({names}, values)"))
+    page.load(None, parts, parts, js=in_browser(f"calm.restoreInputs({names}, values, {accepted})"))

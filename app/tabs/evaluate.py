@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from calm import BrierDifference, BrierLM, LanguageModel
 
 
+ENOUGH_TEXTS = 10
+"""Bootstrap intervals from fewer texts are too narrow to be trusted."""
+
+
 @dataclass
 class Measurement:
     """The results of one model so far."""
@@ -169,11 +173,25 @@ def _measure(text: str | None, names: Sequence[str], seed: Any) -> Iterator[Prog
         table = scores_table(measurements, references)
         yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table,))
     positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
-    yield Progress(
+    status = (
         f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "
-        f"{' and '.join(positions)} positions",
-        (scores_table(measurements, references),),
+        f"{' and '.join(positions)} positions"
     )
+    yield Progress(". ".join([status, *warnings(measurements)]), (scores_table(measurements, references),))
+
+
+def warnings(measurements: Sequence[Measurement]) -> list[str]:
+    """Sentences on how far the scores can be trusted: for few texts, and for a negative Brier-n."""
+    results = [measurement.result for measurement in measurements if measurement.result]
+    count = min((len(result.per_text) for result in results), default=0)
+    found = []
+    if count == 1:
+        found.append("One text gives no interval: separate several texts with blank lines")
+    elif 1 < count < ENOUGH_TEXTS:
+        found.append(f"Intervals from fewer than {ENOUGH_TEXTS} texts are rough")
+    if any(brier < 0 for result in results for brier in result.brier):
+        found.append("A negative Brier-n means that two samples agree with each other more often than with the text")
+    return found
 
 
 def _read_upload(path: str | None) -> tuple[Any, str]:

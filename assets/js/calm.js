@@ -2,6 +2,7 @@
 // browser.
 import { config } from "./config.js";
 import { repairFooter } from "./footer.js";
+import { keepNumberBoxes } from "./number_boxes.js";
 import { store } from "./store.js";
 import { temper } from "./temperature.js";
 
@@ -23,3 +24,4 @@ export const tourModel = () => config().default_model;
 
 window.CALM = { store, temper }; // for the browser tests
 repairFooter();
+keepNumberBoxes();

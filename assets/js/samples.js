@@ -32,7 +32,9 @@ export function createSampleList(element, onshow) {
       columns = element.hidden ? [] : group.map(createColumn);
     }
     columns.forEach(({ label, text }, i) => {
-      label.setAttribute("aria-current", String(group[i].run_id === run.run_id));
+      const isShown = group[i].run_id === run.run_id;
+      label.setAttribute("aria-current", String(isShown));
+      label.textContent = `Seed ${group[i].options.seed}${isShown ? " · shown above" : ""}`;
       appendPieces(
         text,
         group[i].steps.map((step) => step.text),

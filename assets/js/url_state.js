@@ -35,18 +35,22 @@ export function saveInputs(names, values) {
 }
 
 /**
- * The values of the inputs from the address; if it has none, or no number for a number box, the present value.
+ * The values of the inputs from the address. The present value stays if the address has none, no number for a number
+ * box, or none of the choices; a number outside of its bounds becomes the nearest bound.
  * @param {string[]} names
  * @param {unknown[]} values
+ * @param {{ min?: number, max?: number, choices?: unknown[] }[]} accepted by each input
  * @returns {unknown[]}
  */
-export function restoreInputs(names, values) {
+export function restoreInputs(names, values, accepted) {
   restored = true;
   return names.map((name, i) => {
     const text = opened.get(name);
-    if (text === null) return values[i];
+    const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY, choices } = accepted[i];
+    if (text === null || (choices && !choices.includes(text))) return values[i];
     if (typeof values[i] !== "number") return text;
-    return text.trim() && Number.isFinite(Number(text)) ? Number(text) : values[i];
+    if (!text.trim() || !Number.isFinite(Number(text))) return values[i];
+    return Math.min(Math.max(Number(text), min), max);
   });
 }
 

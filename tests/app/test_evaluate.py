@@ -76,3 +76,15 @@ def test_a_file_that_is_not_text_is_reported_in_one_sentence(tmp_path):
     ):
         _, status = evaluate_tab._read_upload(path and str(path))
         assert sentence in status and str(tmp_path) not in status
+
+
+def test_few_texts_and_negative_scores_bring_a_sentence():
+    def warnings(texts: int, brier: tuple[float, ...]) -> list[str]:
+        result = calm.BrierLM(20.0, brier, 10.0, 30.0, 100, ((1.0, 1.0, 1.0, 1.0, 5.0),) * texts)
+        return evaluate_tab.warnings([evaluate_tab.Measurement("story-k4", texts, result)])
+
+    good = (40.0, 30.0, 20.0, 10.0)
+    assert warnings(evaluate_tab.ENOUGH_TEXTS, good) == evaluate_tab.warnings([]) == []
+    assert "One text gives no interval" in warnings(1, good)[0]
+    assert "fewer than 10 texts are rough" in warnings(2, good)[0]
+    assert "negative Brier-n" in warnings(20, (40.0, 30.0, 20.0, -1.0))[0]
