@@ -126,6 +126,17 @@ def test_the_equations_are_in_the_functions_that_the_table_names():
                 scope = inner[0]
 
 
+@pytest.mark.parametrize("folder", ["calm", "app"])
+def test_the_architecture_names_every_module(folder):
+    tree = re.search(rf"^{folder}/ .*\n((?:  .*\n)+)", text_of(ROOT / "docs/architecture.md"), re.MULTILINE)
+    assert tree
+    named = set(re.findall(r"^  ([\w.]+)/?  ", tree[1], re.MULTILINE))
+    modules = {
+        path.name for path in (ROOT / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert {name for name in modules if not name.startswith("__")} == named
+
+
 def test_the_training_guide_names_every_recipe_and_setting():
     guide = text_of(ROOT / "docs/training.md")
     kinds = (TokenizerSettings, AutoencoderSettings, CalmSettings)
