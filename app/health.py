@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def machine_checks() -> list[Check]:
-    """What computes here, in short. The first call imports torch."""
+    """A short description of the hardware that computes. The first call imports torch."""
     from calm import doctor
 
     return doctor.machine()

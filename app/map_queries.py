@@ -13,7 +13,7 @@ from .registry import LoadedModel, loaded
 
 @answers_with_error
 def place_chunks(request: ChunksRequest) -> list[MapPosition]:
-    """Where the autoencoder's vectors of chunks lie on the map."""
+    """The map positions of the autoencoder's vectors of chunks."""
     model, chunks = _parse(request)
     if not 1 <= len(chunks) <= MAX_PLACED_CHUNKS:
         raise calm.CalmError(f"Between 1 and {MAX_PLACED_CHUNKS} chunks can be placed at once.")

@@ -48,7 +48,7 @@ def examine(port: int = 7860) -> list[Check]:
 
 
 def machine() -> list[Check]:
-    """What computes here: GPU, CPU kernels and memory. Takes milliseconds once torch is imported."""
+    """The hardware that computes: GPU, CPU kernels and memory. Takes milliseconds once torch is imported."""
     return [_guarded(check) for check in (_gpu, _kernels, _memory)]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 @dataclass
 class ProxySettings:
-    """Where the proxy gets its pages, and what it serves."""
+    """The upstream of the proxy, and the pages that it serves."""
 
     upstream: str = ""
     """The address of the page; it may be set once the proxy runs."""

@@ -205,7 +205,7 @@ class MapNeighbour(TypedDict):
     index: int
     """On the map."""
     count: int
-    """How often it occurs in the texts of the map."""
+    """Its count in the texts of the map."""
     distance: float
     """Euclidean, in latent space."""
 

@@ -26,7 +26,7 @@ FLAVORS = {"cpu": "cpu-basic", "zero": "zero-a10g", "t4": "t4-small", "l4": "l4x
 """Short names of hardware. Any other name is passed to the Hub unchanged."""
 ZERO_GPU = "zero-a10g"
 THUMBNAIL = "assets/thumbnail.png"
-"""What social networks show beside a link to the Space, 1200 by 630 pixels."""
+"""The picture beside a link to the Space in social networks, 1200 by 630 pixels."""
 ACCOUNTS = {
     ZERO_GPU: "A free account may create ZeroGPU Spaces; a visitor without an account has two GPU minutes a day.",
     "cpu-basic": "CPU Spaces need a paid plan (PRO, Team or Enterprise).",

@@ -15,7 +15,7 @@ from .regions import Density, Region
 
 @dataclass(frozen=True)
 class MapSummary:
-    """What a map shows as a whole."""
+    """The parts of a map that are shown without its points."""
 
     regions: list[Region]
     """The most important first."""

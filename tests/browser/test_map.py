@@ -1,4 +1,4 @@
-"""What the vector map shows: regions, density, the last steps, candidates, search, and models without a map."""
+"""The content of the vector map: regions, density, the last steps, candidates, search, and models without a map."""
 
 import pytest
 
