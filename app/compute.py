@@ -32,9 +32,23 @@ def _create_executor() -> ComputeThread:
     return ComputeThread()
 
 
+_closed: list[Exception] = []
+
+
 def run(function: Callable[..., Result], *arguments: Any) -> Result:
-    """The result of ``function(*arguments)``, computed on the compute thread."""
+    """The result of ``function(*arguments)``, computed on the compute thread. After ``close``, raises its error."""
+    if _closed:
+        raise _closed[0]
     return executor().run(function, *arguments)
+
+
+def close(error: Exception) -> None:
+    """Makes ``run`` raise an error from now on, because the page stops."""
+    _closed.append(error)
+
+
+def is_closed() -> bool:
+    return bool(_closed)
 
 
 def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:

@@ -3,7 +3,6 @@ one sentence."""
 
 import functools
 import logging
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import gradio as gr
 
 import calm
 
+from . import logs, metrics
 from .payloads.types import ErrorPayload
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,12 @@ def error_sentence(error: Exception) -> str:
 
     Any other exception is logged with its traceback under a short request id, and the sentence names that id.
     """
-    if isinstance(error, calm.CalmError):
+    is_users = isinstance(error, calm.CalmError)
+    metrics.count_failure(is_users)
+    if is_users:
+        logger.info("A request was refused", extra={"fields": {"sentence": str(error)}})
         return str(error)
-    request_id = uuid.uuid4().hex[:8]
+    request_id = logs.request_id()
     logger.error("Request %s failed.", request_id, exc_info=error)
     return f"This request failed because of an error in the program. The server's log describes it as {request_id}."
 
@@ -59,5 +62,9 @@ class Page(gr.Blocks):
     sentence."""
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        with api_errors():
-            return await super().process_api(*arguments, **options)
+        event_id = options.get("event_id")
+        observed = metrics.observe(options.get("block_fn"), event_id, options.get("iterator") is None)
+        with logs.request(event_id), observed as call, api_errors():
+            result = await super().process_api(*arguments, **options)
+            call.update(result)
+            return result

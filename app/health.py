@@ -1,9 +1,10 @@
-"""``/health``: whether the page can serve requests, for load balancers, containers and monitoring."""
+"""``/health``: whether the page can serve requests, and ``/metrics``, for load balancers, containers and monitoring."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import compute, metrics
 from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
 
 if TYPE_CHECKING:
@@ -20,15 +21,18 @@ def machine_checks() -> list[Check]:
 
 
 def health() -> dict[str, Any]:
-    """``status`` is ``starting``, ``ready``, ``degraded`` or ``failed``; ``reasons`` are sentences, empty if ready.
+    """``status`` is ``starting``, ``ready``, ``degraded``, ``stopping`` or ``failed``; ``reasons`` are sentences.
 
-    A degraded page serves every request, but slower. A failed one cannot load its default model. ``machine`` is the
-    short report of ``calm doctor``, by the names of its checks; it comes once the default model is loaded.
+    A degraded page serves every request, but slower. A stopping one refuses requests, because the process ends. A
+    failed one cannot load its default model. A ready page has no reasons. ``machine`` is the short report of
+    ``calm doctor``, by the names of its checks; it comes once the default model is loaded.
     """
     models = [name for name in offered() if is_loaded(name)]
     reasons: list[str] = []
     status = "ready"
-    if (error := load_error(DEFAULT)) is not None:
+    if compute.is_closed():
+        status, reasons = "stopping", ["The page is being restarted."]
+    elif (error := load_error(DEFAULT)) is not None:
         status, reasons = "failed", [f"{DEFAULT} could not be loaded: {error}"]
     elif DEFAULT not in models:
         status, reasons = "starting", [f"{DEFAULT} is being loaded."]
@@ -39,15 +43,19 @@ def health() -> dict[str, Any]:
 
 
 def add_routes(server: FastAPI) -> None:
-    """Adds ``/health`` in front of Gradio's routes, which end in one that matches every path."""
+    """Adds ``/health`` and ``/metrics`` in front of Gradio's routes, which end in one that matches every path."""
     from fastapi import APIRouter
-    from fastapi.responses import JSONResponse
+    from fastapi.responses import JSONResponse, Response
 
     router = APIRouter()
 
     @router.get("/health")
     def answer() -> JSONResponse:
         state = health()
-        return JSONResponse(state, status_code=503 if state["status"] == "failed" else 200)
+        return JSONResponse(state, status_code=503 if state["status"] in ("stopping", "failed") else 200)
+
+    @router.get("/metrics")
+    def measure() -> Response:
+        return Response(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)
 
     server.router.routes[:0] = router.routes

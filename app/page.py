@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from . import endpoints
 from .components import VectorMapPlot
@@ -14,8 +15,10 @@ from .controls import PRIVATE, error_line, in_browser, sync_with_url
 from .errors import Page, error_sentence
 from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
+from .headers import SecurityHeaders
 from .health import machine_checks
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE
+from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
 from .registry import DEFAULT, LoadedModel, ModelFacts, facts, is_loaded, loaded, offered
@@ -161,6 +164,10 @@ def launch_options() -> dict[str, Any]:
         "footer_links": ["api", "settings"],
         "show_error": False,
         "ssr_mode": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "app_kwargs": {"middleware": [Middleware(SecurityHeaders)]},
+        "quiet": use_json(),
         "mcp_server": True,
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
     }

@@ -20,6 +20,7 @@ from .files import ASSETS
 
 if TYPE_CHECKING:
     from calm import LanguageModel
+    from calm.engine import Engine
 
 DEFAULT, BASELINE = "story-k4", "story-ar"
 
@@ -180,6 +181,14 @@ def uses_fallback(lm: LanguageModel) -> bool:
     from calm.engine import engine_for
 
     return engine_for(lm).is_fallback
+
+
+def engines() -> list[Engine]:
+    """The engines of all loaded models in this process."""
+    from calm.engine import engine_for
+
+    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
+    return [engine_for(loading(name).result()) for name in here]
 
 
 def on_fallback() -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..hub.language_model import LanguageModel
+from ..statistics import STATISTICS
 from .backbone import make_backbone_step
 from .executor import ComputeThread
 from .head import SLOTS, HeadStep, TokenIds, TokenStep, make_head_step
@@ -115,6 +116,7 @@ class Engine:
         Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and any other
         exception of a step of this request.
         """
+        submitted: float | None = time.perf_counter()
         self.queue.append(request)
         shown = -1
         try:
@@ -125,6 +127,9 @@ class Engine:
                     result = request.results.popleft()
                     if isinstance(result, Exception):
                         raise result
+                    if submitted is not None:
+                        STATISTICS.add_first_chunk(time.perf_counter() - submitted)
+                        submitted = None
                     yield result
                 elif request.finished:
                     return
@@ -169,7 +174,7 @@ class Engine:
                 while self._has_work() and time.perf_counter() < until:
                     self._step()
         except Exception as error:  # an error of the scheduler itself must reach every waiting caller
-            self._finish_all(error)
+            self.cancel(error)
         finally:
             with self._schedule_lock:
                 # A caller that waits from here on either counts as work or schedules a burst itself.
@@ -181,9 +186,10 @@ class Engine:
             try:
                 self._schedule()  # after the work that is already in the executor's queue
             except RuntimeError as error:  # the executor was shut down
-                self._finish_all(error)
+                self.cancel(error)
 
-    def _finish_all(self, error: Exception) -> None:
+    def cancel(self, error: Exception) -> None:
+        """Ends every running and queued request with an error, after the results that its caller has not taken."""
         for request in [*self.running, *self.queue]:
             if not request.finished:
                 request.finish(error)
@@ -220,6 +226,7 @@ class Engine:
                 request.finish(outcome)
                 continue
             request.results.append(Generated(outcome, time.perf_counter() - request.started))
+            STATISTICS.add_step(len(outcome.token_ids), outcome.draws)
             request.state = None
             request.steps -= 1
             if not request.steps or self.text_format.end_position(outcome.token_ids) is not None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..hub.language_model import LanguageModel
 from . import create_engine, engine_for
@@ -86,6 +87,15 @@ def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = Non
     return not engine_for(lm).is_fallback
 
 
+_compilers: list[subprocess.Popen] = []
+
+
+def stop_compilers() -> None:
+    """Ends the subprocesses that compile kernels, because this process ends."""
+    for process in list(_compilers):
+        process.terminate()
+
+
 def compile_in_subprocess(name: str) -> bool:
     """Compiles and stores the kernels of a bundled model or a folder in another process; returns whether it succeeded.
 
@@ -93,10 +103,14 @@ def compile_in_subprocess(name: str) -> bool:
     """
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
     for _ in range(ATTEMPTS):
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-        if not done.returncode:
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:
+            _compilers.append(process)
+            errors = process.communicate()[1]
+            _compilers.remove(process)
+        if not process.returncode:
             return True
-        reason = next(reversed(done.stderr.splitlines()), f"exit code {done.returncode}")
+        reason = next(reversed(errors.splitlines()), f"exit code {process.returncode}")
         logger.warning("The kernels of %s could not be compiled (%s), so PyTorch computes.", name, reason)
     return False
 

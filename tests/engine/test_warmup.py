@@ -66,12 +66,13 @@ def test_another_process_compiles():
 
 @pytest.mark.parametrize(("failures", "compiled"), [(1, True), (2, False)])
 def test_a_compiler_that_is_killed_is_started_once_more(failures, compiled, monkeypatch, caplog):
-    codes = iter([-9] * failures + [0])
+    codes = iter(["import os; os.kill(os.getpid(), 9)"] * failures + [""])
+    start = subprocess.Popen
 
-    def run(command, **_):
-        return subprocess.CompletedProcess(command, next(codes), stderr="")
+    def popen(command, **options):
+        return start([command[0], "-c", next(codes)], **options)
 
-    monkeypatch.setattr(warmup.subprocess, "run", run)
+    monkeypatch.setattr(warmup.subprocess, "Popen", popen)
     assert warmup.compile_in_subprocess("story-k4") is compiled
     assert [record.message for record in caplog.records] == [
         "The kernels of story-k4 could not be compiled (exit code -9), so PyTorch computes."

@@ -1,0 +1,120 @@
+"""``/metrics``: figures of this process in the format of Prometheus."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from calm.statistics import FIRST_CHUNK_BOUNDS, STATISTICS
+
+from .registry import engines
+
+__all__ = ["CONTENT_TYPE_LATEST", "count_failure", "observe", "render", "watch_queue"]
+
+logger = logging.getLogger(__name__)
+
+disable_created_metrics()  # the time of its creation for each counter
+REGISTRY = CollectorRegistry()
+REQUESTS = Counter("calm_requests", "Events of the page and calls of endpoints.", ["event"], registry=REGISTRY)
+FAILURES = Counter(
+    "calm_failures", "Requests that ended in a sentence, by whose mistake it was.", ["kind"], registry=REGISTRY
+)
+DURATION = Counter(
+    "calm_request_seconds", "Seconds that complete requests took, queues of the engine included.", ["event"],
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUED = Gauge("calm_queued_requests", "Requests that wait in each queue.", ["queue"], registry=REGISTRY)
+ACTIVE = Gauge("calm_active_slots", "Texts that are being generated.", registry=REGISTRY)
+SLOTS = Gauge("calm_slots", "Texts that can be generated at once, over all loaded models.", registry=REGISTRY)
+GPU_MEMORY = Gauge("calm_gpu_memory_bytes", "Memory of the GPU that tensors use.", registry=REGISTRY)
+
+QUEUED.labels("engine").set_function(lambda: sum(len(engine.queue) for engine in engines()))
+ACTIVE.set_function(lambda: sum(not request.finished for engine in engines() for request in list(engine.running)))
+SLOTS.set_function(lambda: sum(engine.slots for engine in engines()))
+for kind in ("request", "program"):
+    FAILURES.labels(kind)
+
+
+class _EngineTotals(Collector):
+    """Totals of ``calm.statistics``. Draws a step are the ratio of the rates of two of them."""
+
+    def collect(self) -> Iterator[Metric]:
+        totals = STATISTICS
+        for name, total, text in (
+            ("steps", totals.steps, "Chunks that were chosen, or tokens of a token-by-token model."),
+            ("tokens", totals.tokens, "Tokens that were generated."),
+            ("draws", totals.draws, "Samples of the generative heads."),
+        ):
+            yield CounterMetricFamily(f"calm_{name}", text, total)
+        cumulative, buckets = 0, []
+        for bound, count in zip((*FIRST_CHUNK_BOUNDS, "+Inf"), totals.first_chunk_counts):
+            cumulative += count
+            buckets.append((str(bound), cumulative))
+        text = "Seconds from the start of a text, or its place in the engine's queue, to its first chunk."
+        yield HistogramMetricFamily("calm_first_chunk_seconds", text, buckets, totals.first_chunk_seconds)
+
+
+REGISTRY.register(_EngineTotals())
+ProcessCollector(registry=REGISTRY)  # memory, CPU time and open files
+
+
+def watch_queue(page: Any) -> None:
+    """Measures the queue of Gradio's page."""
+    QUEUED.labels("page").set_function(lambda: len(page._queue))
+
+
+def count_failure(is_users: bool) -> None:
+    FAILURES.labels("request" if is_users else "program").inc()
+
+
+MAX_STARTS = 1000
+_starts: dict[str, float] = {}
+"""Start of each event, by its id. A cancelled event has no end, so the oldest leave."""
+
+
+@contextmanager
+def observe(function: Any, event_id: str | None, is_first: bool) -> Iterator[dict[str, Any]]:
+    """Counts and logs one call of an event, of which a generating event has many. The caller fills the dictionary with
+    the call's result."""
+    event = str(getattr(function, "api_name", "") or getattr(function, "name", "") or "event")
+    key = event_id or str(id(function))
+    if is_first:
+        REQUESTS.labels(event).inc()
+        _starts[key] = time.monotonic()
+        while len(_starts) > MAX_STARTS:
+            _starts.pop(next(iter(_starts)), None)
+        logger.info("Request started", extra={"fields": {"event": event}})
+    result: dict[str, Any] = {}
+    outcome = "failed"
+    try:
+        yield result
+        outcome = "running" if result.get("is_generating") else "finished"
+    finally:
+        if outcome != "running":
+            seconds = time.monotonic() - _starts.pop(key, time.monotonic())
+            DURATION.labels(event).inc(seconds)
+            fields = {"event": event, "seconds": round(seconds, 3)}
+            logger.info("Request %s", outcome, extra={"fields": fields})
+
+
+def render() -> bytes:
+    """All figures as text."""
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        GPU_MEMORY.set(torch.cuda.memory_allocated())
+    return generate_latest(REGISTRY)
