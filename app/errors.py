@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 import calm
+from calm.errors import is_out_of_memory
 
 from . import logs, metrics
 from .payloads.types import ErrorPayload
@@ -29,7 +30,11 @@ def error_sentence(error: Exception) -> str:
         return str(error)
     request_id = logs.request_id()
     logger.error("Request %s failed.", request_id, exc_info=error)
-    return f"This request failed because of an error in the program. The server's log describes it as {request_id}."
+    if is_out_of_memory(error):
+        cause = "because the server is out of memory; try fewer samples per step, fewer tokens, or later"
+    else:
+        cause = "because of an error in the program"
+    return f"This request failed {cause}. The server's log describes it as {request_id}."
 
 
 @contextmanager

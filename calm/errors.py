@@ -31,3 +31,9 @@ def short_repr(value: object) -> str:
     except Exception:  # for example an integer of more digits than Python converts
         text = f"this {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python or PyTorch says that the memory of the machine or of its GPU is full."""
+    name, message = type(error).__name__, str(error)
+    return name in ("MemoryError", "OutOfMemoryError") or (name == "RuntimeError" and "can't allocate memory" in message)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import __version__
-from ..errors import CalmError
+from ..errors import CalmError, is_out_of_memory
 from . import evaluation, generation, machine, models, training
 from .options import COMMAND_LINE, Command
 
@@ -74,9 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         return _fail_unexpectedly(error)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
-    except MemoryError:
-        return _fail("the memory of this machine is full", 1)
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail("the memory of this machine is full", 1)
         return _fail_unexpectedly(error)
 
 

@@ -16,6 +16,9 @@ CHECKPOINTS = Path(os.environ.get("CALM_CHECKPOINTS") or Path(__file__).parents[
 DOWNLOADED = ["*.json", "*.safetensors", "*.bin", "*.model"]
 """The files of a Hub repository that a model needs. Python code is never among them."""
 
+HUB_TIMEOUT = 15.0
+"""Seconds without an answer, or without the next bytes of a file, after which a request to the Hub fails."""
+
 
 def bundled() -> list[str]:
     """Names of the bundled models."""
@@ -59,13 +62,34 @@ def download(name: str, revision: str | None = None) -> Path:
         errors.HFValidationError: "is not a valid name on the Hugging Face Hub",
         errors.LocalEntryNotFoundError: "could not be downloaded, because the Hugging Face Hub cannot be reached",
         errors.HfHubHTTPError: "could not be downloaded, because the Hugging Face Hub answered with an error",
-        OSError: "could not be downloaded from the Hugging Face Hub",
+        Exception: "could not be downloaded from the Hugging Face Hub",
     }
+    _limit_waiting()
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOADED))
-    except tuple(reasons) as error:
-        reason = next(text for kind, text in reasons.items() if isinstance(error, kind))
-        raise CalmError(f"The model {name!r} {reason}.") from error
+    except Exception as error:  # the Hub's client and its HTTP library raise dozens of kinds
+        cause = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
+        reason = next(text for kind, text in reasons.items() if isinstance(cause, kind))
+        is_disk = isinstance(error, OSError) and error.filename and not isinstance(error, errors.HfHubHTTPError)
+        detail = f" ({error.strerror})" if is_disk and error.strerror else ""  # type: ignore[attr-defined]
+        raise CalmError(f"The model {name!r} {reason}{detail}.") from error
+
+
+def _limit_waiting() -> None:
+    """Gives each request to the Hub a time limit. The Hub's client has none for some of them, and would wait forever
+    for a Hub that accepts a connection and does not answer."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def limit(request: Any) -> None:
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), HUB_TIMEOUT)
+
+    def create_client() -> Any:
+        client = default_client_factory()
+        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], limit]}
+        return client
+
+    set_client_factory(create_client)
 
 
 def short(path: Path) -> str:

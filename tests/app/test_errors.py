@@ -4,6 +4,7 @@ import re
 
 import gradio as gr
 import pytest
+import torch
 
 from app.controls import error_line
 from app.errors import Page, answers_with_error, api_errors, error_sentence
@@ -47,6 +48,11 @@ def test_input_that_gradio_cannot_parse_is_reported_in_one_sentence():
     with pytest.raises(gr.Error) as raised:
         asyncio.run(page.process_api(function, [{"not": "a number"}]))
     assert "error in the program" in raised.value.message
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
+def test_a_full_memory_is_named(error):
+    assert "because the server is out of memory; try fewer samples per step" in error_sentence(error)
 
 
 def test_errors_are_escaped():

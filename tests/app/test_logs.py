@@ -1,7 +1,9 @@
 """Structured logs: one JSON object a line, with the id of the request that the visitor's sentence names."""
 
+import io
 import json
 import logging
+import sys
 
 import pytest
 
@@ -11,14 +13,16 @@ from calm import CalmError
 
 
 @pytest.fixture
-def lines(monkeypatch, capsys):
+def lines(monkeypatch):
     """The lines that were logged in JSON so far."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("CALM_LOG_FORMAT", "json")
     root = logging.getLogger()
     before = root.handlers[:], root.level
     root.handlers.clear()
     logs.configure_logs()
-    yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers[:], level = before
     root.setLevel(level)
     logging.captureWarnings(False)
