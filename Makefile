@@ -6,7 +6,7 @@ INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< &
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
 
-.PHONY: demo test lint lint-python lint-js chromium kernels assets screenshots
+.PHONY: demo test lint lint-python lint-js chromium kernels assets audit soak screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
@@ -44,6 +44,12 @@ kernels: .venv/installed
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
 	$(BIN)/python -m calm map
 	$(BIN)/python -m app.build
+
+audit: .venv/installed ## licences and known vulnerabilities of the requirements
+	$(BIN)/python -m tests.audit
+
+soak: .venv/installed ## 1,000 requests of 32 clients with faults; writes the figures of docs/reliability.md
+	$(BIN)/python -m benchmarks.soak --write
 
 screenshots: .venv/installed-dev chromium ## retake the pictures of the README
 	$(BIN)/python -m tests.browser.screenshots

@@ -17,7 +17,7 @@ POLICY = {
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
     "font-src": "'self' data:",
-    "connect-src": "'self'",
+    "connect-src": "'self' data: blob:",
     "worker-src": "'self' blob:",
     "media-src": "'none'",
     "frame-src": "'none'",

@@ -36,4 +36,6 @@ def short_repr(value: object) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python or PyTorch says that the memory of the machine or of its GPU is full."""
     name, message = type(error).__name__, str(error)
-    return name in ("MemoryError", "OutOfMemoryError") or (name == "RuntimeError" and "can't allocate memory" in message)
+    return name in ("MemoryError", "OutOfMemoryError") or (
+        name == "RuntimeError" and "can't allocate memory" in message
+    )
