@@ -39,11 +39,12 @@ class _Component(gr.HTML):
 
 
 class RunText(_Component):
-    """The text of a run as chunks, and the candidates of the selected step. Value: ``RunPayload``.
+    """The text of a run as chunks, the candidates of the selected step, and the last steps on the map. Value:
+    ``RunPayload``.
 
-    Server function: ``draw_pool``. Events: ``branch`` (``BranchRequest``) when the visitor chooses another candidate,
-    ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` (``status``) when the visitor
-    goes back to another run.
+    Server functions: ``draw_pool``, ``place_chunks``. Events: ``branch`` (``BranchRequest``) when the visitor chooses
+    another candidate, ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` (``status``)
+    when the visitor goes back to another run.
     """
 
     template = """
@@ -58,7 +59,10 @@ class RunText(_Component):
 <div class="calm-samples" role="group" aria-label="samples of this prompt" hidden></div>
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 </div>
+<div class="calm-side">
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
+<div class="calm-path"></div>
+</div>
 </div>
 """
     EVENTS: list[Any] = [

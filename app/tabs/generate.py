@@ -31,6 +31,7 @@ from ..controls import (
 )
 from ..files import asset
 from ..fresh_samples import draw_pool
+from ..map_queries import place_chunks
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import BranchRequest, RunPayload
 from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
@@ -243,7 +244,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             _show_message(temperature)
     settings = _settings()
     status = gr.HTML(example()["status"], elem_id="status")
-    text = RunText(value=example(), elem_id="run", server_functions=[draw_pool])
+    text = RunText(value=example(), elem_id="run", server_functions=[draw_pool, place_chunks])
     examples = gr.Dataset(
         components=[gr.Textbox(visible=False)],
         samples=[[text] for text in example_prompts()],

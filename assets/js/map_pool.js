@@ -21,7 +21,7 @@ const chunkKey = (model, tokenIds) => `${model}:${tokenIds}`;
 
 /**
  * The positions of candidates, which the server computes when they are first needed.
- * @param {MapServer | null} server
+ * @param {PlaceServer | null} server
  * @param {() => void} onarrival
  */
 export function createPoolPlaces(server, onarrival) {

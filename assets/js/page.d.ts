@@ -12,13 +12,17 @@ interface Component<Value, Server = object> {
   trigger: (event: string, data: object) => void;
 }
 
-interface RunServer {
+/** Places the candidates of a step on the map. */
+interface PlaceServer {
+  place_chunks: (request: ChunksRequest) => Promise<MapPosition[] | ErrorPayload>;
+}
+
+interface RunServer extends PlaceServer {
   draw_pool: (request: StepRequest) => Promise<Pool | ErrorPayload>;
 }
 
-interface MapServer {
+interface MapServer extends PlaceServer {
   draw_cloud: (request: StepRequest) => Promise<Cloud | ErrorPayload>;
-  place_chunks: (request: ChunksRequest) => Promise<MapPosition[] | ErrorPayload>;
   find_nearest: (request: NearestRequest) => Promise<NearestChunks | ErrorPayload>;
 }
 

@@ -5,6 +5,7 @@ import { certaintyScale, createCertaintyControl } from "./certainty.js";
 import { createChunkText } from "./chunk_text.js";
 import { find, prefersReducedMotion } from "./dom.js";
 import { whenShown } from "./figures.js";
+import { createPathMap } from "./path_map.js";
 import { replay } from "./replay.js";
 import { runActions } from "./run_actions.js";
 import { createSampleList } from "./samples.js";
@@ -38,6 +39,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   });
   const actions = find(element, ".calm-actions");
   actions.append(...runActions());
+  createPathMap(find(element, ".calm-path"), server);
 
   const renderStep = () => {
     if (!store.shown) return;

@@ -58,7 +58,7 @@ const COMPACT_OPTIONS = {
  * @param {HTMLElement} parts.container
  * @param {typeof pageStore} [parts.store]
  * @param {boolean} [parts.compact]
- * @param {MapServer | null} [parts.server] places candidates; without it the map shows none
+ * @param {PlaceServer | null} [parts.server] places candidates; without it the map shows none
  * @param {() => MapOptions} [parts.options] what the controls ask for
  * @param {(index: number, text: string) => void} [parts.onchunk] a training chunk was clicked
  * @param {(step: StepPayload) => void} [parts.onstep] a step of the path was clicked

@@ -140,3 +140,55 @@ def test_a_prompt_of_another_language_brings_two_prompts_to_try(visitor):
     assert page.locator("#prompt textarea").input_value() == prompt
     assert page.locator("#run .calm-prompt").inner_text().strip() == prompt
     assert hint.is_hidden()
+
+
+SELECTED_POINT = """() => { const plot = document.querySelector('#run .calm-path .calm-plot');
+  const trace = plot?.data?.find((trace) => trace.name === 'selected step');
+  return trace?.x.length === 1 ? `${trace.x[0]} ${trace.y[0]}` : null; }"""
+
+
+@pytest.mark.parametrize(("width", "height", "beside"), [(1440, 900, True), (1024, 768, False), (390, 844, False)])
+def test_text_and_map_move_together(browser, address, width, height, beside):
+    """On a desktop the map stands beside the text on the first screen; on smaller screens it comes further down."""
+    context = browser.new_context(viewport={"width": width, "height": height})
+    visitor = Visitor(context.new_page(), address).open()
+    page = visitor.page
+    page.locator("#settings > button").click()  # as a visitor finds it
+    path = page.locator("#run .calm-path")
+    path.scroll_into_view_if_needed()
+    page.wait_for_function(SELECTED_POINT, timeout=60_000)
+    page.evaluate("() => scrollTo(0, 0)")
+    box, text = path.bounding_box(), page.locator("#run .calm-text").bounding_box()
+    assert (box["x"] >= text["x"] + text["width"] and box["y"] + box["height"] <= height) == beside
+    before = page.evaluate(SELECTED_POINT)
+    page.locator("#run .calm-chunk").nth(2).click()
+    page.wait_for_function(f"before => ({SELECTED_POINT})() !== before", arg=before)
+    step = EXAMPLE["steps"][2]["predicted"]["plane"]
+    assert page.evaluate(SELECTED_POINT) == f"{step[0]} {step[1]}"
+    assert page.locator("#run .calm-detail h2").text_content().startswith("Step 3 ")
+    assert visitor.problems == []
+    context.close()
+
+
+def test_a_first_visit_transfers_at_most_6_megabytes(browser, address):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    sizes: list[float] = []
+    network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto(address)
+    page.wait_for_function(SELECTED_POINT, timeout=60_000)
+    assert sum(sizes) <= 6e6
+    context.close()
+
+
+def test_the_selected_chunk_carries_the_accent_at_every_level(visitor):
+    page = visitor.page
+    looks = set()
+    for level in sorted(set(levels(visitor))):
+        page.locator(f"#run .calm-chunk[data-level='{level}']").first.click()
+        page.mouse.move(0, 0)
+        style = "(e) => { const s = getComputedStyle(e); return `${s.backgroundColor} ${s.borderBottomColor}`; }"
+        looks.add(page.locator("#run .calm-chunk.selected").evaluate(style))
+    assert len(looks) == 1
