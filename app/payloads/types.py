@@ -1,4 +1,5 @@
-"""Every value that Python sends to JavaScript, or JavaScript to Python, as a TypedDict.
+"""The values that Python sends to JavaScript, or JavaScript to Python, as TypedDicts. Those of the tabs Race, Evaluate
+and Learn are in ``measurement_types``.
 
 Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
 """
@@ -309,62 +310,3 @@ class Walk(TypedDict):
     offsets: list[float]
     """[P], standard deviations along the component, or the fraction of the way to the target."""
     points: list[WalkPoint]
-
-
-# Race, Evaluate, Learn
-
-
-class RacerPayload(TypedDict):
-    model: str
-    is_calm: bool
-    backbone_layers: int
-    backbone_width: int
-    chunk_size: int
-    texts: list[str]
-    """The text that each step added."""
-    seconds: list[float]
-    """The model's own time after each step."""
-    first_text_seconds: float | None
-    """The model's own time until its first visible text; None before."""
-    draws_per_step: float
-    flops_per_token: float
-    finished: bool
-
-
-class RacePayload(TypedDict):
-    race_id: int
-    prompt: str
-    racers: list[RacerPayload]
-
-
-class ModelCost(TypedDict):
-    """BrierLM of a model with its 95 % interval, and floating-point operations per token."""
-
-    model: str
-    generation_flops: float
-    training_flops: float
-    score: float
-    low: float
-    high: float
-
-
-class ScoresPayload(TypedDict):
-    models: list[ModelCost]
-    upper_bound: float
-    """BrierLM of the true distribution of the texts."""
-
-
-class TourStep(TypedDict):
-    """One step of the guided tour."""
-
-    name: str
-    """Of its action in ``assets/js``."""
-    title: str
-    tab: str
-    section: str
-    """Of the paper."""
-    text: str
-    action: str
-    """Label of the button that performs the action."""
-    outcome: str
-    """The result of the action, as the visitor sees it."""

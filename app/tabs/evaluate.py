@@ -22,7 +22,7 @@ from ..controls import PRIVATE, error_line, parse_seed, parse_text, seed_box, st
 from ..errors import error_sentence
 from ..files import asset
 from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
-from ..payloads.types import ModelCost, ScoresPayload
+from ..payloads.measurement_types import ModelCost, ScoresPayload
 from ..registry import BASELINE, DEFAULT, bundled, loading
 from ..streaming import Panel, Progress, wire
 

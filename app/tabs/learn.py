@@ -5,7 +5,7 @@ import gradio as gr
 from ..components import TourPanel, TourSteps
 from ..controls import in_browser
 from ..limits import FRESH_SAMPLES
-from ..payloads.types import TourStep
+from ..payloads.measurement_types import TourStep
 
 PAPER = "https://arxiv.org/abs/2510.27688"
 

@@ -26,7 +26,7 @@ from ..controls import (
     throttle,
 )
 from ..files import asset
-from ..payloads.types import RacePayload, RacerPayload
+from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..registry import BASELINE, is_loaded, loading, uses_fallback
 from ..streaming import Panel, Progress, wire
 

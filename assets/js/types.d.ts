@@ -1,5 +1,5 @@
 /**
- * Every value that Python sends to JavaScript, or JavaScript to Python. `app/payloads/types.py` declares the same types
+ * Every value that Python sends to JavaScript, or JavaScript to Python. Two modules of `app/payloads` declare the same types
  * in Python; a test compares the two files.
  *
  * Shapes: L latent dimensions, P points of a walk.

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NotRequired, get_origin, get_type_hints, is_typeddict
 
-from app.payloads import types
+from app.payloads import measurement_types, types
 
 TYPESCRIPT = Path(__file__).parents[2] / "assets" / "js" / "types.d.ts"
 
@@ -13,7 +13,7 @@ def python_types() -> dict[str, dict[str, bool]]:
     """For each TypedDict its keys, and whether the key is optional."""
     return {
         name: {key: get_origin(hint) is NotRequired for key, hint in get_type_hints(value, include_extras=True).items()}
-        for name, value in vars(types).items()
+        for name, value in (vars(types) | vars(measurement_types)).items()
         if is_typeddict(value)
     }
 
