@@ -11,7 +11,7 @@ const LABEL_HEIGHT = 18;
 const LABEL_MARGIN = 10;
 const MAX_LABELS = 40;
 const MAX_COMPACT_LABELS = 10;
-const MAX_LABELS_IN_SPACE = 12;
+const MAX_LABELS_IN_SPACE = 8;
 
 /**
  * @param {MapView} view

@@ -204,21 +204,19 @@ export function mapLayout(view, colours) {
     title: layout === "principal" && !compact ? { text: `principal component ${component}` } : { text: "" },
   });
   const [right, bottom] = [compact ? 4 : 34, layout === "principal" && !compact ? 26 : 4];
+  const scene = {
+    uirevision: `${run.model}-${layout}`,
+    aspectmode: "cube",
+    camera: { eye: { x: 1, y: 1, z: 0.8 } },
+  };
   return {
     showlegend: !compact,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } },
     margin: { l: bottom, r: right, t: compact ? 4 : 34, b: bottom }, // room for the legend above and the tools on the right
     uirevision: `${run.model}-${dimensions}-${layout}`, // keeps zoom and camera while a run grows
-    xaxis: { ...axis(1), range: [...range.x] },
-    yaxis: { ...axis(2), range: [...range.y] },
-    scene: {
-      xaxis: axis(1),
-      yaxis: axis(2),
-      zaxis: axis(3),
-      uirevision: `${run.model}-${layout}`,
-      aspectmode: "cube",
-      camera: { eye: { x: 1, y: 1, z: 0.8 } },
-    },
+    ...(dimensions === 2
+      ? { xaxis: { ...axis(1), range: [...range.x] }, yaxis: { ...axis(2), range: [...range.y] } }
+      : { scene: { ...scene, xaxis: axis(1), yaxis: axis(2), zaxis: axis(3) } }),
     annotations: arrows(view, colours),
     hovermode: "closest",
     dragmode: dimensions === 2 ? "pan" : "orbit",

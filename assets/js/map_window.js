@@ -45,7 +45,8 @@ export function createMapWindow(plot) {
     },
     /** @param {() => void} render */
     listen(render) {
-      plot.on("plotly_relayout", () => {
+      plot.on("plotly_relayout", (change) => {
+        if (!Object.keys(change).some((key) => /^[xy]axis/.test(key))) return; // a turn in space, or a new size
         const { xaxis, yaxis } = plot.layout ?? {};
         if (!xaxis?.range || xaxis.autorange) return;
         ranges.set(current, { x: [...xaxis.range], y: [...yaxis.range] });

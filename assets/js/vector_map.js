@@ -228,15 +228,19 @@ function createNoMapNote(element, onchoose) {
 }
 
 /**
- * Scrolls the strip, and not the page, as far as the marked chunk needs.
+ * Scrolls the strip, and not the page, by as many whole lines as the marked chunk needs.
  * @param {HTMLElement} strip
  */
 function scrollToMarked(strip) {
   const marked = strip.querySelector(".selected");
   const box = strip.parentElement;
   if (!marked || !box) return;
-  const [outer, inner] = [box, marked].map((part) => part.getBoundingClientRect());
-  box.scrollTop += Math.min(0, inner.top - outer.top) + Math.max(0, inner.bottom - outer.bottom);
+  const line = Number.parseFloat(getComputedStyle(strip).lineHeight);
+  const [text, chunk] = [strip, marked].map((part) => part.getBoundingClientRect());
+  const [first, end] = [Math.floor((chunk.top - text.top) / line), Math.ceil((chunk.bottom - text.top) / line)];
+  const shown = Math.round(box.clientHeight / line);
+  const top = Math.round(box.scrollTop / line);
+  box.scrollTop = line * Math.min(Math.max(top, end - shown), first);
 }
 
 /**

@@ -170,6 +170,21 @@ def test_points_in_space_are_opaque_and_axes_have_meaning(visitor, dark):
     assert page.evaluate(titles) == [f"principal component {i}" for i in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("visitor", [{"width": 390, "height": 844}], indirect=True)
+def test_the_text_below_the_map_shows_whole_lines(visitor):
+    page = visitor.page
+    open_map(visitor)
+    lines = """() => { const strip = document.querySelector('#map .calm-strip'), text = strip.firstElementChild;
+      const line = parseFloat(getComputedStyle(text).lineHeight);
+      return [strip.scrollTop / line, strip.clientHeight / line, text.clientHeight / line]; }"""
+    assert page.evaluate(lines)[2] > 6
+    count = page.locator("#map .calm-strip .calm-chunk").count()
+    for step in (count - 1, count // 2, 0, count // 3):
+        page.evaluate("step => CALM.store.selectStep(step)", step)
+        for number in page.evaluate(lines):
+            assert number == pytest.approx(round(number), abs=0.05)
+
+
 def test_a_model_without_a_map_says_why_and_offers_one_that_has_one(visitor):
     page = visitor.page
     choose(visitor, "story-ar")
