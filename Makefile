@@ -6,7 +6,7 @@ INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< &
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
 
-.PHONY: demo test lint lint-python lint-js chromium kernels assets audit soak screenshots
+.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit soak screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
@@ -15,6 +15,9 @@ demo: .venv/installed ## install and start the page
 test: lint chromium kernels ## install what is needed, Chromium included, and run everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
 	$(BIN)/python -m pytest tests/browser
+
+fuzz: .venv/installed-dev ## send 10,000 random requests to every endpoint and hidden event
+	FUZZ_REQUESTS=10000 $(BIN)/python -m pytest tests/fuzz -q --hypothesis-show-statistics
 
 lint: lint-python lint-js ## formatters, linters, types and the direction of imports
 

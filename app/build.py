@@ -14,6 +14,7 @@ from .payloads import latent
 from .payloads.runs import Run
 from .payloads.types import RunPayload
 from .registry import BASELINE, LoadedModel, loaded, map_files
+from .requests import GenerateArguments
 from .tabs import race, reconstruct
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
@@ -34,7 +35,8 @@ def example_run(model: LoadedModel) -> RunPayload:
 
 def example_race(model: LoadedModel) -> dict[str, Any]:
     models = [model.lm, loaded(BASELINE).lm]
-    *_, final = compute.iterate(race.race(models, PROMPT, SETTINGS["temperature"], RACE_TOKENS, SETTINGS["seed"]))
+    arguments = GenerateArguments.parse({"prompt": PROMPT, **SETTINGS, "max_new_tokens": RACE_TOKENS})
+    *_, final = compute.iterate(race.race(models, arguments))
     device = f"{os.cpu_count()} CPU cores" if model.lm.device.type == "cpu" else "a GPU"
     status = f"An example, measured on {device} when the page was built: {CONDITIONS}. Press Start the race to measure."
     return {"race": {**final.payload(), "race_id": 0}, "status": status_line(status)}

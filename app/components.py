@@ -43,8 +43,8 @@ class RunText(_Component):
     ``RunPayload``.
 
     Server functions: ``draw_pool``, ``place_chunks``. Events: ``branch`` (``BranchRequest``) when the visitor chooses
-    another candidate, ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` (``status``)
-    when the visitor goes back to another run.
+    another candidate, ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` when the
+    visitor goes back to another run.
     """
 
     template = """

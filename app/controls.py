@@ -1,4 +1,4 @@
-"""Parts that the tabs share: parsing, throttling, common inputs and buttons, status lines, URL state."""
+"""Parts that the tabs share: throttling, common inputs and buttons, status lines, URL state."""
 
 import html
 import json
@@ -9,10 +9,8 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.context import Context
 
-import calm
-
 from .files import IMPORT
-from .limits import MAX_NEW_TOKENS, MAX_PROMPT, TEMPERATURE_DEFAULT, TEMPERATURE_MAX, TEMPERATURE_MIN
+from .limits import MAX_NEW_TOKENS, TEMPERATURE_DEFAULT, TEMPERATURE_MAX, TEMPERATURE_MIN
 
 UPDATE_INTERVAL = 0.06  # seconds between two updates of the page while a result grows
 SETTLE_TIME = 0.4  # seconds within which updates that were sent before a stop have arrived
@@ -20,45 +18,9 @@ SETTLE_TIME = 0.4  # seconds within which updates that were sent before a stop h
 Value = TypeVar("Value")
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Arguments of the page's own events, which are not public endpoints."""
+CHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False}
+"""Arguments of events whose handler checks the values that the browser sends (``app.requests.validated``)."""
 FALLBACK_NOTE = "slower for now: kernels are being compiled"
-
-
-def parse_int(value: Any, name: str) -> int:
-    """The whole number in a number box, which may be empty or hold a fraction. Raises CalmError."""
-    try:
-        if isinstance(value, bool) or not float(value).is_integer():
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise calm.CalmError(f"{name} must be a whole number.") from None
-    return int(value)
-
-
-def parse_new_tokens(value: Any) -> int:
-    """The number of tokens to generate. Raises CalmError."""
-    tokens = parse_int(value, "Max new tokens")
-    if not 1 <= tokens <= MAX_NEW_TOKENS:
-        raise calm.CalmError(f"Max new tokens must be between 1 and {MAX_NEW_TOKENS}.")
-    return tokens
-
-
-def parse_seed(value: Any) -> int:
-    """A random seed. Raises CalmError."""
-    return parse_int(value, "Random seed")
-
-
-def parse_text(text: Any, name: str, limit: int) -> str:
-    """A text of at most ``limit`` characters; None is an empty text. Raises CalmError."""
-    text = "" if text is None else text
-    if not isinstance(text, str):
-        raise calm.CalmError(f"The {name} must be text.")
-    if len(text) > limit:
-        raise calm.CalmError(f"The {name} has {len(text):,} characters; the limit is {limit:,}.")
-    return text
-
-
-def parse_prompt(prompt: Any) -> str:
-    """A prompt. Raises CalmError."""
-    return parse_text(prompt, "prompt", MAX_PROMPT)
 
 
 def throttle(values: Iterable[Value]) -> Iterator[Value]:

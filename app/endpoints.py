@@ -1,31 +1,80 @@
 """The named endpoints, for ``gradio_client`` and as MCP tools. Their docstrings become the tools' descriptions."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import cast
 
 import gradio as gr
+from typing_extensions import TypedDict
 
 import calm
 
 from . import compute
-from .controls import parse_seed
+from .controls import throttle
 from .errors import api_errors
-from .limits import DEFAULT_NEW_TOKENS, DEFAULT_POOL_SIZE, MAX_CONCURRENT_RUNS, TEMPERATURE_DEFAULT
-from .registry import DEFAULT, loaded
+from .limits import AT_ONCE
+from .registry import loaded
+from .requests import GenerateArguments, ReconstructArguments, ScoreArguments, TrajectoryArguments, validated
 from .tabs.evaluate import measure, split_texts
 from .tabs.generate import run_payloads
-from .tabs.reconstruct import parse_reconstruct_text
 
 
-def generate(
-    prompt: str = "",
-    temperature: float = TEMPERATURE_DEFAULT,
-    max_new_tokens: int = DEFAULT_NEW_TOKENS,
-    seed: int = 0,
-    sampler: str = "auto",
-    pool_size: int = DEFAULT_POOL_SIZE,
-    model: str = DEFAULT,
-) -> Iterator[dict[str, Any]]:
+class GeneratedText(TypedDict):
+    """The text so far."""
+
+    text: str
+    steps: int
+    ended: bool
+    """Whether the text has ended by itself."""
+
+
+class ReconstructedPart(TypedDict):
+    """One chunk before and after the autoencoder."""
+
+    text: str
+    decoded: str
+    exact: bool
+
+
+class ReconstructedText(TypedDict):
+    token_accuracy: float
+    chunk_accuracy: float
+    chunks: list[ReconstructedPart]
+
+
+class PathStep(TypedDict):
+    """One step of a run and the position of its predicted vector on the map."""
+
+    index: int
+    text: str
+    plane: list[float]
+    space: list[float]
+
+
+class Score(TypedDict):
+    """BrierLM with its 95 % interval, and Brier-1 to Brier-4."""
+
+    score: float
+    brier: list[float]
+    low: float
+    high: float
+    positions: int
+
+
+RESULTS = {
+    "generate": GeneratedText,
+    "reconstruct": ReconstructedText,
+    "trajectory": list[PathStep],
+    "evaluate": Score,
+}
+"""What each endpoint returns."""
+
+
+endpoint = partial(validated, boundary=api_errors)
+
+
+@endpoint(GenerateArguments, "prompt", "temperature", "max_new_tokens", "seed", "sampler", "pool_size", "model")
+def generate(arguments: GenerateArguments) -> Iterator[GeneratedText]:
     """Continues a prompt and streams the text so far after each step of K tokens.
 
     Args:
@@ -37,14 +86,14 @@ def generate(
         pool_size: Maximum number of samples per step, 1 to 10,000.
         model: Name of a model in the page's menu; story-ar generates token by token, the others are CALMs.
     """
-    with api_errors():
-        for payload in run_payloads(model, prompt, temperature, max_new_tokens, seed, sampler, pool_size):
-            steps = payload["steps"]
-            text = payload["prompt"] + "".join(step["text"] for step in steps)
-            yield {"text": text, "steps": len(steps), "ended": payload["ended"]}
+    for payload in run_payloads(arguments):
+        steps = payload["steps"]
+        text = payload["prompt"] + "".join(step["text"] for step in steps)
+        yield {"text": text, "steps": len(steps), "ended": payload["ended"]}
 
 
-def reconstruct(text: str, noise: float = 0.0, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
+@endpoint(ReconstructArguments, "text", "noise", "seed", "model")
+def reconstruct(arguments: ReconstructArguments) -> ReconstructedText:
     """Encodes each chunk of K tokens to one vector and decodes it again.
 
     Args:
@@ -53,23 +102,17 @@ def reconstruct(text: str, noise: float = 0.0, seed: int = 0, model: str = DEFAU
         seed: Random seed of the noise, a whole number.
         model: Name of a CALM in the page's menu.
     """
-    with api_errors():
-        result = calm.reconstruct(loaded(model).lm, parse_reconstruct_text(text), noise, parse_seed(seed))
-        return {
-            "token_accuracy": result.token_accuracy,
-            "chunk_accuracy": result.chunk_accuracy,
-            "chunks": [{"text": c.text, "decoded": c.decoded_text, "exact": c.exact} for c in result.chunks],
-        }
+    result = calm.reconstruct(loaded(arguments.model).lm, arguments.text, arguments.noise, arguments.seed)
+    return {
+        "token_accuracy": result.token_accuracy,
+        "chunk_accuracy": result.chunk_accuracy,
+        "chunks": [{"text": c.text, "decoded": c.decoded_text, "exact": c.exact} for c in result.chunks],
+    }
 
 
-def trajectory(
-    prompt: str = "",
-    temperature: float = TEMPERATURE_DEFAULT,
-    max_new_tokens: int = 128,
-    seed: int = 0,
-    model: str = DEFAULT,
-) -> list[dict[str, Any]]:
-    """Generates a text and returns the path of its predicted vectors on the UMAP map, one entry per step.
+@endpoint(TrajectoryArguments, "prompt", "temperature", "max_new_tokens", "seed", "model")
+def trajectory(arguments: TrajectoryArguments) -> Iterator[list[PathStep]]:
+    """Generates a text and streams the path of its predicted vectors on the UMAP map so far, one entry per step.
 
     Args:
         prompt: Text to continue; empty for a random story.
@@ -78,10 +121,9 @@ def trajectory(
         seed: Random seed, a whole number; the same seed gives the same path.
         model: Name of a CALM in the page's menu that has a map.
     """
-    with api_errors():
-        loaded(model).require_map()
-        *_, payload = run_payloads(model, prompt, temperature, max_new_tokens, seed, "auto", DEFAULT_POOL_SIZE)
-        return [
+    loaded(arguments.model).require_map()
+    for payload in throttle(run_payloads(arguments)):
+        yield [
             {
                 "index": step["index"],
                 "text": step["text"],
@@ -92,28 +134,24 @@ def trajectory(
         ]
 
 
-def evaluate(text: str, seed: int = 0, model: str = DEFAULT) -> dict[str, Any]:
-    """BrierLM of a model on a text, with its four Brier-n; blank lines separate texts.
+@endpoint(ScoreArguments)
+def evaluate(arguments: ScoreArguments) -> Iterator[Score]:
+    """BrierLM of a model on a text so far, with its four Brier-n, streamed after each text; blank lines separate texts.
 
     Args:
         text: One or more texts, up to 20,000 characters in all.
         seed: Random seed of the model's samples, a whole number.
         model: Name of a model in the page's menu.
     """
-    with api_errors():
-        measuring = measure([loaded(model).lm], split_texts(text), parse_seed(seed))
-        *_, (measurement,) = compute.iterate(measuring)
-        assert measurement.result  # measure raises an error otherwise
-        return measurement.result.figures()
+    measuring = measure([loaded(arguments.model).lm], split_texts(arguments.text), arguments.seed)
+    for (measurement,) in throttle(compute.iterate(measuring)):
+        if measurement.result:
+            yield cast(Score, measurement.result.figures())
 
 
 def build() -> None:
     """Registers the endpoints in the current Blocks."""
-    # The engine batches many requests. Endpoints that do not use the engine run two at a time.
-    groups: dict[str, tuple[int, list[Callable]]] = {
-        "model": (MAX_CONCURRENT_RUNS, [generate, trajectory]),
-        "measure": (2, [reconstruct, evaluate]),
-    }
-    for group, (limit, functions) in groups.items():
+    groups: dict[str, list[Callable]] = {"model": [generate, trajectory], "measure": [reconstruct, evaluate]}
+    for group, functions in groups.items():
         for function in functions:
-            gr.api(function, api_name=function.__name__, concurrency_id=group, concurrency_limit=limit)
+            gr.api(function, api_name=function.__name__, concurrency_id=group, concurrency_limit=AT_ONCE[group])

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from gradio.blocks import BlockFunction
 
 import calm
 from calm.errors import is_out_of_memory
@@ -16,6 +19,7 @@ from . import logs, metrics
 from .payloads.types import ErrorPayload
 
 logger = logging.getLogger(__name__)
+FORGED = "The inputs of this request do not have the form that the page sends."
 
 
 def error_sentence(error: Exception) -> str:
@@ -52,9 +56,9 @@ def answers_with_error(function: Callable[..., Any]) -> Callable[..., Any]:
     """A server function that returns an ``ErrorPayload`` instead of raising."""
 
     @functools.wraps(function)
-    def answer(request: Any) -> Any:
+    def answer(*arguments: Any) -> Any:
         try:
-            return function(request)
+            return function(*arguments)
         except Exception as error:
             payload: ErrorPayload = {"error": error_sentence(error)}
             return payload
@@ -62,9 +66,25 @@ def answers_with_error(function: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
+async def answer_forged(request: Request, error: Exception) -> JSONResponse:
+    """The answer of Gradio's own routes to a request that names a component, an event or a session that does not exist.
+
+    The routes look these up without a check. Exceptions of our functions do not come here.
+    """
+    logger.info("%s could not be answered.", request.url.path, exc_info=error)
+    return JSONResponse({"error": FORGED}, status_code=400)
+
+
+FORGED_ERRORS = (LookupError, TypeError, ValueError, AttributeError)
+
+
+def exception_handlers() -> dict[type[Exception], Callable[..., Any]]:
+    """For the web server of the page."""
+    return dict.fromkeys(FORGED_ERRORS, answer_forged)
+
+
 class Page(gr.Blocks):
-    """Blocks that also report errors outside our own functions, such as an input that Gradio cannot parse, in one
-    sentence."""
+    """Blocks that report errors outside our own functions in one sentence, too."""
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         event_id = options.get("event_id")
@@ -73,3 +93,15 @@ class Page(gr.Blocks):
             result = await super().process_api(*arguments, **options)
             call.update(result)
             return result
+
+    async def preprocess_data(self, block_fn: BlockFunction, *arguments: Any, **options: Any) -> list[Any]:
+        """The inputs of an event as its components read them. What they cannot read is a mistake in the request."""
+        if block_fn.fn is None:
+            raise calm.CalmError("This event runs in the browser alone.")
+        try:
+            return await super().preprocess_data(block_fn, *arguments, **options)
+        except gr.Error:
+            raise
+        except Exception as error:
+            logger.info("The inputs of %s could not be read.", block_fn.name, exc_info=error)
+            raise calm.CalmError(FORGED) from error

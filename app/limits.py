@@ -2,6 +2,24 @@
 
 MAX_CONCURRENT_RUNS = 24
 """Requests that are generated or queued in the engine at once; more wait in Gradio's own queue."""
+MAX_MEASUREMENTS = 2
+"""Evaluations, robustness curves and reconstructions of programs at once."""
+MAX_FITS = 2
+"""Maps that are fitted at once."""
+AT_ONCE = {"model": MAX_CONCURRENT_RUNS, "measure": MAX_MEASUREMENTS, "fit": MAX_FITS}
+"""How many requests of each group run at once."""
+MAX_REQUESTS_PER_VISITOR = 6
+"""Requests of one session of a page or a client at once. MCP tools are one client."""
+MAX_DRAWS_PER_VISITOR, MAX_DRAWS_AT_ONCE = 2, 6
+"""Pools and clouds that are drawn at once, for one visitor and for all of them."""
+MAX_RUN_DRAWS = 400_000
+"""Samples that one run draws and decodes in all its steps and texts."""
+MAX_EVALUATION_WORK = 60_000
+"""Characters of the texts times the number of models of one evaluation."""
+MAX_FIT_SECONDS = 120
+"""Seconds after which the fit of a map is ended."""
+MAX_UPLOAD_MB = 1
+"""Size of an uploaded file."""
 MAX_QUEUE = 64
 """Events that Gradio's queue holds."""
 
@@ -9,12 +27,14 @@ MAX_PROMPT = 4_000
 """Characters of a prompt."""
 MAX_NEW_TOKENS = 512
 DEFAULT_NEW_TOKENS = 256
+DEFAULT_PATH_TOKENS = 128
+"""Tokens of the path that the endpoint ``/trajectory`` returns by default."""
 MAX_SAMPLES = 4
 """Texts generated side by side from one prompt."""
 TEMPERATURE_MIN, TEMPERATURE_MAX, TEMPERATURE_DEFAULT = 0.01, 2.0, 0.5
 POOL_SIZE_MIN, POOL_SIZE_MAX, DEFAULT_POOL_SIZE = 8, 1_000, 200
-"""Samples per step at most: the range of the slider, which Gradio checks, and its default. The endpoints allow more,
-up to ``calm.generation.MAX_POOL``."""
+"""Samples per step at most: the range of the slider and its default. The endpoints allow more, up to
+``calm.generation.MAX_POOL``."""
 FRESH_SAMPLES = 200
 """Samples of a pool or a cloud that a visitor draws at a step."""
 SHOWN_CANDIDATES = 8
@@ -47,3 +67,23 @@ MAP_NEIGHBOURS = 8
 FIT_CHUNKS = 800
 """Training chunks that are fitted together with a visitor's own vectors, so that the map shows what surrounds them."""
 MAX_FIT_VECTORS = 4_000
+"""Vectors of a visitor's own runs in one fit."""
+MAX_VECTOR = 4_096
+"""Numbers of a latent vector at most, of any model."""
+
+
+def lines() -> list[str]:
+    """The limits in words, for the page and the documents."""
+    texts = (
+        f"A prompt or a text to reconstruct has at most {MAX_PROMPT:,} characters, texts to evaluate {MAX_EVALUATION:,}"
+    )
+    return [
+        f"{texts}. Characters times models are at most {MAX_EVALUATION_WORK:,}.",
+        f"An uploaded file has at most {MAX_UPLOAD_MB} MB.",
+        f"A run has at most {MAX_NEW_TOKENS} tokens, {MAX_SAMPLES} texts and {MAX_RUN_DRAWS:,} samples in all.",
+        f"A map is fitted to at most {MAX_FIT_VECTORS:,} of your vectors within {MAX_FIT_SECONDS} seconds.",
+        f"A visitor has at most {MAX_REQUESTS_PER_VISITOR} requests and {MAX_DRAWS_PER_VISITOR} draws at once.",
+        f"The page runs {MAX_CONCURRENT_RUNS} texts, {MAX_MEASUREMENTS} measurements and {MAX_FITS} fits at once, "
+        f"and {MAX_QUEUE} more requests wait.",
+        "Stop ends any of them, and so does closing the page.",
+    ]

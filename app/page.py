@@ -9,19 +9,19 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
-from . import endpoints
+from . import endpoints, tools
 from .components import VectorMapPlot
-from .controls import PRIVATE, error_line, in_browser, sync_with_url
-from .errors import Page, error_sentence
+from .controls import CHECKED, error_line, in_browser, sync_with_url
+from .errors import Page, error_sentence, exception_handlers
 from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
 from .headers import SecurityHeaders
 from .health import machine_checks
-from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE
+from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
-from .registry import DEFAULT, LoadedModel, ModelFacts, facts, is_loaded, loaded, offered
+from .registry import DEFAULT, LoadedModel, ModelFacts, check_name, facts, is_loaded, loaded, offered
 from .tabs import evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
@@ -97,6 +97,7 @@ def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Seque
 def choose_model(name: str) -> Iterator[str]:
     """The facts of a model, before and after it is loaded."""
     try:
+        check_name(name)
         yield facts_list(facts(name), None, _loaded_names())
         model = loaded(name)
         yield facts_list(facts(name), model, _loaded_names())
@@ -129,7 +130,7 @@ def build() -> gr.Blocks:
         endpoints.build()
         sync_with_url({"model": model})
         # A download from the Hub may take minutes; the pages of other visitors open meanwhile.
-        options: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": MAX_CONCURRENT_RUNS, **PRIVATE}
+        options: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": MAX_CONCURRENT_RUNS, **CHECKED}
         gr.on([page.load, model.change], choose_model, model, status, **options)
         page.load(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.requestedTab() })', ""))
     return page.queue(max_size=MAX_QUEUE)
@@ -157,6 +158,7 @@ def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
 
 def launch_options() -> dict[str, Any]:
     """Arguments of ``launch``. Port and host come from GRADIO_SERVER_PORT and GRADIO_SERVER_NAME."""
+    tools.use()
     return {
         "theme": theme(),
         "head": head(),
@@ -166,8 +168,9 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "run_history": False,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(SecurityHeaders)]},
+        "app_kwargs": {"middleware": [Middleware(SecurityHeaders)], "exception_handlers": exception_handlers()},
         "quiet": use_json(),
         "mcp_server": True,
+        "max_file_size": f"{MAX_UPLOAD_MB}mb",
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
     }

@@ -12,6 +12,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import calm
+from calm.errors import short_repr
 from calm.hub import folders
 from calm.vector_map import VectorMap, map_path, read, summary_path
 
@@ -78,6 +79,13 @@ def facts(name: str) -> ModelFacts | None:
     return None
 
 
+def check_name(name: object) -> str:
+    """The name of a model. Raises CalmError for a model that is not in the menu."""
+    if not isinstance(name, str) or name not in offered():
+        raise calm.CalmError(f"There is no model {short_repr(name)} here; choose one of {', '.join(offered())}.")
+    return name
+
+
 _loads: dict[str, Future[LanguageModel]] = {}
 _loads_lock = Lock()
 _downloads = ThreadPoolExecutor(thread_name_prefix="download")
@@ -88,8 +96,7 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
 
     Raises CalmError for a model that is not in the menu.
     """
-    if name not in offered():
-        raise calm.CalmError(f"There is no model {name!r} here; choose one of {', '.join(offered())}.")
+    check_name(name)
     with _loads_lock:
         known = _loads.get(name)
         if known is None or (known.done() and known.exception()):

@@ -12,9 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from .controls import PRIVATE, SETTLE_TIME, error_line, status_line
+from .controls import CHECKED, PRIVATE, SETTLE_TIME, error_line, status_line
 from .errors import error_sentence
-from .limits import MAX_CONCURRENT_RUNS
+from .limits import AT_ONCE, MAX_CONCURRENT_RUNS
 
 Work = Callable[..., Iterator["Progress"]]
 
@@ -73,21 +73,26 @@ class Panel:
             yield self._update(results, running=False)
 
 
-def wire(panel: Panel, starts: Sequence[tuple[Sequence[Any], Work, Sequence[Any]]], js: str | None = None) -> None:
+def wire(
+    panel: Panel,
+    starts: Sequence[tuple[Sequence[Any], Work, Sequence[Any]]],
+    js: str | None = None,
+    group: str = "model",
+) -> None:
     """Connects streamed work with its events: each of ``starts`` is triggers, work and inputs; the stop button cancels
     them. ``js`` changes the inputs in the browser before they are sent."""
     assert panel.start and panel.stop
     # Gradio treats an event with a script of its own as pending after it was cancelled, so that one must be "multiple";
     # its start button is hidden meanwhile.
-    options: dict[str, Any] = {**PRIVATE, "js": js, "trigger_mode": "multiple" if js else "once"}
+    options: dict[str, Any] = {**CHECKED, "js": js, "trigger_mode": "multiple" if js else "once"}
     events = [
         gr.on(
             triggers,
             streamed(panel, work),
             inputs,
             panel.outputs,
-            concurrency_id="model",
-            concurrency_limit=MAX_CONCURRENT_RUNS,
+            concurrency_id=group,
+            concurrency_limit=AT_ONCE[group],
             **options,
         )
         for triggers, work, inputs in starts

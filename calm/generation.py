@@ -132,13 +132,19 @@ def generate(
     return (event for event in stream(lm, prompt, options) if isinstance(event, Step))
 
 
-def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Generator[Step | Queued, None, None]:
-    """Like ``generate``. While the request is queued, it also yields ``Queued`` whenever the position changes."""
+def stream(
+    lm: LanguageModel, prompt: str, options: GenerationOptions, client: str = ""
+) -> Generator[Step | Queued, None, None]:
+    """Like ``generate``. While the request is queued, it also yields ``Queued`` whenever the position changes.
+
+    The engine shares its slots among clients: a ``client`` holds at most all but two, and the one with the fewest comes
+    first. An empty name is no client and has no such limit.
+    """
     if lm.is_calm and options.sampler == "exact":
         check_temperature(options.temperature, 1.0)
     ids, leftover = align(lm, lm.tokenize(_check_prompt(prompt)), options.alignment)
     if options.prefix_chunks:
-        ids, leftover = ids + _join_chunks(lm, options.prefix_chunks), []
+        ids, leftover = ids + join_chunks(lm, options.prefix_chunks), []
     before = [*ids[-LONGEST_CHARACTER:], *leftover]  # may end within a character
     steps = min(math.ceil(options.max_new_tokens / lm.chunk_size), lm.context_length - 1)
     ids = ids[-(lm.context_length - steps) * lm.chunk_size :]
@@ -147,7 +153,7 @@ def stream(lm: LanguageModel, prompt: str, options: GenerationOptions) -> Genera
         if lm.is_calm
         else TokenSampler(options.temperature, options.seed, lm.device)
     )
-    return _stream_steps(lm, Request(ids, steps, sampler), before, len(leftover))
+    return _stream_steps(lm, Request(ids, steps, sampler, client), before, len(leftover))
 
 
 def draw_pool(
@@ -170,7 +176,7 @@ def draw_vectors(
     token ids that each decodes to. Raises CalmError as ``draw_pool`` does."""
     count, seed = check_integer("count", count, 1, MAX_POOL), check_seed(seed)
     head, k = lm.calm.generative_head, lm.chunk_size
-    ids = align(lm, lm.tokenize(_check_prompt(prompt)))[0] + _join_chunks(lm, prefix_chunks)
+    ids = align(lm, lm.tokenize(_check_prompt(prompt)))[0] + join_chunks(lm, prefix_chunks)
     hidden = lm.calm(torch.tensor([ids[-lm.context_length * k :]], device=lm.device), use_cache=False)[0, -1]
     vectors = head(hidden, head.noise((count,), hidden, torch.Generator(lm.device).manual_seed(seed)))
     return vectors.float().cpu().numpy(), lm.calm.ae_model.decode(vectors).tolist()
@@ -201,7 +207,7 @@ def _check_prompt(prompt: object) -> str:
     return prompt
 
 
-def _join_chunks(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
+def join_chunks(lm: LanguageModel, chunks: Sequence[Sequence[int]]) -> list[int]:
     """The ids of all chunks, joined. Raises CalmError for a chunk that the model cannot read."""
     k, vocabulary = lm.chunk_size, lm.model.config.vocab_size
     joined: list[int] = []

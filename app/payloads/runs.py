@@ -130,6 +130,8 @@ class Run:
 
         Returns the token ids of all chunks so far. Raises CalmError if the request is inconsistent.
         """
+        from calm.generation import join_chunks
+
         try:
             *earlier, replaced = request["steps"]
             self.vectors = list(request["vectors"][: len(earlier)])
@@ -137,8 +139,9 @@ class Run:
             candidates = request["pool"]["candidates"]
             token_ids = list(candidates[choice]["token_ids"])
             prefix = [*(step["token_ids"] for step in earlier), token_ids]
-            if len(token_ids) != self.lm.chunk_size or len(prefix) > self.lm.context_length:
-                raise ValueError("The chunk has the wrong size, or the text is too long.")
+            join_chunks(self.lm, prefix)  # raises CalmError for chunks of another model
+            if len(prefix) > self.lm.context_length:
+                raise ValueError("The text is too long.")
             step = self._step(replaced["index"], token_ids, prefix[:-1])
             step["candidates"] = [
                 cast(CandidatePayload, {**c, "chosen": i == choice}) for i, c in enumerate(candidates)

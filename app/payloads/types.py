@@ -4,7 +4,12 @@ and Learn are in ``measurement_types``.
 Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
 """
 
-from typing import Literal, NotRequired, TypedDict
+from typing import (
+    Literal,
+    NotRequired,  # Pydantic reads these on Python 3.11
+)
+
+from typing_extensions import TypedDict
 
 
 class ErrorPayload(TypedDict):

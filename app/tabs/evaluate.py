@@ -18,12 +18,13 @@ from calm.hub import folders
 
 from .. import compute
 from ..components import ScoresPlot
-from ..controls import PRIVATE, error_line, parse_seed, parse_text, seed_box, start_and_stop, status_line, throttle
+from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, throttle
 from ..errors import error_sentence
 from ..files import asset
 from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.measurement_types import ModelCost, ScoresPayload
 from ..registry import BASELINE, DEFAULT, bundled, loading
+from ..requests import EvaluateArguments, parse_evaluation, validated
 from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class Measurement:
     result: BrierLM | None = None
 
 
-def split_texts(text: str | None) -> list[str]:
-    """The texts between blank lines. Raises CalmError where there are none, or too many characters."""
-    texts = split_documents(parse_text(text, "text", MAX_EVALUATION))
+def split_texts(text: str) -> list[str]:
+    """The texts between blank lines. Raises CalmError where there are none."""
+    texts = split_documents(text)
     if not texts:
         raise calm.CalmError("There is no text to measure.")
     return texts
@@ -55,11 +56,17 @@ def split_texts(text: str | None) -> list[str]:
 def measure(
     models: Sequence[LanguageModel], texts: Sequence[str], seed: int
 ) -> Generator[list[Measurement], None, None]:
-    """All measurements after each text, one model after another. Raises CalmError where no text is long enough."""
+    """All measurements after each forward pass, one model after another.
+
+    Other work of the compute thread runs between two passes. Raises CalmError where no text is long enough.
+    """
+    from calm.evaluation.brier import Pause
+
     measurements = [Measurement(lm.name) for lm in models]
     for lm, measurement in zip(models, measurements):
-        for measurement.result in calm.stream_brier_lm(lm, texts, seed, EVALUATION_SAMPLES):
-            measurement.texts += 1
+        for item in calm.stream_brier_lm(lm, texts, seed, EVALUATION_SAMPLES, pauses=True):
+            if not isinstance(item, Pause):
+                measurement.result, measurement.texts = item, measurement.texts + 1
             yield measurements
         if measurement.result is None:
             raise calm.CalmError("BrierLM needs at least one text of 4 tokens or more.")
@@ -159,16 +166,17 @@ def _has_interval(interval: BrierLM | BrierDifference) -> bool:
     return interval.low < interval.high
 
 
-def _measure(text: str | None, names: Sequence[str], seed: Any) -> Iterator[Progress]:
+@validated(EvaluateArguments)
+def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     """BrierLM of the chosen models on the visitor's texts."""
     yield Progress("Measuring …")
-    texts, number = split_texts(text), parse_seed(seed)
-    if not names:
+    texts = split_texts(arguments.text)
+    if not arguments.models:
         raise calm.CalmError("Choose at least one model.")
     references = reference_scores()
-    models = [loading(name).result() for name in names]
+    models = [loading(name).result() for name in dict.fromkeys(arguments.models)]
     measurements: list[Measurement] = []
-    for measurements in throttle(compute.iterate(measure(models, texts, number))):
+    for measurements in throttle(compute.iterate(measure(models, texts, arguments.seed))):
         done = sum(measurement.texts for measurement in measurements)
         table = scores_table(measurements, references)
         yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table,))
@@ -199,7 +207,7 @@ def _read_upload(path: str | None) -> tuple[Any, str]:
     path = path or ""
     try:
         content = read_text(path, limit=MAX_EVALUATION, name=Path(path).name or "The upload")
-        split_texts(content)
+        split_texts(parse_evaluation(content))
     except Exception as error:
         return gr.skip(), error_line(error_sentence(error))
     return content, status_line("")
@@ -240,6 +248,6 @@ def build() -> None:
         "model can be expected to score higher.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
-    wire(Panel([table], status, go, stop), [([go.click], _measure, [text, models, seed])])
+    wire(Panel([table], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
     stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)
     upload.upload(_read_upload, upload, [text, status], **PRIVATE)

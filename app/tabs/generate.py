@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 import calm
+from calm.errors import short_repr
 
 from .. import limits, zero_gpu
 from ..components import RunText, VectorMapPlot
@@ -18,10 +19,6 @@ from ..controls import (
     PRIVATE,
     in_browser,
     new_tokens_slider,
-    parse_int,
-    parse_new_tokens,
-    parse_prompt,
-    parse_seed,
     seed_box,
     start_and_stop,
     status_line,
@@ -33,8 +30,9 @@ from ..files import asset
 from ..fresh_samples import draw_pool
 from ..map_queries import place_chunks
 from ..payloads.runs import Run, with_samples
-from ..payloads.types import BranchRequest, RunPayload
+from ..payloads.types import RunPayload
 from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
+from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws, validated
 from ..story_prompts import example_prompts, random_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
 
@@ -44,36 +42,20 @@ def example() -> RunPayload:
     return asset("example")
 
 
-def stream(
-    model: LoadedModel,
-    prompt: Any,
-    temperature: Any,
-    max_new_tokens: Any,
-    seed: Any,
-    sampler: Any,
-    pool_size: Any,
-    samples: Any = 1,
-    *,
-    branch: BranchRequest | None = None,
-) -> Iterator[list[Run]]:
+def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Run]]:
     """Runs of one prompt with consecutive seeds, generated side by side. Yields all runs after each step of one
-    of them, and after each change of a position in the queue. With a ``branch``, the run continues another run from
-    one of its steps.
+    of them, and after each change of a position in the queue. With ``BranchArguments``, the run continues another run
+    from one of its steps.
 
     Raises CalmError for bad input before the first yield.
     """
-    prompt = parse_prompt(prompt)
-    options = calm.GenerationOptions(
-        temperature=temperature,
-        max_new_tokens=parse_new_tokens(max_new_tokens),
-        pool_size=parse_int(pool_size, "Max samples per step"),
-        sampler=sampler,
-        seed=parse_seed(seed),
-    )
-    each = [replace(options, seed=options.seed + i) for i in range(_parse_samples(samples))]
-    runs = [Run(model, prompt, one) for one in each]
+    options, branch = arguments.options(), arguments.branch if isinstance(arguments, BranchArguments) else None
+    each = [replace(options, seed=options.seed + i) for i in range(arguments.samples)]
+    runs = [Run(model, arguments.prompt, one) for one in each]
     prefix = runs[0].branch_off(branch) if branch else []
-    events = [calm.stream(model.lm, prompt, replace(one, prefix_chunks=prefix)) for one in each]
+    events = [
+        calm.stream(model.lm, arguments.prompt, replace(one, prefix_chunks=prefix), arguments.visitor) for one in each
+    ]
     if branch:
         yield runs
     for step in _side_by_side(events) if not runs[0].payload["ended"] else ():
@@ -81,13 +63,7 @@ def stream(
             if event is not None:
                 run.add(event)
         yield runs
-
-
-def _parse_samples(value: Any) -> int:
-    samples = parse_int(value, "Samples")
-    if not 1 <= samples <= limits.MAX_SAMPLES:
-        raise calm.CalmError(f"Samples must be between 1 and {limits.MAX_SAMPLES}.")
-    return samples
+        check_draws(sum(step["draws"] for run in runs for step in run.payload["steps"]))
 
 
 def _side_by_side(generators: Sequence[Generator]) -> Generator[tuple, None, None]:
@@ -138,11 +114,11 @@ def _finished(runs: Sequence[Run]) -> Progress:
     return Progress(status, (payload, payload))
 
 
-def _generate(model: LoadedModel, inputs: tuple[Any, ...], branch: BranchRequest | None = None) -> Iterator[Progress]:
+def _generate(model: LoadedModel, arguments: GenerateArguments) -> Iterator[Progress]:
     """Progress of the runs of ``stream``, on the page and on the map."""
     runs: list[Run] = []
     try:
-        for runs in throttle(stream(model, *inputs, branch=branch)):
+        for runs in throttle(stream(model, arguments)):
             yield _progress(runs)
     except Exception:
         if runs:
@@ -151,32 +127,34 @@ def _generate(model: LoadedModel, inputs: tuple[Any, ...], branch: BranchRequest
     yield _finished(runs)
 
 
-def _payloads(model: LoadedModel, inputs: tuple[Any, ...]) -> Iterator[RunPayload]:
-    for (run,) in stream(model, *inputs):
+def _payloads(model: LoadedModel, arguments: GenerateArguments) -> Iterator[RunPayload]:
+    for (run,) in stream(model, arguments):
         yield run.payload
 
 
-def _show(name: str, inputs: tuple[Any, ...], branch: BranchRequest | None = None) -> Iterator[Progress]:
-    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(str(name))} is being loaded …")
-    yield from _on_device(name, _generate, inputs, branch)
+def _show(arguments: GenerateArguments) -> Iterator[Progress]:
+    name = arguments.model
+    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(name)} is being loaded …")
+    yield from _on_device(_generate, arguments)
 
 
-def run_payloads(name: str, *inputs: Any) -> Iterator[RunPayload]:
-    """The payload of one run after each step; ``inputs`` are those of ``stream``, for one sample."""
-    yield from _on_device(name, _payloads, inputs)
+def run_payloads(arguments: GenerateArguments) -> Iterator[RunPayload]:
+    """The payload of one run after each step."""
+    yield from _on_device(_payloads, arguments)
 
 
-def _on_device(name: str, generate: Callable[..., Iterator[Any]], inputs: tuple[Any, ...], *more: Any) -> Iterator[Any]:
-    """The items of ``generate(model, inputs, *more)``, computed in this process or in a worker with a ZeroGPU."""
-    if zero_gpu.model(name) is None:
-        return generate(loaded(name), inputs, *more)
-    _, _, max_new_tokens, _, _, _, *samples = inputs
-    tokens = parse_new_tokens(max_new_tokens) * (_parse_samples(samples[0]) if samples else 1)
-    return zero_gpu.stream(name, _in_worker, (generate, inputs, *more), tokens)
+def _on_device(generate: Callable[..., Iterator[Any]], arguments: GenerateArguments) -> Iterator[Any]:
+    """The items of ``generate(model, arguments)``, computed in this process or in a worker with a ZeroGPU."""
+    if zero_gpu.model(arguments.model) is None:
+        return generate(loaded(arguments.model), arguments)
+    tokens = arguments.max_new_tokens * arguments.samples
+    return zero_gpu.stream(arguments.model, _in_worker, (generate, arguments), tokens)
 
 
-def _in_worker(lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
-    return generate(LoadedModel(lm.name, lm, None), *arguments)
+def _in_worker(
+    lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]], arguments: GenerateArguments
+) -> Iterator[Any]:
+    return generate(LoadedModel(lm.name, lm, None), arguments)
 
 
 def _show_message(temperature: gr.Slider) -> None:
@@ -224,6 +202,48 @@ def _settings() -> dict[str, Any]:
     return {"length": length, "seed": seed, "sampler": sampler, "pool": pool_size, "samples": samples}
 
 
+def _run_prompt(arguments: GenerateArguments, prompt: str) -> Iterator[Progress]:
+    """A run of a prompt, or of a random one where it is empty. The last result is the prompt."""
+    prompt = prompt if prompt.strip() else random_prompt(arguments.model)
+    complete = with_line_end(arguments.model, prompt)
+    for progress in _show(arguments.model_copy(update={"prompt": complete})):
+        results = progress.results or (gr.skip(), gr.skip())
+        yield Progress(progress.status, (*results, prompt))
+
+
+RUN_OPTIONS = ("temperature", "max_new_tokens", "seed", "sampler", "pool_size")
+
+
+@validated(GenerateArguments, "model", "prompt", *RUN_OPTIONS, "samples")
+def _run(arguments: GenerateArguments) -> Iterator[Progress]:
+    yield from _run_prompt(arguments, arguments.prompt)
+
+
+@validated(GenerateArguments, "model", *RUN_OPTIONS, "samples")
+def _run_random(arguments: GenerateArguments) -> Iterator[Progress]:
+    yield from _run_prompt(arguments, "")
+
+
+@validated(ExampleArguments, "model", "example", *RUN_OPTIONS, "samples")
+def _run_example(arguments: ExampleArguments) -> Iterator[Progress]:
+    prompts = example_prompts()
+    if not 0 <= arguments.example < len(prompts):
+        raise calm.CalmError(f"There is no example {short_repr(arguments.example)}.")
+    yield from _run_prompt(arguments, prompts[arguments.example])
+
+
+@validated(SuggestionArguments, "model", *RUN_OPTIONS, "samples", "suggestion")
+def _run_suggestion(arguments: SuggestionArguments) -> Iterator[Progress]:
+    yield from _run_prompt(arguments, arguments.suggestion.prompt)
+
+
+@validated(BranchArguments, *RUN_OPTIONS, "branch")
+def _branch(arguments: BranchArguments) -> Iterator[Progress]:
+    for progress in _show(arguments):
+        results = progress.results or (gr.skip(), gr.skip())
+        yield Progress(progress.status, (*results, gr.skip()))
+
+
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     """Draws the tab. Each run is shown here and on the map ``plot``."""
     with gr.Row(elem_id="prompt-row"):
@@ -258,41 +278,16 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         "chunk to see the candidates of its step.</p>"
     )
 
-    def run(name: str, prompt: str | None, *inputs: Any) -> Iterator[Progress]:
-        prompt = prompt if prompt and prompt.strip() else random_prompt(name)
-        for progress in _show(name, (with_line_end(name, prompt), *inputs)):
-            results = progress.results or (gr.skip(), gr.skip())
-            yield Progress(progress.status, (*results, prompt))
-
-    def run_random(name: str, *inputs: Any) -> Iterator[Progress]:
-        return run(name, None, *inputs)
-
-    def run_example(name: str, sample: list[str], *inputs: Any) -> Iterator[Progress]:
-        return run(name, sample[0], *inputs)
-
-    def run_suggestion(name, temperature, length, seed, sampler, pool_size, samples, event: gr.EventData):
-        return run(name, event._data["prompt"], temperature, length, seed, sampler, pool_size, samples)
-
-    def branch(temperature, length, seed, sampler, pool_size, event: gr.EventData) -> Iterator[Progress]:
-        request: BranchRequest = event._data
-        inputs = (request["prompt"], temperature, length, seed, sampler, pool_size)
-        for progress in _show(request["model"], inputs, request):
-            results = progress.results or (gr.skip(), gr.skip())
-            yield Progress(progress.status, (*results, gr.skip()))
-
-    def show_status(event: gr.EventData) -> str:
-        return event._data["status"]
-
     sync_with_url({"prompt": prompt, "t": temperature, **settings})
     options = [temperature, *(settings[name] for name in ("length", "seed", "sampler", "pool"))]
     wire(
         Panel([text, plot, prompt], status, go, stop),
         [
-            ([go.click, prompt.submit], run, [model, prompt, *options, settings["samples"]]),
-            ([surprise.click], run_random, [model, *options, settings["samples"]]),
-            ([examples.click], run_example, [model, examples, *options, settings["samples"]]),
-            ([text.suggestion], run_suggestion, [model, *options, settings["samples"]]),
-            ([text.branch], branch, options),
+            ([go.click, prompt.submit], _run, [model, prompt, *options, settings["samples"]]),
+            ([surprise.click], _run_random, [model, *options, settings["samples"]]),
+            ([examples.click], _run_example, [model, examples, *options, settings["samples"]]),
+            ([text.suggestion], _run_suggestion, [model, *options, settings["samples"]]),
+            ([text.branch], _branch, options),
         ],
     )
-    text.show_run(show_status, None, status, queue=False, **PRIVATE)
+    text.show_run(None, None, status, js=in_browser("calm.shownStatus()", ""))

@@ -1,10 +1,12 @@
 """Tab "Learn": a tour in seven short steps. Each step performs an action on the real page."""
 
+import html
+
 import gradio as gr
 
 from ..components import TourPanel, TourSteps
 from ..controls import in_browser
-from ..limits import FRESH_SAMPLES
+from ..limits import FRESH_SAMPLES, lines
 from ..payloads.measurement_types import TourStep
 
 PAPER = "https://arxiv.org/abs/2510.27688"
@@ -97,6 +99,8 @@ def build() -> None:
         f'of <a href="{PAPER}">the paper</a>.</p>'
     )
     TourSteps(STEPS, elem_id="tour")
+    limits = "".join(f"<li>{html.escape(line)}</li>" for line in lines())
+    gr.HTML(f'<h2 class="calm-heading">Limits</h2><ul class="calm-intro">{limits}</ul>', elem_id="limits")
 
 
 def build_panel(tabs: gr.Tabs, model: gr.Dropdown) -> None:

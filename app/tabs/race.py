@@ -17,9 +17,6 @@ from ..components import RaceView
 from ..controls import (
     FALLBACK_NOTE,
     new_tokens_slider,
-    parse_new_tokens,
-    parse_prompt,
-    parse_seed,
     seed_box,
     start_and_stop,
     temperature_slider,
@@ -28,6 +25,7 @@ from ..controls import (
 from ..files import asset
 from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..registry import BASELINE, is_loaded, loading, uses_fallback
+from ..requests import GenerateArguments, validated
 from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
@@ -112,18 +110,14 @@ class Race:
         return " · ".join(parts)
 
 
-def race(
-    models: Sequence[LanguageModel], prompt: str, temperature: Any, max_new_tokens: Any, seed: Any
-) -> Generator[Race, None, None]:
+def race(models: Sequence[LanguageModel], arguments: GenerateArguments) -> Generator[Race, None, None]:
     """The race after each step of a racer. Raises CalmError for bad input before the first.
 
     The models share the device but never use it at the same time. The racer that has used less time
     so far takes the next step, so both texts grow as if each model had the device to itself.
     """
-    options = calm.GenerationOptions(
-        temperature=temperature, max_new_tokens=parse_new_tokens(max_new_tokens), seed=parse_seed(seed)
-    )
-    return _steps(Race(prompt, [Racer(lm, parse_prompt(prompt), options) for lm in models]))
+    options = arguments.options()
+    return _steps(Race(arguments.prompt, [Racer(lm, arguments.prompt, options) for lm in models]))
 
 
 def _steps(race: Race) -> Generator[Race, None, None]:
@@ -136,14 +130,15 @@ def _steps(race: Race) -> Generator[Race, None, None]:
             racer.events.close()
 
 
-def _run(name: str, *inputs: Any) -> Iterator[Progress]:
+@validated(GenerateArguments, "model", "prompt", "temperature", "max_new_tokens", "seed")
+def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     """A race of the chosen model against the baseline."""
-    names = (name, BASELINE)
+    names = (arguments.model, BASELINE)
     yield Progress("Starting …" if all(is_loaded(each) for each in names) else "The models are being loaded …")
     models = [future.result() for future in [loading(each) for each in names]]
     if not models[0].is_calm:
-        raise calm.CalmError(f"{name} generates token by token: choose a CALM in the menu above.")
-    for state in throttle(compute.iterate(race(models, *inputs))):
+        raise calm.CalmError(f"{arguments.model} generates token by token: choose a CALM in the menu above.")
+    for state in throttle(compute.iterate(race(models, arguments))):
         yield Progress(state.summary(), (state.payload(),))
 
 

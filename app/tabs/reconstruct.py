@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import calm
 
 from .. import compute, limits
 from ..components import CurveView, ReconstructionView
-from ..controls import PRIVATE, parse_seed, parse_text, seed_box, start_and_stop, status_line, sync_with_url
+from ..controls import CHECKED, seed_box, start_and_stop, status_line, sync_with_url
 from ..errors import answers_with_error
 from ..files import asset
 from ..payloads import latent
-from ..payloads.types import CurvePayload, Walk, WalkRequest
-from ..registry import DEFAULT, loaded
+from ..payloads.types import CurvePayload, Walk
+from ..registry import DEFAULT, LoadedModel, loaded
+from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
 from ..streaming import Panel, Progress, streamed, wire
 
 if TYPE_CHECKING:
@@ -41,33 +42,31 @@ def reference_curves() -> dict[str, list[list[float]]]:
     return asset("robustness")
 
 
-def parse_reconstruct_text(text: str | None) -> str:
-    """The text to reconstruct. Raises CalmError."""
-    return parse_text(text, "text", limits.MAX_TEXT)
-
-
 @answers_with_error
-def walk(request: WalkRequest) -> Walk:
+@validated_message(WalkArguments)
+def walk(arguments: WalkArguments) -> Walk:
     """A walk through latent space from the mean of a chunk, decoded at each point, with the nearest training chunks."""
-    try:
-        model = loaded(request["model"])
-        mean = np.array(request["mean"], np.float32)
-        target = request.get("target")
-        if target is not None:
-            offsets = np.linspace(0, 1, limits.WALK_POINTS, dtype=np.float32)
-            unit = np.array(target, np.float32) - mean
-        else:
-            directions, widths = model.require_map().principal
-            number = int(request["direction"] or 0)
-            offsets = np.linspace(-limits.WALK_REACH, limits.WALK_REACH, limits.WALK_POINTS, dtype=np.float32)
-            unit = directions[number] * widths[number]
-        vectors = mean + offsets[:, None] * unit
-        token_ids = calm.decode(model.lm, vectors)
-        return latent.walk(model, offsets, vectors, token_ids, limits.WALK_NEIGHBOURS)
-    except calm.CalmError:
-        raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise calm.CalmError("This is not a vector of the latent space.") from error
+    model = loaded(arguments.model)
+    mean = _vector(model, arguments.mean)
+    if arguments.target is not None:
+        offsets = np.linspace(0, 1, limits.WALK_POINTS, dtype=np.float32)
+        unit = _vector(model, arguments.target) - mean
+    else:
+        directions, widths = model.require_map().principal
+        number = arguments.direction
+        offsets = np.linspace(-limits.WALK_REACH, limits.WALK_REACH, limits.WALK_POINTS, dtype=np.float32)
+        unit = directions[number] * widths[number]
+    vectors = mean + offsets[:, None] * unit
+    token_ids = calm.decode(model.lm, vectors)
+    return latent.walk(model, offsets, vectors, token_ids, limits.WALK_NEIGHBOURS)
+
+
+def _vector(model: LoadedModel, numbers: Sequence[float]) -> np.ndarray:
+    """float32 [L]. Raises CalmError for another length."""
+    width = model.lm.calm.config.latent_size
+    if len(numbers) != width:
+        raise calm.CalmError(f"A vector must be {width} finite numbers.")
+    return np.array(numbers, np.float32)
 
 
 def summary(result: Reconstruction, noise: float) -> str:
@@ -80,19 +79,21 @@ def summary(result: Reconstruction, noise: float) -> str:
     )
 
 
-def _reconstruct(name: str, text: str | None, noise: Any, seed: Any) -> Iterator[Progress]:
-    model = loaded(name)
-    result = calm.reconstruct(model.lm, parse_reconstruct_text(text), noise, parse_seed(seed))
-    yield Progress(summary(result, noise), (latent.reconstruction(model, result),))
+@validated(ReconstructArguments, "model", "text", "noise", "seed")
+def _reconstruct(arguments: ReconstructArguments) -> Iterator[Progress]:
+    model = loaded(arguments.model)
+    result = calm.reconstruct(model.lm, arguments.text, arguments.noise, arguments.seed)
+    yield Progress(summary(result, arguments.noise), (latent.reconstruction(model, result),))
 
 
-def _measure_curve(name: str, text: str | None, seed: Any) -> Iterator[Progress]:
+@validated(ReconstructArguments, "model", "text", "seed")
+def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
     """Robustness to noise, one noise level after another."""
     yield Progress("Measuring …")
-    lm, number = loaded(name).lm, parse_seed(seed)
-    curve: CurvePayload = {"reference": reference_curves().get(name, []), "measured": []}
+    lm = loaded(arguments.model).lm
+    curve: CurvePayload = {"reference": reference_curves().get(arguments.model, []), "measured": []}
     levels = limits.NOISE_LEVELS
-    for noise, share in compute.iterate(calm.robustness(lm, parse_reconstruct_text(text), levels, seed=number)):
+    for noise, share in compute.iterate(calm.robustness(lm, arguments.text, levels, seed=arguments.seed)):
         curve = {**curve, "measured": [*curve["measured"], [noise, share]]}
         yield Progress(f"Measuring … {len(curve['measured'])} of {len(levels)} noise levels", (curve,))
     half = next((noise for noise, share in curve["measured"] if share < 0.5), None)
@@ -134,7 +135,7 @@ def build(model: gr.Dropdown) -> None:
         [view, status],
         trigger_mode="always_last",
         concurrency_limit=4,
-        **PRIVATE,
+        **CHECKED,
     )
     sync_with_url({"text": text, "noise": noise})
     _build_curve(model, text, seed)
@@ -152,4 +153,4 @@ def _build_curve(model: gr.Dropdown, text: gr.Textbox, seed: gr.Number) -> None:
     status = gr.HTML(status_line("The dotted line shows held-out stories."), elem_id="curve-status")
     empty: CurvePayload = {"reference": reference_curves().get(DEFAULT, []), "measured": []}
     curve = CurveView(empty, elem_id="curve-view")
-    wire(Panel([curve], status, go, stop), [([go.click], _measure_curve, [model, text, seed])])
+    wire(Panel([curve], status, go, stop), [([go.click], _measure_curve, [model, text, seed])], group="measure")

@@ -1,7 +1,7 @@
 """Tab "Vector space": the paths of the predicted vectors over the map of training chunks."""
 
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -11,15 +11,16 @@ from calm.vector_map import METRICS, FitSettings, stream_fit
 
 from .. import limits
 from ..components import FitResult, VectorMapPlot
-from ..controls import PRIVATE, in_browser, parse_int, parse_prompt, parse_seed, seed_box, start_and_stop, status_line
+from ..controls import PRIVATE, in_browser, seed_box, start_and_stop, status_line
 from ..payloads.latent import RunVectors, fitted_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
 from ..registry import loaded
+from ..requests import ChoiceArguments, FitArguments, validated
 from ..streaming import Panel, Progress, wire
 
 
-def _own_vectors(lm: "calm.LanguageModel", own: Any) -> list[RunVectors]:
+def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVectors]:
     """The vectors of a visitor's runs, the latest runs first, as many runs as the limit allows.
 
     Raises CalmError if there are none.
@@ -28,9 +29,9 @@ def _own_vectors(lm: "calm.LanguageModel", own: Any) -> list[RunVectors]:
     try:
         for run in reversed(own):
             predicted = np.array(run["vectors"], np.float32).reshape(len(run["chunks"]), -1)
-            prompt = prompt_chunk_ids(lm, parse_prompt(run["prompt"]))
+            prompt = prompt_chunk_ids(lm, run["prompt"])
             encoded = calm.encode(lm, [*run["chunks"], *prompt]).mean
-            if predicted.shape[1] != encoded.shape[1]:
+            if predicted.shape[1] != encoded.shape[1] or not np.isfinite(predicted).all():
                 raise ValueError("The vectors have the wrong size.")
             steps = len(predicted)
             found.append(RunVectors(str(run["run_id"]), predicted, encoded[:steps], encoded[steps:]))
@@ -43,21 +44,25 @@ def _own_vectors(lm: "calm.LanguageModel", own: Any) -> list[RunVectors]:
     return found
 
 
-def _fit(
-    name: str, own: Sequence[OwnRun], neighbours: Any, min_dist: Any, metric: Any, dimensions: Any, seed: Any
-) -> Iterator[Progress]:
+@validated(FitArguments)
+def _fit(arguments: FitArguments) -> Iterator[Progress]:
     """UMAP of the vectors of a visitor's runs together with training chunks."""
     yield Progress("UMAP is being loaded …")
-    model = loaded(name)
+    model = loaded(arguments.model)
     base = model.require_map()
-    runs = _own_vectors(model.lm, own)
+    runs = _own_vectors(model.lm, arguments.own)
     settings = FitSettings(
-        parse_int(neighbours, "Neighbours"), min_dist, metric, parse_int(dimensions, "Dimensions"), parse_seed(seed)
+        arguments.neighbours, arguments.min_dist, arguments.metric, arguments.dimensions, arguments.seed
     )
     coordinates: np.ndarray | int = 0
     vectors = np.concatenate([base.vectors[: limits.FIT_CHUNKS], *(run.stacked() for run in runs)])
+    until = time.monotonic() + limits.MAX_FIT_SECONDS
     for coordinates in stream_fit(vectors, settings):
         if isinstance(coordinates, int):
+            if time.monotonic() > until:
+                raise calm.CalmError(
+                    f"The fit took longer than {limits.MAX_FIT_SECONDS} seconds: choose fewer neighbours."
+                )
             yield Progress(f"Fitting … {coordinates} % of the epochs")
     assert not isinstance(coordinates, int)  # the last item holds the coordinates
     result = fitted_map(coordinates, base, limits.FIT_CHUNKS, runs, settings.dimensions)
@@ -67,8 +72,9 @@ def _fit(
     yield Progress(status, (result,))
 
 
-def _chosen_model(event: gr.EventData) -> str:
-    return event._data["model"]
+@validated(ChoiceArguments)
+def _chosen_model(arguments: ChoiceArguments) -> str:
+    return arguments.choice.model
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
@@ -99,4 +105,4 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     own = gr.JSON(visible=False)
     inputs = [model, own, neighbours, min_dist, metric, dimensions, seed]
     collect = in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest")
-    wire(Panel([result], status, go, stop), [([go.click], _fit, inputs)], js=collect)
+    wire(Panel([result], status, go, stop), [([go.click], _fit, inputs)], js=collect, group="fit")

@@ -22,6 +22,9 @@ export const tourTab = () => store.tourTab;
 /** The CALM that the tour asks for. */
 export const tourModel = () => config().default_model;
 
+/** The status line of the shown run, as HTML. */
+export const shownStatus = () => store.shown?.status ?? "";
+
 window.CALM = { store, temper }; // for the browser tests
 repairFooter();
 keepNumberBoxes();

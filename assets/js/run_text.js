@@ -18,7 +18,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   /** @param {RunPayload} run */
   const showRun = (run) => {
     store.show(run);
-    trigger("show_run", { status: run.status });
+    trigger("show_run", {});
   };
   const text = createChunkText(find(element, ".calm-text"));
   const progress = createRunProgress(find(element, ".calm-counter"), find(element, ".calm-ghost"));

@@ -6,7 +6,7 @@ executor, steps run on the executor's thread.
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from .ops.selection import FALLBACK, Backend
 from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
 
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
+RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
 BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waking them takes as long as a fast step
 
 Result = TypeVar("Result")
@@ -54,6 +55,8 @@ class Request:
     steps: int
     """Number of steps left. The chunks of the prompt and the steps together fit the context."""
     sampler: ChunkSampler | TokenSampler
+    client: str = ""
+    """Requests of one client share slots; an empty name is no client."""
     results: deque[Generated | Exception] = field(default_factory=deque)
     """Results that the caller has not taken."""
     updated: threading.Event = field(default_factory=threading.Event)
@@ -77,7 +80,7 @@ class Request:
 
 
 class Engine:
-    """Runs up to ``slots`` requests at a time; more wait in a queue, first come, first served.
+    """Runs up to ``slots`` requests at a time; more wait in a queue. Clients share the slots.
 
     A text depends on its prompt, options and seed alone, not on the requests beside it. An exception in a step ends
     the request that caused it and no other.
@@ -274,14 +277,24 @@ class Engine:
         return self.backbone.step(slots, counts, chunks)
 
     def _fill_slots(self) -> None:
-        """Moves requests from the queue to free slots, in order."""
+        """Moves requests from the queue to free slots. The client with the fewest slots comes first, then the order of
+        arrival; a client leaves ``RESERVED_SLOTS`` to others."""
         self.running = [request for request in self.running if not request.finished]
         free = sorted(set(range(self.slots)) - {request.slot for request in self.running})
-        while free and self.queue:
-            request = self.queue.popleft()
-            if request.finished:
-                continue
+        while free and (request := self._next_in_queue()):
             request.slot, ids = free.pop(0), iter(request.token_ids)
             request.unread = list(zip(*[ids] * self.chunk_size))
             self.backbone.reset(request.slot)
             self.running.append(request)
+
+    def _next_in_queue(self) -> Request | None:
+        """Takes the next request that may run from the queue."""
+        held = Counter(request.client for request in self.running)
+        held[""] = 0
+        waiting = [request for request in list(self.queue) if not request.finished]
+        most = max(1, self.slots - RESERVED_SLOTS)
+        chosen = min((r for r in waiting if held[r.client] < most), key=lambda r: held[r.client], default=None)
+        for request in list(self.queue):
+            if request is chosen or request.finished:
+                self.queue.remove(request)
+        return chosen

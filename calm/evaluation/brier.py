@@ -6,7 +6,7 @@ Shapes: S samples, P positions of a text, L latent, D width of the backbone, V v
 from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,13 @@ MAX_ORDER = 4
 """BrierLM compares n-grams of 1 to 4 tokens."""
 
 Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+class Pause:
+    """An item between two forward passes, at which a caller can let other work run."""
+
+
+PAUSE = Pause()
 
 PerText = tuple[tuple[float, ...], ...]
 """One tuple a text: the sums of Brier-1 to Brier-4 over its positions, then the number of positions."""
@@ -115,7 +122,7 @@ def brier_lm(
 
     Raises CalmError if no text has four tokens, for a stride that is no multiple of K, or for a bad seed.
     """
-    *_, per_text = [(), *_measure(lm, texts, seed, samples, stride, expected_match)]
+    *_, per_text = [(), *filter(_is_result, _measure(lm, texts, seed, samples, stride, expected_match))]
     if not per_text:
         raise CalmError(f"BrierLM needs at least one text of {MAX_ORDER} tokens or more.")
     return summarize(per_text, seed, bootstrap)
@@ -128,10 +135,18 @@ def stream_brier_lm(
     samples: int = 2,
     stride: int | None = None,
     bootstrap: int = 1000,
-) -> Generator[BrierLM | None, None, None]:
-    """Like ``brier_lm``, and yields the score so far after each text; None while every text was too short."""
-    for per_text in _measure(lm, texts, seed, samples, stride):
-        yield summarize(per_text, seed, bootstrap) if per_text else None
+    pauses: bool = False,
+) -> Generator[BrierLM | Pause | None, None, None]:
+    """Like ``brier_lm``, and yields the score so far after each text; None while every text was too short.
+
+    With ``pauses``, it also yields a ``Pause`` between two forward passes.
+    """
+    for item in _measure(lm, texts, seed, samples, stride):
+        if isinstance(item, Pause):
+            if pauses:
+                yield item
+        else:
+            yield summarize(item, seed, bootstrap) if item else None
 
 
 def brier_difference(first: BrierLM, second: BrierLM, seed: int = 0, bootstrap: int = 1000) -> BrierDifference:
@@ -181,7 +196,7 @@ def _measure(
     samples: int,
     stride: int | None,
     expected_match: ExpectedMatch | None = None,
-) -> Generator[PerText, None, None]:
+) -> Generator[PerText | Pause, None, None]:
     """``PerText`` so far, after each text."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each position, not {samples}.")
@@ -196,12 +211,16 @@ def _measure(
     for text in texts:
         ids = lm.tokenize(text)[: (lm.context_length - 8) * k]
         if len(ids) + len(lm.text_format.start(k)) >= k + MAX_ORDER:
-            drawn, accuracy, collisions = measure(lm, ids, stride, samples, generator)
+            drawn, accuracy, collisions = yield from measure(lm, ids, stride, samples, generator)
             if expected_match:
                 accuracy = expected_match(text, drawn).mean(0).to(collisions)
             values = brier(accuracy, collisions).cpu().double()
             per_text = (*per_text, (*values.sum(0).tolist(), float(len(values))))
         yield per_text
+
+
+def _is_result(item: PerText | Pause) -> TypeGuard[PerText]:
+    return not isinstance(item, Pause)
 
 
 class _Branches:
@@ -234,12 +253,15 @@ class _Branches:
         return out.last_hidden_state[0]
 
 
-Measured = tuple[Tensor, Tensor, Tensor]
-"""Samples [S, P, 4] of a model, and the two parts of Brier-n: accuracy and collisions, each [P, 4]."""
+Measuring = Generator[Pause, None, tuple[Tensor, Tensor, Tensor]]
+"""Pauses between forward passes, then:
+Samples [S, P, 4] of a model, and the two parts of Brier-n: accuracy and collisions, each [P, 4]."""
 
 
 @torch.no_grad()
-def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator) -> Measured:
+def _measure_calm(
+    lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator
+) -> Measuring:
     """Samples a CALM at each position of the token ids of one text."""
     model, k = lm.calm, lm.chunk_size
     ids = lm.text_format.start(k) + ids  # the first chunk is context
@@ -257,8 +279,10 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
             chunks.append(model.ae_model.decode(model.generative_head(hidden, noise)))
             if len(chunks) * k >= MAX_ORDER:
                 break
+            yield PAUSE
             hidden = branches.step(model.embed(chunks[-1]))
         drawn.append(torch.cat(chunks, dim=-1)[:, :MAX_ORDER])
+        yield PAUSE
     tokens = torch.stack(drawn)
     return tokens, *accuracy_and_collisions(tokens, targets)
 
@@ -266,7 +290,7 @@ def _measure_calm(lm: LanguageModel, ids: list[int], stride: int, samples: int, 
 @torch.no_grad()
 def _measure_tokens(
     lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator
-) -> Measured:
+) -> Measuring:
     """Samples a token-by-token model at each position of one text, with exact conditional probabilities."""
     backbone, head = lm.llama.model, lm.llama.lm_head
     text = torch.tensor(ids, device=lm.device)
@@ -276,6 +300,7 @@ def _measure_tokens(
     cache = DynamicCache()
     states = backbone(context, past_key_values=cache, use_cache=True).last_hidden_state[0]
     p = head(states).float().softmax(-1)  # [1 + len, V]; row i predicts token i of the text
+    yield PAUSE
     each = p[positions[:, None] + torch.arange(MAX_ORDER, device=lm.device)].gather(-1, targets[..., None])[..., 0]
     accuracy = each.cumprod(-1)
     collisions = torch.zeros_like(accuracy)
@@ -287,6 +312,7 @@ def _measure_tokens(
             tokens.append(token[:, 0])
             probabilities.append(current.gather(-1, token)[:, 0])
             if n + 1 < MAX_ORDER:
+                yield PAUSE
                 hidden = branches.step(backbone.embed_tokens(tokens[-1]))
                 current = head(hidden).float().softmax(-1)
         collisions += torch.stack(probabilities, -1).cumprod(-1) / samples

@@ -7,8 +7,8 @@ from app.tabs import generate
 CALLS = {
     "generate": lambda: list(endpoints.generate("Once")),
     "reconstruct": lambda: endpoints.reconstruct("Once"),
-    "trajectory": lambda: endpoints.trajectory("Once"),
-    "evaluate": lambda: endpoints.evaluate("Once upon a time there was"),
+    "trajectory": lambda: list(endpoints.trajectory("Once")),
+    "evaluate": lambda: list(endpoints.evaluate("Once upon a time there was")),
 }
 
 

@@ -3,6 +3,7 @@ import pytest
 import calm
 from app.limits import EVALUATION_SAMPLES
 from app.registry import loaded
+from app.requests import EvaluateArguments
 from app.tabs import evaluate as evaluate_tab
 from calm import CalmError, storyland
 
@@ -47,7 +48,7 @@ def test_a_single_text_has_no_interval(model, tiny_ar):
 )
 def test_text_that_cannot_be_measured_is_reported_in_one_sentence(text, sentence):
     with pytest.raises(CalmError, match=sentence):
-        evaluate_tab.split_texts(text)
+        evaluate_tab.split_texts(EvaluateArguments.parse({"text": text, "models": []}).text)
 
 
 def test_blank_lines_separate_texts():

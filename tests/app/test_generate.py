@@ -7,9 +7,12 @@ import calm
 from app.limits import MAX_SAMPLES, SHOWN_CANDIDATES
 from app.payloads.runs import Run
 from app.registry import loaded
+from app.requests import GenerateArguments
 from app.tabs import generate as generate_tab
 from app.tabs import race as race_tab
 from calm import CalmError
+
+from .arguments import run_arguments
 
 PROMPT = "Once upon a time"
 
@@ -20,7 +23,7 @@ def model():
 
 
 def test_a_run_grows_step_by_step(model):
-    runs = list(generate_tab.stream(model, PROMPT, 0.5, 24, 0, "auto", 100))
+    runs = list(generate_tab.stream(model, run_arguments(PROMPT, 0.5, 24, 0)))
     assert len(runs) <= 6
     payload = runs[-1][0].payload
     assert "".join(step["text"] for step in payload["steps"]) == "".join(
@@ -34,7 +37,7 @@ def test_a_run_grows_step_by_step(model):
 
 
 def test_the_summary_names_the_steps_and_those_of_a_token_by_token_model(model):
-    *_, (run,) = generate_tab.stream(model, "Once", 1.0, 16, 0, "auto", 100)
+    *_, (run,) = generate_tab.stream(model, run_arguments("Once", 1.0, 16, 0))
     line = generate_tab.summary([run])
     steps = len(run.payload["steps"])
     assert f"<strong>{steps}</strong> steps" in line
@@ -42,9 +45,9 @@ def test_the_summary_names_the_steps_and_those_of_a_token_by_token_model(model):
 
 
 def test_samples_generated_together_equal_samples_generated_alone(model):
-    *_, together = generate_tab.stream(model, PROMPT, 0.9, 32, 5, "auto", 100, 3)
+    *_, together = generate_tab.stream(model, run_arguments(PROMPT, 0.9, 32, 5, samples=3))
     for i, run in enumerate(together):
-        *_, (alone,) = generate_tab.stream(model, PROMPT, 0.9, 32, 5 + i, "auto", 100)
+        *_, (alone,) = generate_tab.stream(model, run_arguments(PROMPT, 0.9, 32, 5 + i))
         assert [s["token_ids"] for s in run.payload["steps"]] == [s["token_ids"] for s in alone.payload["steps"]]
         assert run.payload["options"]["seed"] == 5 + i
     assert len({run.payload["run_id"] for run in together}) == 3
@@ -68,7 +71,7 @@ def test_steps_that_share_a_character_show_its_parts(model):
 
 
 def test_the_distance_of_a_step_is_to_the_encoding_of_its_chunk(model):
-    *_, (run,) = generate_tab.stream(model, PROMPT, 1.0, 16, 0, "auto", 100)
+    *_, (run,) = generate_tab.stream(model, run_arguments(PROMPT, 1.0, 16, 0))
     steps = list(calm.generate(model.lm, PROMPT, 1.0, 16, 100))
     for shown, step, vector in zip(run.payload["steps"], steps, run.vectors, strict=True):
         mean = calm.reconstruct(model.lm, step.text).chunks[0].mean
@@ -94,12 +97,12 @@ def branch_request(payload, index, choice):
 
 
 def test_a_branch_continues_from_another_candidate(model):
-    *_, (first,) = generate_tab.stream(model, PROMPT, 1.3, 48, 0, "pooled", 100)
+    *_, (first,) = generate_tab.stream(model, run_arguments(PROMPT, 1.3, 48, 0, sampler="pooled"))
     payload = first.payload
     index = next(i for i, step in enumerate(payload["steps"]) if i and len(step["candidates"]) > 1)
     other = next(i for i, c in enumerate(payload["steps"][index]["candidates"]) if not c["chosen"])
     request = branch_request(payload, index, other)
-    *_, (run,) = generate_tab.stream(model, PROMPT, 0.5, **BRANCH, branch=request)
+    *_, (run,) = generate_tab.stream(model, run_arguments(PROMPT, 0.5, **BRANCH, branch=request))
     steps = run.payload["steps"]
     assert run.payload["parent"] == {"run_id": payload["run_id"], "step_index": index}
     assert run.payload["run_id"] != payload["run_id"]
@@ -116,18 +119,18 @@ def test_a_branch_continues_from_another_candidate(model):
 
 
 def test_a_branch_at_the_first_step_has_a_summary_before_its_second(model):
-    *_, (first,) = generate_tab.stream(model, PROMPT, 1.3, 8, 0, "pooled", 100)
+    *_, (first,) = generate_tab.stream(model, run_arguments(PROMPT, 1.3, 8, 0, sampler="pooled"))
     request = branch_request(first.payload, 0, 1)
-    runs = next(generate_tab.stream(model, PROMPT, 0.5, **BRANCH, branch=request))
+    runs = next(generate_tab.stream(model, run_arguments(PROMPT, 0.5, **BRANCH, branch=request)))
     assert "<strong>1</strong> step ·" in generate_tab.summary(runs, running=True)
 
 
 @pytest.mark.parametrize("change", [{"choice": 99}, {"steps": []}, {"pool": None}, {"steps": [{"index": 0}] * 2}])
 def test_a_branch_without_a_step_is_reported_in_one_sentence(model, change):
-    *_, (first,) = generate_tab.stream(model, PROMPT, 1.0, 8, 0, "auto", 100)
+    *_, (first,) = generate_tab.stream(model, run_arguments(PROMPT, 1.0, 8, 0))
     request = {**branch_request(first.payload, 1, 0), **change}
     with pytest.raises(CalmError, match="must continue from a step of an existing run"):
-        next(generate_tab.stream(model, PROMPT, 0.5, **BRANCH, branch=request))
+        next(generate_tab.stream(model, run_arguments(PROMPT, 0.5, **BRANCH, branch=request)))
 
 
 @pytest.mark.parametrize(
@@ -150,11 +153,12 @@ def test_a_branch_without_a_step_is_reported_in_one_sentence(model, change):
 def test_bad_input_is_reported_in_one_sentence(model, change, sentence):
     good = {"prompt": "x", "temperature": 0.5, "max_new_tokens": 8, "seed": 0, "sampler": "auto", "pool_size": 10}
     with pytest.raises(CalmError, match=sentence):
-        next(generate_tab.stream(model, **{**good, **change}))
+        next(generate_tab.stream(model, run_arguments(**{**good, **change})))
 
 
 def test_the_name_of_a_model_is_escaped():
-    progress = next(generate_tab._show("<img src=x onerror=alert(1)>", lambda model: iter(())))
+    name = "<img src=x onerror=alert(1)>"
+    progress = next(generate_tab._show(GenerateArguments.model_construct(model=name)))
     assert "<img" not in progress.status and "&lt;img" in progress.status
 
 

@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import NotRequired, get_origin, get_type_hints, is_typeddict
+from typing import NotRequired, get_origin, get_type_hints
+
+from typing_extensions import is_typeddict
 
 from app.payloads import measurement_types, types
 

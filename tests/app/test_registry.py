@@ -14,6 +14,8 @@ from app.tabs.race import race
 from calm import CalmError
 from calm.engine import Backend, create_engine, engine_for, warmup
 
+from .arguments import run_arguments
+
 
 def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch, tiny, tmp_path):
     from calm.hub.saving import save
@@ -48,7 +50,7 @@ def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_p
     monkeypatch.setenv("CALM_MODELS", str(folder))
     model = loaded(str(folder))
 
-    *_, runs = compute.iterate(generate_tab.stream(model, "Once", 1.0, 32, 0, "auto", 8))
+    *_, runs = compute.iterate(generate_tab.stream(model, run_arguments("Once", 1.0, 32, 0, pool_size=8)))
     status = generate_tab.summary(runs)
     assert "tokens/s" in status and "kernels are being compiled" in status
     compiled.set()
@@ -102,7 +104,7 @@ def test_requests_continue_while_a_model_is_downloaded(monkeypatch, tiny, tmp_pa
     monkeypatch.setattr(folders, "download", download)
     monkeypatch.setenv("CALM_MODELS", "someone/mine")
     load = loading("someone/mine")
-    *_, (run,) = generate_tab.stream(loaded(), "Once upon a time", 0.5, 8, 0, "auto", 100)
+    *_, (run,) = generate_tab.stream(loaded(), run_arguments("Once upon a time", 0.5, 8, 0))
     assert run.payload["steps"] and not load.done()
     arriving.set()
     assert load.result(60).name == "someone/mine" and models.is_loaded("someone/mine")
@@ -110,7 +112,7 @@ def test_requests_continue_while_a_model_is_downloaded(monkeypatch, tiny, tmp_pa
 
 def test_a_token_by_token_model_generates_and_has_no_map():
     model = loaded("story-ar")
-    *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.5, 8, 0, "auto", 100)
+    *_, (run,) = generate_tab.stream(model, run_arguments("Once upon a time", 0.5, 8, 0))
     assert run.payload["model"] == "story-ar" and run.vectors == []
     assert all("predicted" not in step and len(step["token_ids"]) == 1 for step in run.payload["steps"])
     assert "samples per step" not in generate_tab.summary([run])
@@ -125,20 +127,20 @@ def test_a_token_by_token_model_generates_and_has_no_map():
 def test_a_race_and_a_concurrent_text_do_not_wait_for_each_other():
     """Both use one engine: the race on the compute thread, the text on a visitor's thread."""
     model, beside = loaded(), loaded("story-ar")
-    options = {"temperature": 0.9, "max_new_tokens": 48, "seed": 2}
-    *_, final = compute.iterate(race([model.lm, beside.lm], "Once", **options))
+    options = run_arguments("Once", 0.9, 48, 2)
+    *_, final = compute.iterate(race([model.lm, beside.lm], options))
     alone = [racer["texts"] for racer in final.payload()["racers"]]
     texts: list[list[int]] = []
 
     def visit() -> None:
         for _ in range(3):
-            *_, (run,) = generate_tab.stream(model, "Once upon a time", 0.9, 48, 5, "auto", 100)
+            *_, (run,) = generate_tab.stream(model, run_arguments("Once upon a time", 0.9, 48, 5))
             texts.append([step["token_ids"] for step in run.payload["steps"]])
 
     visitors = [threading.Thread(target=visit, daemon=True) for _ in range(3)]
     for visitor in visitors:
         visitor.start()
-    *_, final = compute.iterate(race([model.lm, beside.lm], "Once", **options))
+    *_, final = compute.iterate(race([model.lm, beside.lm], options))
     for visitor in visitors:
         visitor.join(timeout=60)
         assert not visitor.is_alive()

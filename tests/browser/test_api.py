@@ -1,11 +1,12 @@
 """The endpoints of the running page, as programs and language models call them."""
 
-import ast
 import asyncio
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jsonschema
 import pytest
 from gradio_client import Client
 from mcp import ClientSession
@@ -71,16 +72,25 @@ def test_mcp_clients_list_and_call_the_tools(address):
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
-            asked = ("reconstruct", {"text": "Mia lost her kite."}), ("generate", {"temperature": 9})
+            asked = (
+                ("reconstruct", {"text": "Mia lost her kite.", "seed": "0"}),
+                ("trajectory", {"max_new_tokens": 8}),
+                ("generate", {"temperature": 9}),
+            )
             return tools, *[await session.call_tool(*call) for call in asked]
 
     with ThreadPoolExecutor(1) as apart:  # Playwright has an event loop of its own in this thread
-        tools, answer, refusal = apart.submit(lambda: asyncio.run(visit())).result()
+        tools, answer, path, refusal = apart.submit(lambda: asyncio.run(visit())).result()
     assert {tool.name for tool in tools} == ENDPOINTS
     for tool in tools:
         properties = tool.inputSchema["properties"]
         assert len(tool.description) > 30 and all(len(entry["description"]) > 10 for entry in properties.values())
         assert all(entry["description"].rstrip().endswith(".") for entry in properties.values())  # none is cut off
-    assert not answer.isError and ast.literal_eval(answer.content[0].text)["token_accuracy"] == 1.0
+    assert not answer.isError and json.loads(answer.content[0].text) == answer.structuredContent
+    assert answer.structuredContent["token_accuracy"] == 1.0
+    assert path.structuredContent["result"][0]["index"] == 0
+    for result, tool in ((answer, "reconstruct"), (path, "trajectory")):
+        schema = next(found.outputSchema for found in tools if found.name == tool)
+        jsonschema.validate(result.structuredContent, schema)
     assert refusal.isError and "temperature must be above 0" in refusal.content[0].text
     assert "Traceback" not in refusal.content[0].text

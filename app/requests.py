@@ -1,0 +1,340 @@
+"""The arguments of every endpoint, page event and server function, checked once at the border.
+
+Each kind of request is a frozen Pydantic model. ``validated`` turns a function of such a model into the function of
+plain arguments that Gradio calls. Numbers may be numbers or numeric strings, and a text may be None, which is an empty
+text. A bad argument is a ``CalmError`` with one sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Annotated, Any, ClassVar, Self
+
+import gradio as gr
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+import calm
+from calm.errors import short_repr
+
+from . import limits, shares
+from .parsing import parse_choice, parse_number, parse_range, parse_text, parse_whole
+from .payloads.types import BranchRequest, OwnRun
+from .registry import DEFAULT, check_name, facts
+
+STRUCTURE = "This request does not have the form that the page sends"
+
+
+def check_draws(draws: int) -> None:
+    """Raises CalmError for more samples than one run may draw."""
+    if draws > limits.MAX_RUN_DRAWS:
+        raise calm.CalmError(
+            f"A run may draw {limits.MAX_RUN_DRAWS:,} samples in all, and this one needs {short_repr(draws)}: "
+            "lower the tokens, the texts or the samples per step."
+        )
+
+
+def _encodable(value: Any) -> Any:
+    """A value that the page can send back: text without half of a surrogate pair, whole numbers of 64 bits."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+parse_evaluation = partial(parse_text, name="text", limit=limits.MAX_EVALUATION)
+EVENT = "the data of a component's event"
+ModelName = Annotated[str, BeforeValidator(check_name)]
+Prompt = Annotated[str, BeforeValidator(partial(parse_text, name="prompt", limit=limits.MAX_PROMPT))]
+Text = Annotated[str, BeforeValidator(partial(parse_text, name="text", limit=limits.MAX_TEXT))]
+Texts = Annotated[str, BeforeValidator(parse_evaluation)]
+Temperature = Annotated[float, BeforeValidator(partial(parse_number, name="The temperature"))]
+Noise = Annotated[float, BeforeValidator(partial(parse_number, name="The noise"))]
+NewTokens = Annotated[
+    int, BeforeValidator(partial(parse_range, name="Max new tokens", low=1, high=limits.MAX_NEW_TOKENS))
+]
+Seed = Annotated[int, BeforeValidator(partial(parse_whole, name="Random seed"))]
+PoolSize = Annotated[int, BeforeValidator(partial(parse_whole, name="Max samples per step"))]
+Sampler = Annotated[str, BeforeValidator(partial(parse_choice, name="sampler", choices=("auto", "exact", "pooled")))]
+Samples = Annotated[int, BeforeValidator(partial(parse_range, name="Samples", low=1, high=limits.MAX_SAMPLES))]
+Chunk = Annotated[list[int], Field(max_length=64)]
+Chunks = Annotated[list[Chunk], Field(max_length=limits.MAX_NEW_TOKENS)]
+Vector = Annotated[list[float], Field(max_length=limits.MAX_VECTOR)]
+
+
+class Arguments(BaseModel):
+    """Checked arguments. The fields are the parameters of the function in order, ``visitor`` excepted."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    mistake: ClassVar[str] = STRUCTURE
+    """The sentence about an argument whose structure is wrong, without its full stop."""
+    visitor: str = ""
+    """Who asks: the session of a page or a client, or its address; empty for a call in Python."""
+
+    @classmethod
+    def parse(cls, values: Any) -> Any:
+        """The model of these values. Raises CalmError."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, calm.CalmError):
+                raise cause from None
+            if cls.mistake != STRUCTURE:
+                raise calm.CalmError(f"{cls.mistake}.") from None
+            where = ".".join(map(str, first["loc"])) or "request"
+            raise calm.CalmError(f"{STRUCTURE} ({where[:60]}: {first['msg'].lower()}).") from None
+
+
+class GenerateArguments(Arguments):
+    """What one run is generated from."""
+
+    model: ModelName = DEFAULT
+    prompt: Prompt = ""
+    temperature: Temperature = limits.TEMPERATURE_DEFAULT
+    max_new_tokens: NewTokens = limits.DEFAULT_NEW_TOKENS
+    seed: Seed = 0
+    sampler: Sampler = "auto"
+    pool_size: PoolSize = limits.DEFAULT_POOL_SIZE
+    samples: Samples = 1
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> Self:
+        """The samples of a pooled run are known before it starts; ``check_draws`` counts those of the others."""
+        if self.temperature > 1 or self.sampler == "pooled":
+            known = facts(self.model)
+            steps = -(-self.max_new_tokens // (known.chunk_size if known else 1))
+            check_draws(self.samples * steps * max(self.pool_size, 0))
+        return self
+
+    def options(self) -> calm.GenerationOptions:
+        """The options of the first sample. Raises CalmError for numbers outside the ranges of the library."""
+        return calm.GenerationOptions(
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            pool_size=self.pool_size,
+            sampler=self.sampler,
+            seed=self.seed,
+        )
+
+
+class TrajectoryArguments(GenerateArguments):
+    """What the path of a run is generated from."""
+
+    max_new_tokens: NewTokens = limits.DEFAULT_PATH_TOKENS
+
+
+class ExampleArguments(GenerateArguments):
+    """A run of one of the prompts to try."""
+
+    example: Annotated[int, BeforeValidator(partial(parse_whole, name="The example"))]
+    """Index of the prompt."""
+
+
+class Suggestion(BaseModel):
+    """The data of the page's event for a suggested prompt."""
+
+    prompt: Prompt
+
+
+class SuggestionArguments(GenerateArguments):
+    """A run of a suggested prompt."""
+
+    suggestion: Annotated[Suggestion, EVENT]
+
+
+class BranchArguments(GenerateArguments):
+    """A run that continues another one. ``branch`` is the data of the page's event; it holds model and prompt, too."""
+
+    mistake = "A branch must continue from a step of an existing run"
+    branch: Annotated[BranchRequest, AfterValidator(_encodable), EVENT]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_and_prompt(cls, values: Any) -> Any:
+        """The model and the prompt of the run that is continued."""
+        branch = values.get("branch") if isinstance(values, dict) else None
+        return {**branch, **values, "branch": branch} if isinstance(branch, dict) else values
+
+
+class ReconstructArguments(Arguments):
+    model: ModelName = DEFAULT
+    text: Text
+    noise: Noise = 0.0
+    seed: Seed = 0
+
+
+class EvaluateArguments(Arguments):
+    text: Texts
+    models: Annotated[list[ModelName], Field(max_length=100)]
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> Self:
+        work = len(self.text) * len(set(self.models))
+        if work > limits.MAX_EVALUATION_WORK:
+            raise calm.CalmError(
+                f"Characters times models must be at most {limits.MAX_EVALUATION_WORK:,}, not {work:,}: choose fewer "
+                "models or a shorter text."
+            )
+        return self
+
+
+class ScoreArguments(Arguments):
+    """An evaluation of one model."""
+
+    text: Texts
+    seed: Seed = 0
+    model: ModelName = DEFAULT
+
+
+class FitArguments(Arguments):
+    """A map of a visitor's own runs. Shape of the vectors of each run: [steps, L]."""
+
+    mistake = "There are no vectors to fit: generate a text first"
+    model: ModelName
+    own: Annotated[list[OwnRun], Field(min_length=1, max_length=limits.MAX_FIT_VECTORS), AfterValidator(_encodable)]
+    neighbours: Annotated[int, BeforeValidator(partial(parse_range, name="Neighbours", low=2, high=100))]
+    min_dist: Annotated[float, BeforeValidator(partial(parse_number, name="The minimum distance"))]
+    metric: str
+    dimensions: Annotated[int, BeforeValidator(partial(parse_whole, name="Dimensions"))]
+    seed: Seed
+
+
+class Choice(BaseModel):
+    """The data of the page's event for another model."""
+
+    model: ModelName
+
+
+class ChoiceArguments(Arguments):
+    choice: Annotated[Choice, EVENT]
+
+
+class ChunksArguments(Arguments):
+    """Chunks to place on the map. Shape: [n, K]."""
+
+    mistake = "These are no chunks of token ids"
+    model: ModelName
+    chunks: Annotated[list[Chunk], Field(min_length=1, max_length=limits.MAX_PLACED_CHUNKS)]
+
+
+class NearestArguments(Arguments):
+    """A chunk whose neighbours are searched: one of the map by its index, or any token ids."""
+
+    mistake = "There is no such chunk on the map"
+    model: ModelName
+    chunks: Annotated[list[Chunk], Field(max_length=limits.MAX_PLACED_CHUNKS)] = []
+    index: Annotated[int, Field(ge=0)] | None = None
+
+
+class StepArguments(Arguments):
+    """A step of a run, at which fresh samples are drawn."""
+
+    mistake = "This is not a step of a run"
+    model: ModelName
+    prompt: Prompt
+    prefix_chunks: Chunks
+    chosen: Chunk = []
+
+
+class WalkArguments(Arguments):
+    """A walk through latent space. Shape of ``mean`` and ``target``: [L]."""
+
+    mistake = "This is not a vector of the latent space"
+    model: ModelName
+    mean: Vector
+    direction: Annotated[int, Field(ge=0, lt=limits.WALK_DIRECTIONS)] | None = None
+    target: Vector | None = None
+
+    @model_validator(mode="after")
+    def _has_a_way(self) -> Self:
+        if self.direction is None and self.target is None:
+            raise ValueError("A direction or a target is missing")
+        return self
+
+
+def validated(
+    kind: type[Arguments], *names: str, boundary: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
+    """Makes a function of checked arguments callable with plain ones, in the order of ``names`` (default: all fields).
+
+    Gradio reads names, types and defaults from the signature, and adds the request and the event's data. ``boundary``
+    surrounds each call, the check included.
+    """
+    order = names or tuple(name for name in kind.model_fields if name != "visitor")
+    event = [name for name in order if EVENT in kind.model_fields[name].metadata]
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
+        def arguments(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            given = {**dict(zip((*order, "visitor"), values)), **named}
+            for name in event:
+                given[name] = getattr(given.get(name), "_data", given.get(name))
+            return kind.parse({**given, "visitor": visitor_of(given.get("visitor"))})
+
+        def call(*values: Any, **named: Any) -> Any:
+            with boundary():
+                checked = arguments(values, named)
+                with shares.REQUESTS.hold(checked.visitor):
+                    return function(checked)
+
+        def stream(*values: Any, **named: Any) -> Any:
+            with boundary():
+                checked = arguments(values, named)
+                with shares.REQUESTS.hold(checked.visitor):
+                    yield from function(checked)
+
+        wrapper = stream if inspect.isgeneratorfunction(function) else call
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(wrapper, attribute, getattr(function, attribute))
+        returns = function.__annotations__.get("return", Any)
+        _set_signature(wrapper, {name: kind.model_fields[name] for name in order}, event, returns)
+        return wrapper
+
+    return decorate
+
+
+def validated_message(kind: type[Arguments]) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
+    """The same for a server function of a component, which gets one JSON object."""
+
+    def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
+        def call(message: Any, visitor: gr.Request | None = None) -> Any:
+            message = {**message, "visitor": visitor_of(visitor)} if isinstance(message, dict) else message
+            checked = kind.parse(message)
+            with shares.DRAWS.hold(checked.visitor):
+                return function(checked)
+
+        call.__name__, call.__doc__ = function.__name__, function.__doc__
+        call.__annotations__["visitor"] = gr.Request
+        return call
+
+    return decorate
+
+
+def visitor_of(request: Any) -> str:
+    """Who asks: the session of a page or a client, else the address; empty without a request."""
+    client = getattr(request, "client", None)
+    return str(getattr(request, "session_hash", None) or getattr(client, "host", ""))
+
+
+def _set_signature(function: Any, fields: dict[str, FieldInfo], event: Sequence[str], returns: Any) -> None:
+    """Shows the fields to Gradio as parameters, and a last one into which it puts the request."""
+    hints = {name: gr.EventData if name in event else info.annotation for name, info in fields.items()}
+    parameters = [_parameter("visitor", gr.Request, None)]
+    for name in reversed(fields):
+        optional = parameters[0].default is not inspect.Parameter.empty
+        has_default = name in event or not fields[name].is_required()
+        default = fields[name].get_default() if optional and has_default else inspect.Parameter.empty
+        parameters.insert(0, _parameter(name, hints[name], None if name in event else default))
+    function.__signature__ = inspect.Signature(parameters, return_annotation=returns)
+    function.__annotations__ = {**hints, "visitor": gr.Request}
+
+
+def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hint)

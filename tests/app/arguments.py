@@ -1,0 +1,12 @@
+"""Checked arguments for the tests of the tabs."""
+
+from typing import Any
+
+from app.requests import BranchArguments, GenerateArguments
+
+
+def run_arguments(prompt: Any, temperature: Any, max_new_tokens: Any, seed: Any, **more: Any) -> GenerateArguments:
+    """The arguments of a run, or of a branch where ``branch`` is given."""
+    kind = BranchArguments if "branch" in more else GenerateArguments
+    values = {"prompt": prompt, "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed, **more}
+    return kind.parse({"pool_size": 100, **values})
