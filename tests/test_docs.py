@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import calm
+from app import limits
 from calm.cli import COMMANDS, parser
 from calm.training.settings import AutoencoderSettings, CalmSettings, TokenizerSettings
 
@@ -147,6 +148,22 @@ def test_the_training_guide_names_every_recipe_and_setting():
 def test_every_command_is_shown():
     shown = {arguments[0] for arguments in commands(ROOT / "docs/usage.md", "python -m calm")}
     assert set(COMMANDS) <= shown
+
+
+def test_the_promises_name_tests_that_exist():
+    text = text_of(ROOT / "docs/reliability.md")
+    names = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(names) >= 30
+    for file, name in names:
+        functions = {node.name for node in ast.parse(text_of(ROOT / file)).body if isinstance(node, ast.FunctionDef)}
+        assert name in functions, f"{file} has no {name}"
+
+
+def test_the_limits_have_the_values_of_the_page():
+    rows = re.findall(r"^\| [^|]+ \| `([A-Z_]+)` \| ([\d.,]+) \|$", text_of(ROOT / "docs/reliability.md"), re.MULTILINE)
+    assert len(rows) >= 10
+    for name, value in rows:
+        assert getattr(limits, name) == float(value.replace(",", "")), f"{name} is {getattr(limits, name)}"
 
 
 def test_the_readme_is_short():

@@ -95,13 +95,15 @@ def stream_fit(vectors: np.ndarray, settings: FitSettings) -> Generator[int | np
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_fit_in_subprocess, args=(sender, vectors, settings), daemon=True)
     process.start()
+    sender.close()  # so that the end of the process ends the pipe, also within a message
     message: int | np.ndarray | CalmError = 0
     try:
         while isinstance(message, int):
             if receiver.poll(0.3):
-                message = receiver.recv()
-            elif not process.is_alive() and not receiver.poll():
-                raise CalmError("The fit ended without a map.")
+                try:
+                    message = receiver.recv()
+                except EOFError as error:  # the system killed the process
+                    raise CalmError("The fit ended without a map; try again.") from error
             if isinstance(message, CalmError):
                 raise message
             yield message

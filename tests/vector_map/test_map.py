@@ -107,6 +107,16 @@ def test_closing_a_fit_ends_its_subprocess():
     assert not multiprocessing.active_children()
 
 
+def test_a_fit_whose_process_is_killed_is_one_sentence():
+    vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    fit = maps.stream_fit(vectors, maps.FitSettings(neighbours=5))
+    next(fit)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(CalmError, match="ended without a map"):
+        list(fit)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

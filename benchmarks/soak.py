@@ -1,0 +1,249 @@
+"""Soak test: many clients use the page at once, some leave early, and the helper processes of the page are killed.
+
+    python -m benchmarks.soak --write
+
+Texts of one seed must be equal, memory may grow by 5 % after the first fifth of the requests, and no thread, open file
+or helper process may be left over. ``--write`` puts the figures into docs/reliability.md.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs/reliability.md"
+START, END = "<!-- soak -->", "<!-- end of soak -->"
+SEEDS = 16
+TOKENS = 48
+MAX_GROWTH = 0.05
+
+
+@contextmanager
+def running_page(**variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Starts the page on a free port; yields its address and its process once the default model is loaded."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **variables})
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not is_ready(address):
+            assert process.poll() is None, "the page ended before it was ready"
+            time.sleep(0.3)
+        yield address, process
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def is_ready(address: str) -> bool:
+    try:
+        return json.loads(get(address, "/health")).get("status") in ("ready", "degraded")
+    except (OSError, ValueError):
+        return False
+
+
+def _connect(address: str) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(address).netloc, timeout=300)
+
+
+def get(address: str, path: str) -> str:
+    connection = _connect(address)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def metric(address: str, name: str) -> float:
+    """The value of a figure of ``/metrics`` that has no labels."""
+    return float(next(line.split()[1] for line in get(address, "/metrics").splitlines() if line.startswith(name + " ")))
+
+
+def call(address: str, endpoint: str, *inputs: Any) -> Iterator[tuple[str, Any]]:
+    """The events of one call of an endpoint, as pairs of name and data. Closing the iterator closes the connection."""
+    connection = _connect(address)
+    try:
+        body = json.dumps({"data": inputs})
+        connection.request("POST", f"/gradio_api/call/{endpoint}", body, {"Content-Type": "application/json"})
+        event_id = json.loads(connection.getresponse().read())["event_id"]
+        connection.request("GET", f"/gradio_api/call/{endpoint}/{event_id}")
+        name = ""
+        for line in connection.getresponse():
+            key, _, value = line.decode().strip().partition(": ")
+            if key == "event":
+                name = value
+            elif key == "data" and name != "heartbeat":
+                yield name, json.loads(value)
+    finally:
+        connection.close()
+
+
+@dataclass
+class Soak:
+    """A run in progress and its figures."""
+
+    address: str
+    process: subprocess.Popen
+    first_chunks: list[float] = field(default_factory=list)
+    """Seconds from the request to its first chunk."""
+    texts: dict[int, set[str]] = field(default_factory=dict)
+    """The complete texts of each seed."""
+    done: int = 0
+    left: int = 0
+    killed: int = 0
+    failures: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def request(self, number: int) -> None:
+        """One request: every fifth closes its connection after the first chunk, every tenth reconstructs a text."""
+        seed, start = number % SEEDS, time.monotonic()
+        leaves, reconstructs = number % 5 == 1, number % 10 == 2
+        try:
+            inputs = ("Once upon a time.", 0, seed) if reconstructs else ("Once upon a time", 0.5, TOKENS, seed)
+            events = call(self.address, "reconstruct" if reconstructs else "generate", *inputs)
+            name, data = "", None
+            for count, event in enumerate(events):
+                name, data = event
+                if not count and not reconstructs:
+                    self.first_chunks.append(time.monotonic() - start)
+                if leaves and not reconstructs:
+                    events.close()  # type: ignore[attr-defined]
+                    self.left += 1
+                    return
+            if name != "complete":
+                raise RuntimeError(f"the last event was {name!r} with {data!r}")
+            if not reconstructs:
+                with self.lock:
+                    self.texts.setdefault(seed, set()).add(data[0]["text"])
+            self.done += 1
+        except Exception as error:
+            self.failures.append(f"request {number}: {type(error).__name__}: {error}")
+
+    def usage(self) -> dict[str, float]:
+        folder = Path(f"/proc/{self.process.pid}")
+        status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
+        return {
+            "megabytes": int(status["VmRSS"].split()[0]) / 1024,
+            "threads": int(status["Threads"]),
+            "files": len(list((folder / "fd").iterdir())),
+            "children": len(self.children()),
+        }
+
+    def children(self) -> list[int]:
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        return [int(pid) for path in tasks.glob("*/children") for pid in path.read_text().split()]
+
+    def kill_helpers(self, stop: threading.Event) -> None:
+        """Kills the helper processes of the page every few seconds, such as the one that compiles kernels."""
+        while not stop.wait(3):
+            for pid in self.children():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed += 1
+
+    def run(self, clients: int, requests: int) -> dict[str, Any]:
+        """The figures of a complete run."""
+        stop = threading.Event()
+        killer = threading.Thread(target=self.kill_helpers, args=(stop,))
+        killer.start()
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(self.request, range(requests // 5)))
+            before = self.usage()
+            start = time.monotonic()
+            list(pool.map(self.request, range(requests // 5, requests)))
+            seconds = time.monotonic() - start
+        stop.set()
+        killer.join()
+        while metric(self.address, "calm_active_slots"):
+            time.sleep(0.2)
+        time.sleep(5)  # Gradio notices closed connections after some seconds
+        after = self.usage()
+        return {
+            "clients": clients, "requests": requests, "finished": self.done, "left_early": self.left,
+            "failed": len(self.failures), "helpers_killed": self.killed,
+            "different_texts_of_a_seed": max(map(len, self.texts.values())),
+            "first_chunk_median": float(np.median(self.first_chunks)),
+            "first_chunk_95": float(np.quantile(self.first_chunks, 0.95)),
+            "requests_a_second": (requests - requests // 5) / seconds,
+            "growth": after["megabytes"] / before["megabytes"] - 1, "before": before, "after": after,
+        }  # fmt: skip
+
+
+def problems(figures: dict[str, Any]) -> list[str]:
+    """What breaks a promise."""
+    before, after = figures["before"], figures["after"]
+    checks = {
+        f"{figures['failed']} requests failed": figures["failed"] > 0,
+        "texts of one seed differ": figures["different_texts_of_a_seed"] != 1,
+        f"memory grew by {figures['growth']:.1%}": figures["growth"] >= MAX_GROWTH,
+        "threads are left over": after["threads"] > before["threads"],
+        "open files are left over": after["files"] > before["files"],
+    }
+    return [text for text, broken in checks.items() if broken]
+
+
+def table(figures: dict[str, Any], machine: str) -> str:
+    after = figures["after"]
+    rows = {
+        "clients, requests": f"{figures['clients']}, {figures['requests']:,}",
+        "finished, left early, failed": f"{figures['finished']}, {figures['left_early']}, {figures['failed']}",
+        "helper processes killed": figures["helpers_killed"],
+        "first chunk, median and 95th percentile": f"{figures['first_chunk_median']:.2f} s, "
+        f"{figures['first_chunk_95']:.2f} s",
+        "requests a second": f"{figures['requests_a_second']:.1f}",
+        "growth of memory": f"{figures['growth']:.1%} of {figures['before']['megabytes']:.0f} MB",
+        "threads and open files, before and after": f"{figures['before']['threads']} and {figures['before']['files']}, "
+        f"{after['threads']} and {after['files']}",
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join([f"Measured on {machine}.", "", "| figure | value |", "| --- | --- |", *lines])
+
+
+def write(text: str) -> None:
+    """Puts the table between the marks of the document."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = document.partition(START)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
+    arguments = parser.parse_args()
+    with running_page() as (address, process):
+        soak = Soak(address, process)
+        figures = soak.run(arguments.clients, arguments.requests)
+    print(json.dumps(figures, indent=2))
+    for failure in soak.failures[:10]:
+        print(failure)
+    broken = problems(figures)
+    print("\n".join(broken) or "All promises held.")
+    if arguments.write and not broken:
+        write(table(figures, f"{os.cpu_count()} CPU cores"))
+    return int(bool(broken))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
