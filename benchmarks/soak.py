@@ -120,7 +120,7 @@ class Soak:
         try:
             inputs = ("Once upon a time.", 0, seed) if reconstructs else ("Once upon a time", 0.5, TOKENS, seed)
             events = call(self.address, "reconstruct" if reconstructs else "generate", *inputs)
-            name, data = "", None
+            name, data = "", None  # type: str, Any
             for count, event in enumerate(events):
                 name, data = event
                 if not count and not reconstructs:
