@@ -2,6 +2,7 @@
 import { createChunkText } from "./chunk_text.js";
 import { find, node } from "./dom.js";
 import { createFigure } from "./figures.js";
+import { listenForClicks } from "./map_clicks.js";
 import { createMapControls } from "./map_controls.js";
 import { exportMap } from "./map_export.js";
 import { hasMap, mapChunks, mappedModels, mapSummary } from "./map_files.js";
@@ -127,16 +128,20 @@ export function mountVectorMap({
     mapWindow.listen(render);
     plot.on("plotly_hover", ({ points: [point] }) => point.data.name === PATH && store.previewStep(point.customdata));
     plot.on("plotly_unhover", ({ points: [point] }) => point.data.name === PATH && store.previewStep(null));
-    plot.on("plotly_click", ({ points: [point] }) => {
-      if (point.data.name === PATH) {
-        store.selectStep(point.customdata);
-        const step = store.shown?.steps[point.customdata];
-        if (step) onstep?.(step);
-      } else if ([CHUNKS, MATCHES].includes(point.data.name) && options().layout !== "own") {
-        const chunks = store.shown && mapChunks(store.shown.model, render);
-        if (chunks) onchunk?.(point.customdata, chunks.texts[point.customdata]);
-      }
-    });
+    listenForClicks(
+      plot,
+      () => options().dimensions === 2,
+      (point) => {
+        if (point.data.name === PATH) {
+          store.selectStep(point.customdata);
+          const step = store.shown?.steps[point.customdata];
+          if (step) onstep?.(step);
+        } else if ([CHUNKS, MATCHES].includes(point.data.name) && options().layout !== "own") {
+          const chunks = store.shown && mapChunks(store.shown.model, render);
+          if (chunks) onchunk?.(point.customdata, chunks.texts[point.customdata]);
+        }
+      },
+    );
   }
 
   for (const topic of /** @type {const} */ (["run", "step", "cloud"])) store.subscribe(topic, container, render);
