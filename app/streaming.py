@@ -67,7 +67,8 @@ class Panel:
                 results = progress.results or results
                 yield self._update(results, status_line(progress.status), None if number else True)
         except Exception as error:
-            yield self._update(results, error_line(error_sentence(error), stale=not results), running=False)
+            stale = results[:1] in ((), (gr.skip(),))  # the first result is the main one
+            yield self._update(results, error_line(error_sentence(error), stale=stale), running=False)
             return
         if self.start:
             yield self._update(results, running=False)

@@ -20,7 +20,7 @@ def chunks(model):
 def test_chunks_are_placed_where_the_map_has_them(model, chunks):
     positions = place_chunks({"model": model.name, "chunks": chunks})
     for chunk, position in zip(chunks, positions):
-        row = model.map.texts.index(model.lm.chunk_text(chunk))
+        row = model.map.texts.index(model.lm.chunk_text(tuple(chunk)))
         assert position["plane"] == pytest.approx(model.map.plane[row], abs=0.2)
         assert position["space"] == pytest.approx(model.map.space[row], abs=0.2)
 
@@ -28,7 +28,7 @@ def test_chunks_are_placed_where_the_map_has_them(model, chunks):
 def test_the_nearest_chunks_of_a_chunk(model, chunks):
     by_ids = find_nearest({"model": model.name, "chunks": chunks[:1], "index": None})["neighbours"]
     row = by_ids[0]["index"]
-    assert model.map.texts[row] == model.lm.chunk_text(chunks[0]) and by_ids[0]["distance"] < 0.05
+    assert model.map.texts[row] == model.lm.chunk_text(tuple(chunks[0])) and by_ids[0]["distance"] < 0.05
     by_index = find_nearest({"model": model.name, "chunks": [], "index": row})["neighbours"]
     assert [n["index"] for n in by_index[:-1]] == [n["index"] for n in by_ids[1:]]
     for neighbours in (by_ids, by_index):
