@@ -180,7 +180,7 @@ class Soak:
         return {
             "clients": clients, "requests": requests, "finished": self.done, "left_early": self.left,
             "failed": len(self.failures), "helpers_killed": self.killed,
-            "different_texts_of_a_seed": max(map(len, self.texts.values())),
+            "different_texts_of_a_seed": max(map(len, self.texts.values()), default=0),
             "first_chunk_median": float(np.median(self.first_chunks)),
             "first_chunk_95": float(np.quantile(self.first_chunks, 0.95)),
             "requests_a_second": (requests - requests // 5) / seconds,
