@@ -206,11 +206,13 @@ def _run_prompt(arguments: GenerateArguments, prompt: str) -> Iterator[Progress]
     """A run of a prompt, or of a random one where it is empty. The last result is the prompt."""
     prompt = prompt if prompt.strip() else random_prompt(arguments.model)
     complete = with_line_end(arguments.model, prompt)
+    note = f" · {TRAILING_SPACE}" if complete.endswith((" ", "\t")) else ""
     for progress in _show(arguments.model_copy(update={"prompt": complete})):
         results = progress.results or (gr.skip(), gr.skip())
-        yield Progress(progress.status, (*results, prompt))
+        yield Progress(progress.status + note, (*results, prompt))
 
 
+TRAILING_SPACE = "the prompt ends with a space, which the model reads as a token"
 RUN_OPTIONS = ("temperature", "max_new_tokens", "seed", "sampler", "pool_size")
 
 

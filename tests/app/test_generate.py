@@ -173,3 +173,10 @@ def test_the_stored_examples_equal_the_output_of_the_models():
     first, second = example["race"]["racers"]
     assert first["texts"][:5] == texts and (first["chunk_size"], second["chunk_size"]) == (4, 1)
     assert all(0 < racer["first_text_seconds"] <= racer["seconds"][-1] for racer in example["race"]["racers"])
+
+
+def test_a_prompt_that_ends_with_a_space_is_kept_and_the_status_says_so():
+    for prompt, noted in (("Once ", True), ("Once", False)):
+        *_, last = generate_tab._run("story-k4", prompt, 1.0, 4, 0, "auto", 8, 1)
+        assert (generate_tab.TRAILING_SPACE in last.status) is noted
+        assert last.results[0]["prompt"] == prompt
