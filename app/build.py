@@ -9,7 +9,7 @@ from calm.files import write_json
 from . import compute
 from .controls import status_line
 from .files import ASSETS
-from .limits import NOISE_LEVELS
+from .limits import DEFAULT_NEW_TOKENS, NOISE_LEVELS
 from .payloads import latent
 from .payloads.runs import Run
 from .payloads.types import RunPayload
@@ -19,7 +19,7 @@ from .tabs import race, reconstruct
 
 PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 STORIES = 20  # held-out stories of the reference curve
-SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": 280, "seed": 0}
+SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": DEFAULT_NEW_TOKENS, "seed": 0}
 RACE_TOKENS = 200
 CONDITIONS = f"T = {SETTINGS['temperature']:g}, seed {SETTINGS['seed']}"
 
@@ -39,12 +39,16 @@ def example_race(model: LoadedModel) -> dict[str, Any]:
     *_, final = compute.iterate(race.race(models, arguments))
     device = f"{os.cpu_count()} CPU cores" if model.lm.device.type == "cpu" else "a GPU"
     status = f"An example, measured on {device} when the page was built: {CONDITIONS}. Press Start the race to measure."
-    return {"race": {**final.payload(), "race_id": 0}, "status": status_line(status)}
+    return {"race": {**final.payload(), "race_id": 0}, "status": status_line(status), "card": final.card()}
 
 
 def example_reconstruction(model: LoadedModel) -> dict[str, Any]:
     result = calm.reconstruct(model.lm, reconstruct.SAMPLE)
-    return {"view": latent.reconstruction(model, result), "status": status_line(reconstruct.summary(result, 0))}
+    return {
+        "view": latent.reconstruction(model, result),
+        "status": status_line(reconstruct.summary(result, 0)),
+        "card": reconstruct.card(model.name, reconstruct.SAMPLE, 0, 0, result),
+    }
 
 
 def robustness_curves() -> dict[str, list[list[float]]]:

@@ -43,8 +43,8 @@ class RunText(_Component):
     ``RunPayload``.
 
     Server functions: ``draw_pool``, ``place_chunks``. Events: ``branch`` (``BranchRequest``) when the visitor chooses
-    another candidate, ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``show_run`` when the
-    visitor goes back to another run.
+    another candidate, ``suggestion`` (``prompt``) when the visitor tries a suggested prompt, ``repeat``
+    (``RepeatRequest``) when a link to a run opened the page, ``show_run`` when the visitor goes back to another run.
     """
 
     template = """
@@ -65,12 +65,7 @@ class RunText(_Component):
 </div>
 </div>
 """
-    EVENTS: list[Any] = [
-        *gr.HTML.EVENTS,
-        EventListener("branch"),
-        EventListener("suggestion"),
-        EventListener("show_run"),
-    ]
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, *map(EventListener, ("branch", "suggestion", "repeat", "show_run"))]
 
 
 class VectorMapPlot(_Component):
@@ -168,6 +163,15 @@ class ScoresPlot(_Component):
     """BrierLM over FLOPs per token. Value: ``ScoresPayload``."""
 
     template = '<div class="calm-plot scores" role="figure" aria-label="BrierLM over FLOPs per token"></div>'
+
+
+class RunCard(_Component):
+    """The settings of the result above it, whether the inputs have changed since, and its exports. Value:
+    ``RunCardPayload``. ``button`` is the id of the button that repeats the run."""
+
+    def __init__(self, value: Any = None, *, button: str, **props: Any):
+        self.template = f'<div class="calm-card" data-button="{button}"></div>'
+        super().__init__(value, **props)
 
 
 class TourSteps(_Component):

@@ -6,7 +6,9 @@ only the compute thread uses all cores. Every other thread uses a single core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -58,6 +60,26 @@ def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
             yield item
     finally:
         items.close()
+
+
+def side_by_side(
+    generators: Sequence[Generator[Result, None, None]],
+) -> Generator[tuple[Result | None, ...], None, None]:
+    """The next item of each generator, None of those that have ended.
+
+    The first items are requested at once, so that the engine generates all texts in the same steps.
+    """
+    try:
+        with ThreadPoolExecutor(len(generators)) as threads:
+            yield tuple(threads.map(_next, generators))
+        yield from itertools.zip_longest(*generators)
+    finally:
+        for generator in generators:
+            generator.close()
+
+
+def _next(items: Generator[Result, None, None]) -> Result | None:
+    return next(items, None)
 
 
 def use_one_core_elsewhere() -> None:

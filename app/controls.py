@@ -110,10 +110,10 @@ def in_browser(expression: str, arguments: str = "...values") -> str:
 
 
 def _accepted(part: Any) -> dict[str, Any]:
-    """The values that an input of the page accepts: the bounds of a slider, the choices of radio buttons."""
+    """The values that an input of the page accepts: the bounds of a slider, the choices of buttons and boxes."""
     if isinstance(part, gr.Slider):
         return {"min": part.minimum, "max": part.maximum}
-    if isinstance(part, gr.Radio):
+    if isinstance(part, gr.Radio | gr.CheckboxGroup):
         return {"choices": [value for _, value in part.choices]}
     return {}
 

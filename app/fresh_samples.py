@@ -19,6 +19,11 @@ from .requests import StepArguments, validated_message
 @validated_message(StepArguments)
 def draw_pool(step: StepArguments) -> Pool:
     """The candidates among fresh samples at a step."""
+    return pool_at(step)
+
+
+def pool_at(step: StepArguments) -> Pool:
+    """The same for a caller in Python. Raises CalmError."""
     model, candidates = _draw(step, calm.draw_pool)
     return pool(model.lm, candidates, step.chosen, step.prefix_chunks)
 

@@ -31,6 +31,17 @@ DEFAULT_PATH_TOKENS = 128
 """Tokens of the path that the endpoint ``/trajectory`` returns by default."""
 MAX_SAMPLES = 4
 """Texts generated side by side from one prompt."""
+COMPARED_TEMPERATURES = (0.3, 0.5, 0.7, 1.0)
+"""Of the texts that stand side by side below a run."""
+MAX_COMPARED_SEEDS, DEFAULT_COMPARED_SEEDS = 4, 2
+"""Texts at each of these temperatures; with the default, all texts fill the slots of the engine."""
+MAX_SWEEP_SEEDS, DEFAULT_SWEEP_SEEDS = 32, 8
+MAX_COMPARED_TOKENS, DEFAULT_COMPARED_TOKENS = 256, 64
+"""New tokens of each compared text."""
+USEFUL_SHARE = 0.9
+"""At a useful temperature, a model's card has at least this share of well-formed sentences."""
+MAX_LINKED_BRANCHES = 20
+"""Branches that a link repeats."""
 TEMPERATURE_MIN, TEMPERATURE_MAX, TEMPERATURE_DEFAULT = 0.01, 2.0, 0.5
 POOL_SIZE_MIN, POOL_SIZE_MAX, DEFAULT_POOL_SIZE = 8, 1_000, 200
 """Samples per step at most: the range of the slider and its default. The endpoints allow more, up to

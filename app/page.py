@@ -22,7 +22,7 @@ from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
 from .registry import DEFAULT, LoadedModel, ModelFacts, check_name, facts, is_loaded, loaded, offered
-from .tabs import evaluate, generate, learn, race, reconstruct, vectors
+from .tabs import compare, evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
 <h1>CALM Playground</h1>
@@ -141,7 +141,7 @@ def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
     functions = [draw_cloud, place_chunks, find_nearest]
     plot = VectorMapPlot(generate.example(), elem_id="map", render=False, server_functions=functions)
     builders: dict[str, Callable[[], None]] = {
-        "generate": lambda: generate.build(plot, model),
+        "generate": lambda: compare.build(model, *generate.build(plot, model)),
         "reconstruct": lambda: reconstruct.build(model),
         "vectors": lambda: vectors.build(plot, model),
         "race": lambda: race.build(model),

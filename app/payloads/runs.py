@@ -18,10 +18,10 @@ from ..limits import SHOWN_CANDIDATES
 from ..registry import LoadedModel
 from ..story_prompts import suggested_prompts
 from .latent import map_positions, rounded
+from .origins import BranchPoint, GenerationSettings, RunOrigin
 from .types import (
     BranchRequest,
     CandidatePayload,
-    GenerationSettings,
     Pool,
     PromptChunk,
     RunPayload,
@@ -98,12 +98,14 @@ class Run:
         self.queued: Queued | None = None
         """The last position in the queue, until the first step."""
         self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
-        settings = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
+        plain = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
+        settings = cast(GenerationSettings, plain)
         self.payload: RunPayload = {
             "run_id": f"{_PROCESS}-{next(_numbers)}",
             "model": model.name,
             "prompt": prompt,
-            "options": cast(GenerationSettings, settings),
+            "options": settings,
+            "origin": {"model": model.name, "prompt": prompt, "options": settings, "branches": []},
             "steps": [],
             "ended": False,
             "parent": None,
@@ -153,9 +155,9 @@ class Run:
                 encoded = calm.encode(self.lm, [token_ids]).mean[0]
                 self._add_positions(step, encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
-            self.payload = cast(
-                RunPayload, {**self.payload, "parent": parent, "steps": [*earlier, step], "ended": step["ended"]}
-            )
+            origin = _with_branch(request["origin"], replaced["index"], token_ids, self.payload["options"])
+            changes = {"parent": parent, "origin": origin, "steps": [*earlier, step], "ended": step["ended"]}
+            self.payload = cast(RunPayload, {**self.payload, **changes})
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise calm.CalmError("A branch must continue from a step of an existing run.") from error
         return prefix
@@ -207,6 +209,13 @@ class Run:
             self._add_positions(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
         # A new list, because Gradio compares each payload with the one before.
         self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
+
+
+def _with_branch(origin: RunOrigin, index: int, token_ids: list[int], options: GenerationSettings) -> RunOrigin:
+    """The origin of a branch at a step. Earlier branches at this step or behind it no longer matter."""
+    kept = [point for point in origin["branches"] if point["step_index"] < index]
+    point: BranchPoint = {"step_index": index, "token_ids": token_ids, "options": options}
+    return {**origin, "branches": [*kept, point]}
 
 
 def with_samples(payloads: Sequence[RunPayload]) -> RunPayload:

@@ -1,5 +1,5 @@
 """The values that Python sends to JavaScript, or JavaScript to Python, as TypedDicts. Those of the tabs Race, Evaluate
-and Learn are in ``measurement_types``.
+and Learn are in ``measurement_types``, those that repeat a run in ``origins``.
 
 Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
 """
@@ -10,6 +10,8 @@ from typing import (
 )
 
 from typing_extensions import TypedDict
+
+from .origins import GenerationSettings, RunOrigin
 
 
 class ErrorPayload(TypedDict):
@@ -62,17 +64,6 @@ class MapPosition(TypedDict):
     """[3], UMAP in space."""
     principal: list[float]
     """[3], coordinates along the first three principal components."""
-
-
-class GenerationSettings(TypedDict):
-    """The arguments of ``calm.generate`` besides model and prompt."""
-
-    temperature: float
-    max_new_tokens: int
-    pool_size: int
-    sampler: str
-    seed: int
-    alignment: str
 
 
 class CandidatePayload(TypedDict):
@@ -139,6 +130,8 @@ class RunPayload(TypedDict):
     model: str
     prompt: str
     options: GenerationSettings
+    """Of the last steps: those after the last branch, if there is one."""
+    origin: RunOrigin
     steps: list[StepPayload]
     ended: bool
     """Whether the text has ended by itself."""
@@ -164,6 +157,8 @@ class BranchRequest(TypedDict):
     model: str
     prompt: str
     run_id: str
+    origin: RunOrigin
+    """Of the run that is continued."""
     steps: list[StepPayload]
     """Up to and with the step whose candidate is replaced."""
     vectors: list[list[float]]

@@ -17,12 +17,14 @@ from calm.data.text_files import read_text, split_documents
 from calm.hub import folders
 
 from .. import compute
-from ..components import ScoresPlot
-from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, throttle
+from ..components import RunCard, ScoresPlot
+from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, sync_with_url, throttle
 from ..errors import error_sentence
 from ..files import asset
 from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
+from ..payloads.cards import run_card
 from ..payloads.measurement_types import ModelCost, ScoresPayload
+from ..payloads.origins import RunCardPayload
 from ..registry import BASELINE, DEFAULT, bundled, loading
 from ..requests import EvaluateArguments, parse_evaluation, validated
 from ..streaming import Panel, Progress, wire
@@ -166,6 +168,33 @@ def _has_interval(interval: BrierLM | BrierDifference) -> bool:
     return interval.low < interval.high
 
 
+def card(text: str, names: Sequence[str], seed: int, measurements: Sequence[Measurement]) -> RunCardPayload:
+    """The settings of a measurement and, once it is complete, the figures of each model."""
+    texts = split_texts(text)
+    facts = {
+        "models": ", ".join(names),
+        "texts": len(texts),
+        "characters": f"{len(text):,}",
+        "samples per position": EVALUATION_SAMPLES,
+        "random seed": seed,
+        "first text": texts[0],
+    }
+    rows = [
+        {
+            "model": measurement.model,
+            "brier_lm": result.score,
+            "low": result.low,
+            "high": result.high,
+            **{f"brier_{n}": brier for n, brier in enumerate(result.brier, 1)},
+            "positions": result.positions,
+        }
+        for measurement in measurements
+        if (result := measurement.result) and measurement.texts == len(texts)
+    ]
+    inputs = {"evaluate-text": text, "evaluate-models": list(names), "evaluate-seed": seed}
+    return run_card("evaluate", "evaluate", facts, inputs, rows if len(rows) == len(names) else [])
+
+
 @validated(EvaluateArguments)
 def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     """BrierLM of the chosen models on the visitor's texts."""
@@ -174,18 +203,21 @@ def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     if not arguments.models:
         raise calm.CalmError("Choose at least one model.")
     references = reference_scores()
-    models = [loading(name).result() for name in dict.fromkeys(arguments.models)]
+    names = list(dict.fromkeys(arguments.models))
+    models = [loading(name).result() for name in names]
     measurements: list[Measurement] = []
     for measurements in throttle(compute.iterate(measure(models, texts, arguments.seed))):
         done = sum(measurement.texts for measurement in measurements)
         table = scores_table(measurements, references)
-        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table,))
+        shown = card(arguments.text, names, arguments.seed, measurements)
+        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table, shown))
     positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
     status = (
         f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "
         f"{' and '.join(positions)} positions"
     )
-    yield Progress(". ".join([status, *warnings(measurements)]), (scores_table(measurements, references),))
+    results = scores_table(measurements, references), card(arguments.text, names, arguments.seed, measurements)
+    yield Progress(". ".join([status, *warnings(measurements)]), results)
 
 
 def warnings(measurements: Sequence[Measurement]) -> list[str]:
@@ -241,6 +273,8 @@ def build() -> None:
             go, stop = start_and_stop("Measure", "evaluate", variant="primary")
     status = gr.HTML(elem_id="evaluate-status")
     table = gr.HTML(elem_id="evaluate-table")
+    shown = RunCard(button="evaluate", elem_id="evaluate-card")
+    sync_with_url({"evaluate-text": text, "evaluate-models": models, "evaluate-seed": seed})
     gr.HTML(
         '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, from '
         "their cards, over FLOPs per token: for generation at T = 1, and for training. Bars are 95 % intervals. The "
@@ -248,6 +282,6 @@ def build() -> None:
         "model can be expected to score higher.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
-    wire(Panel([table], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
+    wire(Panel([table, shown], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
     stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)
     upload.upload(_read_upload, upload, [text, status], **PRIVATE)

@@ -1,9 +1,8 @@
 """Tab "Generate": text from a prompt, chunk by chunk, at a continuous temperature."""
 
 import html
-import itertools
 import random
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import gradio as gr
 import calm
 from calm.errors import short_repr
 
-from .. import limits, zero_gpu
+from .. import compute, limits, run_links, zero_gpu
 from ..components import RunText, VectorMapPlot
 from ..controls import (
     FALLBACK_NOTE,
@@ -29,12 +28,14 @@ from ..controls import (
 from ..files import asset
 from ..fresh_samples import draw_pool
 from ..map_queries import place_chunks
+from ..payloads.origins import RepeatRequest
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import RunPayload
 from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
 from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws, validated
 from ..story_prompts import example_prompts, random_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
+from .temperature import build_mark
 
 
 def example() -> RunPayload:
@@ -58,21 +59,12 @@ def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Ru
     ]
     if branch:
         yield runs
-    for step in _side_by_side(events) if not runs[0].payload["ended"] else ():
+    for step in compute.side_by_side(events) if not runs[0].payload["ended"] else ():
         for run, event in zip(runs, step):
             if event is not None:
                 run.add(event)
         yield runs
         check_draws(sum(step["draws"] for run in runs for step in run.payload["steps"]))
-
-
-def _side_by_side(generators: Sequence[Generator]) -> Generator[tuple, None, None]:
-    """The next event of each generator, None of those that have ended."""
-    try:
-        yield from itertools.zip_longest(*generators)
-    finally:
-        for generator in generators:
-            generator.close()
 
 
 def summary(runs: Sequence[Run], running: bool = False) -> str:
@@ -144,17 +136,33 @@ def run_payloads(arguments: GenerateArguments) -> Iterator[RunPayload]:
 
 
 def _on_device(generate: Callable[..., Iterator[Any]], arguments: GenerateArguments) -> Iterator[Any]:
-    """The items of ``generate(model, arguments)``, computed in this process or in a worker with a ZeroGPU."""
-    if zero_gpu.model(arguments.model) is None:
-        return generate(loaded(arguments.model), arguments)
-    tokens = arguments.max_new_tokens * arguments.samples
-    return zero_gpu.stream(arguments.model, _in_worker, (generate, arguments), tokens)
+    """The items of ``generate(model, arguments)``."""
+    return on_device(arguments.model, generate, (arguments,), arguments.max_new_tokens * arguments.samples)
 
 
-def _in_worker(
-    lm: "calm.LanguageModel", generate: Callable[..., Iterator[Any]], arguments: GenerateArguments
-) -> Iterator[Any]:
-    return generate(LoadedModel(lm.name, lm, None), arguments)
+def on_device(name: str, work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], tokens: int) -> Iterator[Any]:
+    """The items of ``work(model, *arguments)``, computed in this process or in a worker with a ZeroGPU; ``tokens`` is
+    the number of tokens at most."""
+    if zero_gpu.model(name) is None:
+        return work(loaded(name), *arguments)
+    return zero_gpu.stream(name, _in_worker, (work, *arguments), tokens)
+
+
+def _in_worker(lm: "calm.LanguageModel", work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+    return work(LoadedModel(lm.name, lm, None), *arguments)
+
+
+def repeat(request: RepeatRequest, visitor: str = "") -> Iterator[Progress]:
+    """Progress of the run of a link, and then of each of its branches."""
+    first = {name: request[name] for name in ("model", "prompt", "samples")}  # type: ignore[literal-required]
+    last = Progress("")
+    for last in _show(GenerateArguments.parse({**run_links.inputs(request["options"]), **first, "visitor": visitor})):
+        yield last
+    for point in request["branches"]:
+        branch = run_links.branch_request(last.results[0], point)
+        inputs = {**run_links.inputs(point["options"]), "branch": branch, "visitor": visitor}
+        for last in _show(BranchArguments.parse(inputs)):
+            yield last
 
 
 def _show_message(temperature: gr.Slider) -> None:
@@ -246,8 +254,15 @@ def _branch(arguments: BranchArguments) -> Iterator[Progress]:
         yield Progress(progress.status, (*results, gr.skip()))
 
 
-def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
-    """Draws the tab. Each run is shown here and on the map ``plot``."""
+@validated(run_links.RepeatArguments, "link")
+def _repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
+    for progress in repeat(run_links.parse_link(arguments.link), arguments.visitor):
+        results = progress.results or (gr.skip(), gr.skip())
+        yield Progress(progress.status, (*results, gr.skip()))
+
+
+def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slider]:
+    """Draws the tab. Each run is shown here and on the map ``plot``. Returns the inputs for prompt and temperature."""
     with gr.Row(elem_id="prompt-row"):
         prompt = gr.Textbox(
             example()["prompt"].strip(),
@@ -263,6 +278,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         surprise = gr.Button("Surprise me", size="md", scale=1, min_width=120, elem_id="surprise")
         with gr.Column(scale=3, min_width=260):
             temperature = temperature_slider("temperature", info=None)
+            build_mark(model)
             _show_message(temperature)
     settings = _settings()
     status = gr.HTML(example()["status"], elem_id="status")
@@ -290,6 +306,8 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             ([examples.click], _run_example, [model, examples, *options, settings["samples"]]),
             ([text.suggestion], _run_suggestion, [model, *options, settings["samples"]]),
             ([text.branch], _branch, options),
+            ([text.repeat], _repeat, []),
         ],
     )
     text.show_run(None, None, status, js=in_browser("calm.shownStatus()", ""))
+    return prompt, temperature

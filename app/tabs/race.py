@@ -13,17 +13,20 @@ import gradio as gr
 import calm
 
 from .. import compute
-from ..components import RaceView
+from ..components import RaceView, RunCard
 from ..controls import (
     FALLBACK_NOTE,
     new_tokens_slider,
     seed_box,
     start_and_stop,
+    sync_with_url,
     temperature_slider,
     throttle,
 )
 from ..files import asset
+from ..payloads.cards import run_card
 from ..payloads.measurement_types import RacePayload, RacerPayload
+from ..payloads.origins import RunCardPayload
 from ..registry import BASELINE, is_loaded, loading, uses_fallback
 from ..requests import GenerateArguments, validated
 from ..streaming import Panel, Progress, wire
@@ -88,15 +91,48 @@ class Racer:
             "finished": self.finished,
         }
 
+    def row(self) -> dict[str, Any]:
+        """The figures of the finished racer."""
+        payload = self.payload()
+        return {
+            "model": self.lm.name,
+            "steps": len(self.texts),
+            "tokens": len(self.texts) * self.lm.chunk_size,
+            "seconds": round(self.total_seconds, 5),
+            "samples_per_step": round(payload["draws_per_step"], 3),
+            "flops_per_token": payload["flops_per_token"],
+            "text": "".join(self.texts),
+        }
+
 
 class Race:
     """The racers of one race."""
 
-    def __init__(self, prompt: str, racers: Sequence[Racer]):
-        self.prompt, self.racers, self.race_id = prompt, racers, next(_numbers)
+    def __init__(self, prompt: str, racers: Sequence[Racer], options: calm.GenerationOptions):
+        self.prompt, self.racers, self.options, self.race_id = prompt, racers, options, next(_numbers)
 
     def payload(self) -> RacePayload:
         return {"race_id": self.race_id, "prompt": self.prompt, "racers": [racer.payload() for racer in self.racers]}
+
+    def card(self) -> RunCardPayload:
+        """The settings of the race and, once it is over, the figures of each racer."""
+        first, options = self.racers[0].lm.name, self.options
+        inputs = {
+            "model": first,
+            "race-prompt": self.prompt,
+            "race-t": options.temperature,
+            "race-length": options.max_new_tokens,
+            "race-seed": options.seed,
+        }
+        facts = {
+            "models": " and ".join(racer.lm.name for racer in self.racers),
+            "temperature": options.temperature,
+            "random seed": options.seed,
+            "max samples per step": options.pool_size,
+            "max new tokens": options.max_new_tokens,
+        }
+        over = all(racer.finished for racer in self.racers)
+        return run_card("race", "race", facts, inputs, [racer.row() for racer in self.racers] if over else [])
 
     def summary(self) -> str:
         """One line: the measured speed of each, and the speed-up."""
@@ -117,7 +153,7 @@ def race(models: Sequence[LanguageModel], arguments: GenerateArguments) -> Gener
     so far takes the next step, so both texts grow as if each model had the device to itself.
     """
     options = arguments.options()
-    return _steps(Race(arguments.prompt, [Racer(lm, arguments.prompt, options) for lm in models]))
+    return _steps(Race(arguments.prompt, [Racer(lm, arguments.prompt, options) for lm in models], options))
 
 
 def _steps(race: Race) -> Generator[Race, None, None]:
@@ -139,7 +175,7 @@ def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     if not models[0].is_calm:
         raise calm.CalmError(f"{arguments.model} generates token by token: choose a CALM in the menu above.")
     for state in throttle(compute.iterate(race(models, arguments))):
-        yield Progress(state.summary(), (state.payload(),))
+        yield Progress(state.summary(), (state.payload(), state.card()))
 
 
 def build(model: gr.Dropdown) -> None:
@@ -167,5 +203,7 @@ def build(model: gr.Dropdown) -> None:
             go, stop = start_and_stop("Start the race", "race", variant="primary")
     status = gr.HTML(shown["status"], elem_id="race-status")
     view = RaceView(shown["race"], elem_id="race-view")
+    card = RunCard(shown["card"], button="race", elem_id="race-card")
+    sync_with_url({"race-prompt": prompt, "race-t": temperature, "race-length": length, "race-seed": seed})
     inputs = [model, prompt, temperature, length, seed]
-    wire(Panel([view], status, go, stop), [([go.click, prompt.submit], _run, inputs)])
+    wire(Panel([view, card], status, go, stop), [([go.click, prompt.submit], _run, inputs)])

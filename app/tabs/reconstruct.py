@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ import numpy as np
 import calm
 
 from .. import compute, limits
-from ..components import CurveView, ReconstructionView
+from ..components import CurveView, ReconstructionView, RunCard
 from ..controls import CHECKED, seed_box, start_and_stop, status_line, sync_with_url
 from ..errors import answers_with_error
 from ..files import asset
 from ..payloads import latent
+from ..payloads.cards import run_card
+from ..payloads.origins import RunCardPayload
 from ..payloads.types import CurvePayload, Walk
 from ..registry import DEFAULT, LoadedModel, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
@@ -29,7 +32,8 @@ SAMPLE = 'Mia lost her lantern in 1987 - "Où est-elle?" she asked. print(f"{x:.
 
 
 def example() -> dict[str, Any]:
-    """The example that the tab shows before the first click: the payload of the ``view`` and the ``status`` line.
+    """The example that the tab shows before the first click: the payload of the ``view``, the ``status`` line and the
+    ``card``.
 
     ``python -m app.build`` makes it.
     """
@@ -79,11 +83,23 @@ def summary(result: Reconstruction, noise: float) -> str:
     )
 
 
+def card(name: str, text: str, noise: float, seed: int, result: Reconstruction) -> RunCardPayload:
+    """The settings of a reconstruction, and its chunks."""
+    facts = {"model": name, "noise": float(noise), "random seed": seed, "text": text}
+    rows = [
+        {"chunk": i + 1, "text": chunk.text, "decoded": chunk.decoded_text, "exact": int(chunk.exact)}
+        for i, chunk in enumerate(result.chunks)
+    ]
+    inputs = {"model": name, "text": text, "noise": noise, "noise-seed": seed}
+    return run_card("reconstruct", "reconstruct", facts, inputs, rows)
+
+
 @validated(ReconstructArguments, "model", "text", "noise", "seed")
 def _reconstruct(arguments: ReconstructArguments) -> Iterator[Progress]:
     model = loaded(arguments.model)
     result = calm.reconstruct(model.lm, arguments.text, arguments.noise, arguments.seed)
-    yield Progress(summary(result, arguments.noise), (latent.reconstruction(model, result),))
+    shown = card(arguments.model, arguments.text, arguments.noise, arguments.seed, result)
+    yield Progress(summary(result, arguments.noise), (latent.reconstruction(model, result), shown))
 
 
 @validated(ReconstructArguments, "model", "text", "seed")
@@ -101,7 +117,8 @@ def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
         f"half of the tokens are lost at {half:.1f}" if half else "more than half of the tokens survive all of them"
     )
     # The curve is sent again, because a later progress may replace an earlier one before it is sent.
-    yield Progress(f"{len(curve['measured'])} noise levels, 4 draws each: {result}", (curve,))
+    name = html.escape(arguments.model)
+    yield Progress(f"{name}: {len(curve['measured'])} noise levels, 4 draws each, {result}", (curve,))
 
 
 def build(model: gr.Dropdown) -> None:
@@ -128,16 +145,17 @@ def build(model: gr.Dropdown) -> None:
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     status = gr.HTML(example()["status"], elem_id="reconstruct-status")
     view = ReconstructionView(example()["view"], elem_id="reconstruction", server_functions=[walk])
+    shown = RunCard(example()["card"], button="reconstruct", elem_id="reconstruct-card")
     gr.on(
         [go.click, noise.change, seed.submit],
-        streamed(Panel([view], status), _reconstruct),
+        streamed(Panel([view, shown], status), _reconstruct),
         [model, text, noise, seed],
-        [view, status],
+        [view, shown, status],
         trigger_mode="always_last",
         concurrency_limit=4,
         **CHECKED,
     )
-    sync_with_url({"text": text, "noise": noise})
+    sync_with_url({"text": text, "noise": noise, "noise-seed": seed})
     _build_curve(model, text, seed)
 
 

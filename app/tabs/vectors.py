@@ -1,5 +1,6 @@
 """Tab "Vector space": the paths of the predicted vectors over the map of training chunks."""
 
+import html
 import time
 from collections.abc import Iterator, Sequence
 
@@ -67,8 +68,8 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
     assert not isinstance(coordinates, int)  # the last item holds the coordinates
     result = fitted_map(coordinates, base, limits.FIT_CHUNKS, runs, settings.dimensions)
     own_count, plural = len(vectors) - limits.FIT_CHUNKS, "s" * (len(runs) != 1)
-    status = f"{own_count} vectors of {len(runs)} run{plural} and {limits.FIT_CHUNKS} training chunks"
-    status += "; shown as “own fit”"
+    counts = f"{own_count} vectors of {len(runs)} run{plural} and {limits.FIT_CHUNKS} training chunks"
+    status = f"{html.escape(arguments.model)}: {counts}; shown as “own fit”"
     yield Progress(status, (result,))
 
 

@@ -9,6 +9,7 @@ import { temper } from "./temperature.js";
 export { mountCurveView } from "./curve.js";
 export { mountRaceView } from "./race_view.js";
 export { mountReconstructionView } from "./reconstruction.js";
+export { mountRunCard } from "./run_card.js";
 export { mountRunText } from "./run_text.js";
 export { mountScoresPlot } from "./scores.js";
 export { temperatureMessage } from "./temperature.js";

@@ -54,7 +54,7 @@ export function createCandidatePanel(element, actions) {
 
     const status = node("p", { class: "calm-note", role: "status" });
     const { list, rows } = candidateList(pool, (choice) => actions.branch(run, stepIndex, pool, choice));
-    const parts = [heading(step, fresh), facts(step, pool)];
+    const parts = [heading(step, fresh), facts(step, fresh)];
     if (isSampled(pool)) {
       const weigh = () => showWeights(pool, rows, status, temperature ?? run.options.temperature);
       const slider = temperatureSlider(temperature ?? run.options.temperature, (value) => {
@@ -106,14 +106,15 @@ function heading(step, fresh) {
 }
 
 /**
+ * The tokens and figures of a step. Where fresh samples are listed, they are named beside those of the run.
  * @param {StepPayload} step
- * @param {Pool} pool
+ * @param {Pool | null} fresh
  */
-function facts(step, pool) {
+function facts(step, fresh) {
   const tokens = step.tokens.map((token) => node("span", { class: "calm-token" }, visible(token)));
   /** @type {Record<string, string | Node>} */
   const entries = { [tokens.length === 1 ? "token" : "tokens"]: node("span", {}, ...tokens) };
-  if (isSampled(pool)) entries["samples drawn"] = String(countSamples(pool));
+  if (isSampled(step)) entries[fresh ? "samples drawn in the run" : "samples drawn"] = String(countSamples(step));
   if (step.chosen_by_hand) entries.chosen = "by hand";
   else entries.time = `${(1000 * step.seconds).toFixed(0)} ms`;
   return node("dl", { class: "calm-facts" }, ...factList(entries));

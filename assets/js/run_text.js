@@ -3,15 +3,19 @@ import { createBranchTree } from "./branches.js";
 import { createCandidatePanel } from "./candidates.js";
 import { certaintyScale, createCertaintyControl } from "./certainty.js";
 import { createChunkText } from "./chunk_text.js";
-import { find, prefersReducedMotion } from "./dom.js";
+import { find, node, prefersReducedMotion } from "./dom.js";
 import { whenShown } from "./figures.js";
+import { onInputs } from "./inputs.js";
 import { createPathMap } from "./path_map.js";
+import { repeatOpenedLink } from "./repeat.js";
 import { replay } from "./replay.js";
 import { runActions } from "./run_actions.js";
+import { createRunCard, generationCard, saveShownRun } from "./run_card.js";
 import { createSampleList } from "./samples.js";
 import { createRunProgress } from "./step_counter.js";
 import { store } from "./store.js";
 import { createSuggestions } from "./suggestions.js";
+import { createCodePanel } from "./use_in_code.js";
 
 /** @param {Component<RunPayload, RunServer>} component */
 export function mountRunText({ element, props, watch, server, trigger }) {
@@ -38,7 +42,13 @@ export function mountRunText({ element, props, watch, server, trigger }) {
     },
   });
   const actions = find(element, ".calm-actions");
+  const cardElement = node("div", { class: "calm-card" });
+  const card = createRunCard(cardElement);
+  actions.before(cardElement);
   actions.append(...runActions());
+  const code = createCodePanel();
+  actions.after(code.element);
+  onInputs(element, () => store.shown && saveShownRun(store.shown));
   createPathMap(find(element, ".calm-path"), server);
 
   const renderStep = () => {
@@ -51,6 +61,9 @@ export function mountRunText({ element, props, watch, server, trigger }) {
     const run = store.shown;
     if (!run) return;
     actions.hidden = false;
+    card.render(generationCard(run));
+    code.render();
+    saveShownRun(run);
     text.render(run);
     progress.render(run);
     suggestions.render(run);
@@ -69,7 +82,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
 
   const restored = store.restoreRuns();
   if (restored) showRun(restored);
-  else replayExample(element, text, progress);
+  if (!repeatOpenedLink(restored, trigger) && !restored) replayExample(element, text, progress);
 }
 
 /**
@@ -123,6 +136,7 @@ function branchRequest(run, stepIndex, pool, choice) {
     model: run.model,
     prompt: run.prompt,
     run_id: run.run_id,
+    origin: run.origin,
     steps: run.steps.slice(0, stepIndex + 1),
     vectors: run.vectors ?? [],
     pool: { candidates: pool.candidates, other_counts: pool.other_counts }, // the step's own pool

@@ -12,7 +12,7 @@ import { savedValue } from "./storage.js";
 
 const MAX_RUNS = 40;
 const MAX_SAVED_RUNS = 6;
-const savedRuns = savedValue("sessionStorage", "calm.runs");
+const savedRuns = savedValue("sessionStorage", "calm.runs.2");
 const savedTour = savedValue("localStorage", "calm.tour");
 
 /**

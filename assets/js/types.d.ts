@@ -52,16 +52,6 @@ interface MapPosition {
   principal: number[];
 }
 
-/** The arguments of `calm.generate` besides model and prompt. */
-interface GenerationSettings {
-  temperature: number;
-  max_new_tokens: number;
-  pool_size: number;
-  sampler: string;
-  seed: number;
-  alignment: string;
-}
-
 /** One distinct chunk among the samples of a step. */
 interface CandidatePayload {
   /** An end-of-text token is shown as ∎. */
@@ -121,7 +111,9 @@ interface RunPayload {
   run_id: string;
   model: string;
   prompt: string;
+  /** Of the last steps: those after the last branch, if there is one. */
   options: GenerationSettings;
+  origin: RunOrigin;
   steps: StepPayload[];
   /** Whether the text has ended by itself. */
   ended: boolean;
@@ -146,6 +138,8 @@ interface BranchRequest {
   model: string;
   prompt: string;
   run_id: string;
+  /** Of the run that is continued. */
+  origin: RunOrigin;
   /** Up to and with the step whose candidate is replaced. */
   steps: StepPayload[];
   vectors: number[][];

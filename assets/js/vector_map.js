@@ -12,6 +12,7 @@ import { createFlight, createPoolPlaces } from "./map_pool.js";
 import { createMapSearch } from "./map_search.js";
 import { CHUNKS, MATCHES, mapLayout, mapTraces } from "./map_traces.js";
 import { createMapWindow } from "./map_window.js";
+import { createRunCard, generationCard } from "./run_card.js";
 import { store as pageStore } from "./store.js";
 
 /** Plotly rebuilds a figure if nested lists of its configuration are set, so buttons are removed instead of listed. */
@@ -154,6 +155,9 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
   const controls = createMapControls(element);
   const strip = find(element, ".calm-text");
   const text = createChunkText(strip);
+  const cardElement = node("div", { class: "calm-card" });
+  const card = createRunCard(cardElement);
+  find(element, ".calm-strip").after(cardElement);
   const player = createPlayer(element);
   const drawCloud = /** @type {HTMLButtonElement} */ (find(element, "[data-cloud]"));
   const search = createMapSearch(element, server, () => map.render());
@@ -169,6 +173,7 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
   const render = () => {
     const run = pageStore.shown;
     if (!run) return;
+    card.render(generationCard(run));
     text.render(run);
     text.mark(pageStore.markedStep);
     scrollToMarked(strip);

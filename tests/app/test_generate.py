@@ -89,6 +89,7 @@ def branch_request(payload, index, choice):
         "model": payload["model"],
         "prompt": payload["prompt"],
         "run_id": payload["run_id"],
+        "origin": payload["origin"],
         "steps": payload["steps"][: index + 1],
         "vectors": [[0.0]] * (index + 1),
         "pool": {"candidates": step["candidates"], "other_counts": step["other_counts"]},

@@ -6,23 +6,25 @@ from typing import NotRequired, get_origin, get_type_hints
 
 from typing_extensions import is_typeddict
 
-from app.payloads import measurement_types, types
+from app.payloads import measurement_types, origins, types
 
-TYPESCRIPT = Path(__file__).parents[2] / "assets" / "js" / "types.d.ts"
+TYPESCRIPT = [Path(__file__).parents[2] / "assets" / "js" / f"{name}.d.ts" for name in ("types", "origins")]
 
 
 def python_types() -> dict[str, dict[str, bool]]:
     """For each TypedDict its keys, and whether the key is optional."""
     return {
         name: {key: get_origin(hint) is NotRequired for key, hint in get_type_hints(value, include_extras=True).items()}
-        for name, value in (vars(types) | vars(measurement_types)).items()
+        for name, value in (vars(types) | vars(measurement_types) | vars(origins)).items()
         if is_typeddict(value)
     }
 
 
 def javascript_types() -> dict[str, dict[str, bool]]:
     """The same for each interface; one that extends another has its keys, too."""
-    source = re.sub(r"/\*.*?\*/|//[^\n]*", "", TYPESCRIPT.read_text(encoding="utf-8"), flags=re.DOTALL)
+    source = re.sub(
+        r"/\*.*?\*/|//[^\n]*", "", "\n".join(path.read_text(encoding="utf-8") for path in TYPESCRIPT), flags=re.DOTALL
+    )
     interfaces: dict[str, dict[str, bool]] = {}
     for name, parent, body in re.findall(r"interface (\w+)(?: extends (\w+))? \{(.*?)\n\}", source, re.DOTALL):
         keys = re.findall(r"^  (\w+)(\??):", body, re.MULTILINE)

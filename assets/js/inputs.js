@@ -1,0 +1,50 @@
+// The present values of the page's inputs, by their names in the address of the page.
+
+/** @type {Map<string, unknown>} */
+const present = new Map();
+/** @type {Set<{ element: HTMLElement, listener: () => void }>} */
+const subscriptions = new Set();
+
+/**
+ * @param {string[]} names
+ * @param {unknown[]} values
+ */
+export function setInputs(names, values) {
+  names.forEach((name, i) => {
+    present.set(name, values[i]);
+  });
+  for (const subscription of [...subscriptions]) {
+    if (subscription.element.isConnected) subscription.listener();
+    else subscriptions.delete(subscription);
+  }
+}
+
+/**
+ * Calls back whenever an input changes, as long as the element is on the page.
+ * @param {HTMLElement} element
+ * @param {() => void} listener
+ */
+export function onInputs(element, listener) {
+  subscriptions.add({ element, listener });
+}
+
+/**
+ * Whether an input is known and holds another value. A prompt may lack the end of its line, which a text box drops.
+ * @param {string} name
+ * @param {unknown} value
+ */
+export function differs(name, value) {
+  if (!present.has(name)) return false;
+  const [one, other] = [plain(present.get(name)), plain(value)];
+  return one !== other && !(one !== "" && other !== "" && Number(one) === Number(other));
+}
+
+/** @param {unknown} value */
+function plain(value) {
+  return String(value ?? "").replace(/\n$/, "");
+}
+
+/** @param {string} name */
+export function inputValue(name) {
+  return String(present.get(name) ?? "");
+}
