@@ -74,6 +74,7 @@ GOOD = {
             "model": DEFAULT,
             "prompt": "Once",
             "run_id": "a",
+            "origin": {"model": "story-k4", "prompt": "Once", "options": {}, "branches": []},
             "steps": [],
             "vectors": [],
             "pool": {"candidates": [], "other_counts": []},
