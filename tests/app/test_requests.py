@@ -51,6 +51,7 @@ ODD = [
     "nan",
     "1_0",
 ]
+OPTIONS = {"temperature": 0.5, "max_new_tokens": 8, "pool_size": 8, "sampler": "auto", "seed": 0, "alignment": None}
 GOOD = {
     GenerateArguments: {"prompt": "Once"},
     TrajectoryArguments: {"prompt": "Once"},
@@ -74,7 +75,7 @@ GOOD = {
             "model": DEFAULT,
             "prompt": "Once",
             "run_id": "a",
-            "origin": {"model": "story-k4", "prompt": "Once", "options": {}, "branches": []},
+            "origin": {"model": DEFAULT, "prompt": "Once", "options": OPTIONS, "branches": []},
             "steps": [],
             "vectors": [],
             "pool": {"candidates": [], "other_counts": []},

@@ -53,10 +53,12 @@ def or_text(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 STEPS = example()["steps"][:3]
 """Steps of a real run."""
 CANDIDATES = {key: STEPS[-1][key] for key in ("candidates", "other_counts")}
+OPTIONS = {"temperature": 0.5, "max_new_tokens": 8, "pool_size": 8, "sampler": "auto", "seed": 0, "alignment": None}
 BRANCH: dict[str, st.SearchStrategy[Any]] = {
     "model": st.just(DEFAULT),
     "prompt": WORDS,
     "run_id": st.just("example"),
+    "origin": st.just({"model": DEFAULT, "prompt": "Once", "options": OPTIONS, "branches": []}),
     "steps": st.just(STEPS),
     "vectors": st.just([[0.0] * 64] * 3),
     "pool": st.just(CANDIDATES),
