@@ -27,6 +27,14 @@ POLICY = {
 }
 """The Content-Security-Policy, without ``frame-ancestors``."""
 
+IN_A_SPACE = {
+    "style-src": "https://fonts.googleapis.com",
+    "font-src": "https://fonts.gstatic.com",
+    "connect-src": "https://huggingface.co",
+    "img-src": "https://huggingface.co https://cdn-avatars.huggingface.co https://cdn-avatars-eu.huggingface.co",
+}
+"""What Gradio fetches besides in a Space: the header with the Space's name, and its fonts."""
+
 PERMISSIONS = ("camera", "microphone", "geolocation", "payment", "usb", "midi", "display-capture")
 
 SWITCHED_OFF = re.compile(
@@ -40,7 +48,10 @@ def security_headers() -> list[tuple[bytes, bytes]]:
     """Names and values of the headers."""
     parent = os.environ.get("CALM_PARENT_ORIGIN", "")
     ancestors = os.environ.get("CALM_FRAME_ANCESTORS") or f"{FRAME_ANCESTORS} {parent}".strip()
-    policy = "; ".join(f"{name} {sources}" for name, sources in {**POLICY, "frame-ancestors": ancestors}.items())
+    sources = {**POLICY, "frame-ancestors": ancestors}
+    if "SPACE_ID" in os.environ:
+        sources |= {name: f"{POLICY[name]} {more}" for name, more in IN_A_SPACE.items()}
+    policy = "; ".join(f"{name} {allowed}" for name, allowed in sources.items())
     headers = {
         "content-security-policy": policy,
         "x-content-type-options": "nosniff",

@@ -29,6 +29,7 @@ from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..payloads.origins import RunCardPayload
 from ..registry import BASELINE, is_loaded, loading, uses_fallback
 from ..requests import GenerateArguments, validated
+from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     models = [future.result() for future in [loading(each) for each in names]]
     if not models[0].is_calm:
         raise calm.CalmError(f"{arguments.model} generates token by token: choose a CALM in the menu above.")
+    arguments = arguments.model_copy(update={"prompt": with_line_end(arguments.model, arguments.prompt)})
     for state in throttle(compute.iterate(race(models, arguments))):
         yield Progress(state.summary(), (state.payload(), state.card()))
 

@@ -125,7 +125,7 @@ function clientCode(run, address) {
   const settings = { temperature, max_new_tokens, seed, sampler, pool_size, model: run.model };
   return `from gradio_client import Client
 
-client = Client(${literal(address)})
+client = Client(${literal(address)}, verbose=False)
 result = client.predict(
     ${literal(run.prompt)},
 ${keywords({ ...settings, api_name: "/generate" })})

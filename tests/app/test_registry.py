@@ -50,7 +50,7 @@ def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_p
     monkeypatch.setenv("CALM_MODELS", str(folder))
     model = loaded(str(folder))
 
-    *_, runs = compute.iterate(generate_tab.stream(model, run_arguments("Once", 1.0, 32, 0, pool_size=8)))
+    *_, runs = generate_tab.stream(model, run_arguments("Once", 1.0, 32, 0, pool_size=8))
     status = generate_tab.summary(runs)
     assert "tokens/s" in status and "kernels are being compiled" in status
     compiled.set()

@@ -86,6 +86,8 @@ def test_link_and_export_describe_the_run_and_not_the_inputs(visitor, browser):
             "() => window.CALM?.store.shown?.finished && CALM.store.shown.run_id !== 'example'", timeout=WAIT
         )
         assert "".join(other.locator("#run .calm-chunk").all_text_contents()) == text
+        other.locator("#settings > button").click()
+        other.locator("#settings > button").click()
         assert other.locator("#seed input").input_value() == "7"
         assert other.locator("#prompt textarea").input_value() == STORY_PROMPT.strip()
         assert not other.locator(f"{RUN_CARD} .calm-changed").is_visible()
@@ -120,6 +122,7 @@ def test_the_address_repeats_the_shown_run_until_an_input_changes(visitor, brows
     page.reload()
     page.locator("#run .calm-chunk").first.wait_for()
     assert visitor.run_id() == before  # a reload keeps the run and does not repeat it
+    page.locator("#settings > button").click()
     visitor.set("#length", 28)
     page.wait_for_function("() => !location.search.includes('run=')")
 

@@ -22,6 +22,7 @@ from .sandbox import Sandbox
 ROOT = Path(__file__).parents[2]
 HOST = "me-calm.hf.test"
 APP = "/home/user/app"
+HUB_ANSWER = {"id": "me/calm", "author": "me", "likes": 0, "private": False, "sdk": "gradio", "cardData": {}}
 
 
 @dataclass
@@ -105,6 +106,9 @@ def test_a_visitor_sees_a_text_and_the_map(space):
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        # What Gradio fetches in a Space: its header, and fonts.
+        page.route("https://huggingface.co/api/**", lambda route: route.fulfill(json=HUB_ANSWER))
+        page.route("https://fonts.googleapis.com/**", lambda route: route.fulfill(content_type="text/css", body=""))
         page.goto(space.address)
         page.wait_for_selector("#run .calm-chunk", timeout=60_000)
         before = page.evaluate("() => CALM.store.shown.run_id")
@@ -123,19 +127,21 @@ def test_programs_use_the_api(space):
     assert result["steps"] == 2 and result["text"].startswith("Once upon a time")
 
 
-def test_programs_use_mcp(space):
-    call = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {"name": "generate", "arguments": {"prompt": "Once upon a time", "max_new_tokens": 8}},
-    }
+def ask_mcp(address: str, method: str, **parameters: object) -> dict:
+    """The result of one request to the MCP server."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
     accepted = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-    request = urllib.request.Request(f"{space.address}/gradio_api/mcp/", json.dumps(call).encode(), accepted)
-    context = ssl._create_unverified_context()
-    answer = urllib.request.urlopen(request, timeout=120, context=context).read().decode()
+    request = urllib.request.Request(f"{address}/gradio_api/mcp/", json.dumps(call).encode(), accepted)
+    answer = urllib.request.urlopen(request, timeout=120, context=ssl._create_unverified_context()).read().decode()
     data = next(line.removeprefix("data: ") for line in answer.splitlines() if line.startswith("data: "))
-    result = json.loads(data)["result"]
+    return json.loads(data)["result"]
+
+
+def test_programs_use_mcp(space):
+    tools = [tool["name"] for tool in ask_mcp(space.address, "tools/list")["tools"]]
+    name = next(name for name in tools if name.endswith("generate"))  # in a Space, its name comes first
+    arguments = {"prompt": "Once upon a time", "max_new_tokens": 8}
+    result = ask_mcp(space.address, "tools/call", name=name, arguments=arguments)
     assert not result.get("isError") and "Once upon a time" in result["content"][0]["text"]
 
 
