@@ -1,26 +1,32 @@
 // The files of the map of each model: a small summary, and the texts and positions of the training chunks.
 import { config } from "./config.js";
 
-/** @type {Map<string, unknown>} the content of a file by its address; null while it is fetched */
+/** @type {Map<string, unknown>} the content of a file by its address */
 const contents = new Map();
+/** @type {Map<string, Set<() => void>>} for the address of a file that is being fetched, who waits for it */
+const waiting = new Map();
 
 /**
- * The content of a JSON file; null until it has arrived.
+ * The content of a JSON file. Returns null until it has arrived, and then calls back everyone who asked for it.
  * @param {string | undefined} url
  * @param {() => void} onload
  */
 function content(url, onload) {
-  if (url && !contents.has(url)) {
-    contents.set(url, null);
-    fetch(url)
-      .then((response) => response.json())
-      .then((value) => {
-        contents.set(url, value);
-        onload();
-      })
-      .catch(() => contents.delete(url)); // the next render tries again
-  }
-  return url ? (contents.get(url) ?? null) : null;
+  if (!url) return null;
+  if (contents.has(url)) return contents.get(url);
+  const callbacks = waiting.get(url) ?? new Set();
+  callbacks.add(onload);
+  if (waiting.has(url)) return null;
+  waiting.set(url, callbacks);
+  fetch(url)
+    .then((response) => response.json())
+    .then((value) => {
+      contents.set(url, value);
+      for (const callback of callbacks) callback();
+    })
+    .catch(() => {}) // the next render tries again
+    .finally(() => waiting.delete(url));
+  return null;
 }
 
 /** @param {string} model */

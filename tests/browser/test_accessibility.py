@@ -88,7 +88,7 @@ def test_no_figure_distinguishes_its_series_by_colour_alone(visitor):
     page.get_by_label("encoded path").check()
     page.get_by_label("earlier runs").check()
     looks = page.evaluate(
-        """() => document.querySelector('#map .calm-plot').data.filter((t) => t.mode.includes('lines') && t.x.length)
+        """() => document.querySelector('#map .calm-plot').data.filter((t) => t.mode?.includes('lines') && t.x.length)
             .map((t) => `${t.line.dash || 'solid'} ${t.marker.symbol || 'circle'}`)"""
     )
     assert len(looks) >= 3 and len(set(looks)) == len(looks)

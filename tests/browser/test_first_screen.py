@@ -74,7 +74,8 @@ def test_the_example_does_not_replay_with_reduced_motion(browser, address):
 def test_every_run_has_the_counter_while_it_streams(visitor):
     page = visitor.page
     page.evaluate(f"() => {{ {RECORD_COUNTER} }}")
-    visitor.set("#temperature", 1.2)  # each step draws its whole pool, so that the run is seen to grow
+    visitor.set("#temperature", 2)  # each step draws its whole pool, and no text ends early: a long run is seen to grow
+    visitor.set("#length", 512)
     visitor.generate(STORY_PROMPT)
     steps = page.locator("#run .calm-chunk").count()
     counts = page.evaluate("() => counts")
