@@ -35,7 +35,7 @@ def copied(page: Page, card: str) -> str:
 
 def wait_for_note(page: Page, card: str, sentence: str) -> None:
     page.wait_for_function(
-        "([card, sentence]) => document.querySelector(`${card} .calm-changed`).innerText.startsWith(sentence)",
+        "([card, sentence]) => document.querySelector(`${card} .calm-changed`)?.innerText.startsWith(sentence)",
         arg=[card, sentence],
     )
 
