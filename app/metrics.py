@@ -90,8 +90,8 @@ _starts: dict[str, float] = {}
 
 @contextmanager
 def observe(function: Any, event_id: str | None, is_first: bool) -> Iterator[dict[str, Any]]:
-    """Counts and logs one call of an event, of which a generating event has many. The caller fills the dictionary with
-    the call's result."""
+    """Counts and logs one call of an event. A generating event has one call for each result. The caller fills the
+    dictionary with the result of the call."""
     event = str(getattr(function, "api_name", "") or getattr(function, "name", "") or "event")
     key = event_id or str(id(function))
     if is_first:

@@ -1,5 +1,6 @@
 """Parses plain arguments. Each function raises CalmError with one sentence that has the name of the argument."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,18 @@ MAX_DIGITS = 40
 """Digits of a whole number that arrives as text."""
 
 
+def _float(value: Any) -> float:
+    """The value as a float; NaN if it is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def parse_number(value: Any, name: str) -> float:
     """A finite number, from a number or a numeric string. Raises CalmError."""
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not abs(number) < float("inf"):
+    number = _float(value)
+    if not math.isfinite(number):
         raise calm.CalmError(f"{name} must be a number, not {short_repr(value)}.")
     return number
 
@@ -28,10 +34,7 @@ def parse_whole(value: Any, name: str) -> int:
         return value
     if isinstance(value, str) and re.fullmatch(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*", value):
         return int(value)
-    try:
-        number = parse_number(value, name)
-    except calm.CalmError:
-        number = 0.5
+    number = _float(value)
     if not number.is_integer():
         raise calm.CalmError(f"{name} must be a whole number, not {short_repr(value)}.")
     return int(number)

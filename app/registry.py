@@ -190,15 +190,19 @@ def uses_fallback(lm: LanguageModel) -> bool:
     return engine_for(lm).is_fallback
 
 
+def _loaded_here() -> dict[str, LanguageModel]:
+    """The loaded models that run in this process, by name."""
+    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
+    return {name: loading(name).result() for name in here}
+
+
 def engines() -> list[Engine]:
     """The engines of all loaded models in this process."""
     from calm.engine import engine_for
 
-    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
-    return [engine_for(loading(name).result()) for name in here]
+    return [engine_for(lm) for lm in _loaded_here().values()]
 
 
 def on_fallback() -> list[str]:
     """The loaded models that generate without their kernels."""
-    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
-    return [name for name in here if uses_fallback(loading(name).result())]
+    return [name for name, lm in _loaded_here().items() if uses_fallback(lm)]

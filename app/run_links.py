@@ -92,7 +92,7 @@ def branch_request(run: RunPayload, point: BranchPoint) -> BranchRequest:
 
 
 def _position(pool: Pool, token_ids: list[int]) -> int | None:
-    """Where the candidate with these token ids stands in a pool."""
+    """The index of the candidate with these token ids in a pool; None if there is none."""
     return next((i for i, c in enumerate(pool["candidates"]) if c["token_ids"] == token_ids), None)
 
 

@@ -43,7 +43,8 @@ def pool(
 ) -> Pool:
     """The most frequent candidates, including the one with the token ids ``chosen``, and the counts of the others.
 
-    A candidate may complete a character of which ``prefix_chunks``, the chunks before the step, hold the first bytes.
+    ``prefix_chunks`` are the chunks before the step. They may end with the first bytes of a character that a candidate
+    completes.
     JavaScript computes the probabilities at a temperature from all counts (``temper``).
     """
     before = _last_tokens(prefix_chunks)

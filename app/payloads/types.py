@@ -4,12 +4,9 @@ and Learn are in ``measurement_types``, those that repeat a run in ``origins``.
 Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
 """
 
-from typing import (
-    Literal,
-    NotRequired,  # Pydantic reads these on Python 3.11
-)
+from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # Pydantic reads these on Python 3.11
 
 from .origins import GenerationSettings, RunOrigin
 

@@ -20,11 +20,11 @@ from ..controls import seed_box, start_and_stop, sync_with_url, throttle
 from ..parsing import parse_range
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
-from ..registry import DEFAULT, LoadedModel, bundled, is_loaded
+from ..registry import DEFAULT, LoadedModel, bundled
 from ..requests import Arguments, ModelName, Prompt, Seed, Temperature, check_draws, validated
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
-from .generate import on_device
+from .generate import first_progress, on_device
 
 if TYPE_CHECKING:
     from calm import GenerationOptions
@@ -99,10 +99,6 @@ def _status(name: str, shown: Sequence[Text]) -> str:
     return f"{running}{html.escape(name)}: {len(shown)} texts, {steps} steps, {draws} samples drawn"
 
 
-def _loading(name: str) -> Progress:
-    return Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(str(name))} is being loaded …")
-
-
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
@@ -133,7 +129,7 @@ def _rows(shown: Sequence[Text], prompt: str, is_storyland: bool) -> list[dict[s
 
 
 def strip(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
-    """HTML with a column for each temperature: its texts, and what they are worth."""
+    """HTML with a column for each temperature: its texts, their share of well-formed sentences, and how many differ."""
     columns = []
     for temperature in limits.COMPARED_TEMPERATURES:
         group = [text for text in shown if text.temperature == temperature]
@@ -150,7 +146,7 @@ def strip(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
 def compare(arguments: CompareArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt at several temperatures."""
     name, count = arguments.model, arguments.seeds
-    yield _loading(name)
+    yield first_progress(name)
     prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {"compare-seeds": count, "compare-length": arguments.max_new_tokens, "compare-seed": arguments.seed}
     for shown in _generate(arguments, prompt, limits.COMPARED_TEMPERATURES):
@@ -199,7 +195,7 @@ def table(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
 def sweep(arguments: SweepArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt with consecutive seeds."""
     name, heat = arguments.model, arguments.temperature
-    yield _loading(name)
+    yield first_progress(name)
     prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {
         "prompt": prompt,

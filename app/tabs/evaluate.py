@@ -168,13 +168,13 @@ def _has_interval(interval: BrierLM | BrierDifference) -> bool:
     return interval.low < interval.high
 
 
-def card(text: str, names: Sequence[str], seed: int, measurements: Sequence[Measurement]) -> RunCardPayload:
-    """The settings of a measurement and, once it is complete, the figures of each model."""
-    texts = split_texts(text)
+def card(arguments: EvaluateArguments, texts: Sequence[str], measurements: Sequence[Measurement]) -> RunCardPayload:
+    """The settings of a measurement of ``texts`` and, once it is complete, the figures of each model."""
+    names, seed = list(dict.fromkeys(arguments.models)), arguments.seed
     facts = {
         "models": ", ".join(names),
         "texts": len(texts),
-        "characters": f"{len(text):,}",
+        "characters": f"{len(arguments.text):,}",
         "samples per position": EVALUATION_SAMPLES,
         "random seed": seed,
         "first text": texts[0],
@@ -191,7 +191,7 @@ def card(text: str, names: Sequence[str], seed: int, measurements: Sequence[Meas
         for measurement in measurements
         if (result := measurement.result) and measurement.texts == len(texts)
     ]
-    inputs = {"evaluate-text": text, "evaluate-models": list(names), "evaluate-seed": seed}
+    inputs = {"evaluate-text": arguments.text, "evaluate-models": names, "evaluate-seed": seed}
     return run_card("evaluate", "evaluate", facts, inputs, rows if len(rows) == len(names) else [])
 
 
@@ -203,20 +203,18 @@ def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     if not arguments.models:
         raise calm.CalmError("Choose at least one model.")
     references = reference_scores()
-    names = list(dict.fromkeys(arguments.models))
-    models = [loading(name).result() for name in names]
+    models = [loading(name).result() for name in dict.fromkeys(arguments.models)]
     measurements: list[Measurement] = []
     for measurements in throttle(compute.iterate(measure(models, texts, arguments.seed))):
         done = sum(measurement.texts for measurement in measurements)
-        table = scores_table(measurements, references)
-        shown = card(arguments.text, names, arguments.seed, measurements)
-        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", (table, shown))
+        results = scores_table(measurements, references), card(arguments, texts, measurements)
+        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", results)
     positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
     status = (
         f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "
         f"{' and '.join(positions)} positions"
     )
-    results = scores_table(measurements, references), card(arguments.text, names, arguments.seed, measurements)
+    results = scores_table(measurements, references), card(arguments, texts, measurements)
     yield Progress(". ".join([status, *warnings(measurements)]), results)
 
 

@@ -124,9 +124,13 @@ def _payloads(model: LoadedModel, arguments: GenerateArguments) -> Iterator[RunP
         yield run.payload
 
 
+def first_progress(name: str) -> Progress:
+    """The status before the first step of a model."""
+    return Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(name)} is being loaded …")
+
+
 def _show(arguments: GenerateArguments) -> Iterator[Progress]:
-    name = arguments.model
-    yield Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(name)} is being loaded …")
+    yield first_progress(arguments.model)
     yield from _on_device(_generate, arguments)
 
 
@@ -215,7 +219,12 @@ def _run_prompt(arguments: GenerateArguments, prompt: str) -> Iterator[Progress]
     prompt = prompt if prompt.strip() else random_prompt(arguments.model)
     complete = with_line_end(arguments.model, prompt)
     note = f" · {TRAILING_SPACE}" if complete.endswith((" ", "\t")) else ""
-    for progress in _show(arguments.model_copy(update={"prompt": complete})):
+    return _beside_prompt(_show(arguments.model_copy(update={"prompt": complete})), prompt, note)
+
+
+def _beside_prompt(work: Iterator[Progress], prompt: Any, note: str = "") -> Iterator[Progress]:
+    """The progress of a run with a third result, the prompt in its box, and a ``note`` behind each status."""
+    for progress in work:
         results = progress.results or (gr.skip(), gr.skip())
         yield Progress(progress.status + note, (*results, prompt))
 
@@ -249,16 +258,12 @@ def _run_suggestion(arguments: SuggestionArguments) -> Iterator[Progress]:
 
 @validated(BranchArguments, *RUN_OPTIONS, "branch")
 def _branch(arguments: BranchArguments) -> Iterator[Progress]:
-    for progress in _show(arguments):
-        results = progress.results or (gr.skip(), gr.skip())
-        yield Progress(progress.status, (*results, gr.skip()))
+    yield from _beside_prompt(_show(arguments), gr.skip())
 
 
 @validated(run_links.RepeatArguments, "link")
 def _repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
-    for progress in repeat(run_links.parse_link(arguments.link), arguments.visitor):
-        results = progress.results or (gr.skip(), gr.skip())
-        yield Progress(progress.status, (*results, gr.skip()))
+    yield from _beside_prompt(repeat(run_links.parse_link(arguments.link), arguments.visitor), gr.skip())
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slider]:

@@ -16,12 +16,22 @@ const ENTROPY_LIMITS = [0, 1, 2];
 const DISTANCE_LIMITS = [1.5, 3, 10];
 const ROUNDING = 1e-9;
 
+/** @type {WeakMap<StepPayload, number>} a step never changes, and several views read its entropy at each update */
+const entropies = new WeakMap();
+
 /**
  * Shannon entropy of a step's candidates in bits. A CALM: of the sampled counts. A token-by-token model: of the
  * probabilities of the listed tokens, where all others count as one.
  * @param {StepPayload} step
  */
 export function entropy(step) {
+  const known = entropies.get(step) ?? computedEntropy(step);
+  entropies.set(step, known);
+  return known;
+}
+
+/** @param {StepPayload} step */
+function computedEntropy(step) {
   const listed = step.candidates.map((candidate) => candidate.probability);
   if (listed.every((probability) => probability !== undefined)) {
     const rest = 1 - listed.reduce((sum, probability) => sum + probability, 0);
@@ -45,8 +55,8 @@ function entropyOf(weights) {
  */
 export function mostOpenStep({ steps }) {
   if (!steps.length) return null;
-  const entropies = steps.map(entropy);
-  return entropies.indexOf(Math.max(...entropies));
+  const values = steps.map(entropy);
+  return values.indexOf(Math.max(...values));
 }
 
 /**

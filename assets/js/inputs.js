@@ -1,9 +1,9 @@
 // The present values of the page's inputs, by their names in the address of the page.
+import { createSubscriptions } from "./subscriptions.js";
 
 /** @type {Map<string, unknown>} */
 const present = new Map();
-/** @type {Set<{ element: HTMLElement, listener: () => void }>} */
-const subscriptions = new Set();
+const subscriptions = createSubscriptions();
 
 /**
  * @param {string[]} names
@@ -13,10 +13,7 @@ export function setInputs(names, values) {
   names.forEach((name, i) => {
     present.set(name, values[i]);
   });
-  for (const subscription of [...subscriptions]) {
-    if (subscription.element.isConnected) subscription.listener();
-    else subscriptions.delete(subscription);
-  }
+  subscriptions.notify();
 }
 
 /**
@@ -25,7 +22,7 @@ export function setInputs(names, values) {
  * @param {() => void} listener
  */
 export function onInputs(element, listener) {
-  subscriptions.add({ element, listener });
+  subscriptions.add(element, listener);
 }
 
 /**

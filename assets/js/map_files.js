@@ -3,11 +3,11 @@ import { config } from "./config.js";
 
 /** @type {Map<string, unknown>} the content of a file by its address */
 const contents = new Map();
-/** @type {Map<string, Set<() => void>>} for the address of a file that is being fetched, who waits for it */
+/** @type {Map<string, Set<() => void>>} the callbacks for each file that is being fetched, by its address */
 const waiting = new Map();
 
 /**
- * The content of a JSON file. Returns null until it has arrived, and then calls back everyone who asked for it.
+ * The content of a JSON file; null until it has arrived. Then all callbacks for the file are called.
  * @param {string | undefined} url
  * @param {() => void} onload
  */

@@ -1,5 +1,5 @@
 // What the map shows of all training chunks: their density as contours, and the labels of its regions.
-import { coordinateName, escaped, faded, trace } from "./map_series.js";
+import { coordinateName, escaped, faded, planeName, trace } from "./map_series.js";
 
 /** @typedef {import("./map_series.js").MapView} MapView */
 /** @typedef {import("./map_series.js").Point} Point */
@@ -17,8 +17,8 @@ const MAX_LABELS_IN_SPACE = 8;
  * @param {MapView} view
  * @returns {Density | null} null where a layout has no density: in space, and on a map of the visitor's own
  */
-export function densityOf({ summary, layout, dimensions }) {
-  return layout === "own" || dimensions === 3 ? null : summary.density[layout === "umap" ? "plane" : "principal"];
+function densityOf({ summary, layout, dimensions }) {
+  return layout === "own" || dimensions === 3 ? null : summary.density[planeName(layout)];
 }
 
 /**

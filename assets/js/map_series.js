@@ -1,4 +1,4 @@
-// Parts of which every trace of the vector map consists: coordinates in the chosen layout, markers and lines.
+// Parts of the traces of the vector map: coordinates in the chosen layout, markers and lines.
 import { visible } from "./dom.js";
 
 /**
@@ -6,7 +6,7 @@ import { visible } from "./dom.js";
  * @typedef {object} MapView
  * @property {RunPayload} run
  * @property {number | null} markedStep the step that is marked
- * @property {number | null} currentStep the marked step, or else the last one
+ * @property {number | null} currentStep the step of a detail view (`store.currentStep`)
  * @property {2 | 3} dimensions
  * @property {"umap" | "principal" | "own"} layout
  * @property {string} colouring "", "step", "distance" or "frequency"
@@ -54,7 +54,15 @@ export function escaped(text) {
  * @returns {"plane" | "space" | "principal"} the name of the layout's coordinates in a `MapPosition`
  */
 export function coordinateName({ layout, dimensions }) {
-  return layout === "principal" ? "principal" : dimensions === 2 ? "plane" : "space";
+  return dimensions === 2 ? planeName(layout) : layout === "principal" ? "principal" : "space";
+}
+
+/**
+ * @param {string} layout
+ * @returns {"plane" | "principal"} the name of the layout's coordinates in the plane
+ */
+export function planeName(layout) {
+  return layout === "principal" ? "principal" : "plane";
 }
 
 /**

@@ -129,6 +129,16 @@ function otherPaths(view, colours) {
 /**
  * @param {MapView} view
  * @param {Palette} colours
+ * @returns {Look} of samples and candidates
+ */
+function sampleLook({ dimensions }, colours) {
+  const color = dimensions === 2 ? colours.accent : mixed(colours.accent, colours.paper, 0.6);
+  return { color, size: [6, 3], symbol: ["circle-open", "circle"] };
+}
+
+/**
+ * @param {MapView} view
+ * @param {Palette} colours
  * @returns {PlotlyAttributes[]}
  */
 function cloudTraces(view, colours) {
@@ -138,9 +148,7 @@ function cloudTraces(view, colours) {
     const at = coordinates(view, position);
     return at ? [{ at, label: escaped(cloud.texts[i]) }] : [];
   });
-  const color = view.dimensions === 2 ? colours.accent : mixed(colours.accent, colours.paper, 0.6);
-  /** @type {Look} */
-  const look = { color, size: [6, 3], symbol: ["circle-open", "circle"] };
+  const look = sampleLook(view, colours);
   const opacity = view.dimensions === 2 ? 0.6 : 1;
   return [
     trace(view, `${config().fresh_samples} samples at this step`, points, {
@@ -174,9 +182,7 @@ function poolTraces(view, colours) {
   if (!points.length) return [];
   const flat = view.dimensions === 2;
   const size = view.pool.map(({ candidate }) => candidateSize(candidate.count) * (flat ? 1 : 0.5));
-  const color = flat ? colours.accent : mixed(colours.accent, colours.paper, 0.6);
-  /** @type {Look} */
-  const look = { color, size: [6, 3], symbol: ["circle-open", "circle"] };
+  const look = sampleLook(view, colours);
   return [
     trace(view, POOL, points, {
       mode: "markers",

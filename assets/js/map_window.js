@@ -1,4 +1,5 @@
-// The part of the map that is shown, in the plane: the whole at first, then what the visitor zooms and drags to.
+// The visible part of the map in the plane: all of it at first, then the part that the visitor zooms or drags to.
+import { planeName } from "./map_series.js";
 
 /** Below this share of the map's width, the map shows its training chunks. */
 const ZOOMED = 0.5;
@@ -19,7 +20,7 @@ export function createMapWindow(plot) {
    */
   const whole = (layout, summary, fit) => {
     if (layout === "own" && fit) return extent(fit.positions);
-    const { x, y } = summary.density[layout === "principal" ? "principal" : "plane"];
+    const { x, y } = summary.density[planeName(layout)];
     return { x, y };
   };
 

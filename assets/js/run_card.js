@@ -107,12 +107,11 @@ function cardActions(card) {
  * @param {() => string | null} address
  */
 export function linkAction(address) {
-  const link = action("Copy link", "Copied", () => {
+  return action("Copy link", "Copied", () => {
     const text = address();
     if (text === null) throw new Error("The text is too long for a link.");
     return copyText(text);
   });
-  return link;
 }
 
 /**
@@ -141,9 +140,10 @@ const started = new Set();
  * @param {string} label
  * @param {string} doneLabel
  * @param {() => void | Promise<void>} act
+ * @param {Record<string, string>} [attributes]
  */
-export function action(label, doneLabel, act) {
-  const element = button(label, async () => {
+export function action(label, doneLabel, act, attributes = {}) {
+  const press = async () => {
     try {
       await act();
       element.textContent = doneLabel;
@@ -152,7 +152,8 @@ export function action(label, doneLabel, act) {
     }
     await delay(1500);
     element.textContent = label;
-  });
+  };
+  const element = button(label, press, attributes);
   return element;
 }
 

@@ -2,6 +2,7 @@
 // Only the store's methods change it.
 import { mostOpenStep } from "./certainty.js";
 import { savedValue } from "./storage.js";
+import { createSubscriptions } from "./subscriptions.js";
 
 /**
  * "run": another run is shown, or the shown run has new steps. "step": another step is marked. "pool", "cloud": samples
@@ -47,7 +48,7 @@ class Store {
   #pools = new Map();
   /** @type {Map<string, Cloud>} */
   #clouds = new Map();
-  /** @type {Map<Topic, Set<{ element: HTMLElement, listener: () => void }>>} */
+  /** @type {Map<Topic, ReturnType<typeof createSubscriptions>>} */
   #subscriptions = new Map();
 
   /**
@@ -57,17 +58,14 @@ class Store {
    * @param {() => void} listener
    */
   subscribe(topic, element, listener) {
-    const subscriptions = this.#subscriptions.get(topic) ?? new Set();
-    this.#subscriptions.set(topic, subscriptions.add({ element, listener }));
+    const subscriptions = this.#subscriptions.get(topic) ?? createSubscriptions();
+    this.#subscriptions.set(topic, subscriptions);
+    subscriptions.add(element, listener);
   }
 
   /** @param {Topic} topic */
   #notify(topic) {
-    const subscriptions = this.#subscriptions.get(topic) ?? new Set();
-    for (const subscription of [...subscriptions]) {
-      if (subscription.element.isConnected) subscription.listener();
-      else subscriptions.delete(subscription);
-    }
+    this.#subscriptions.get(topic)?.notify();
   }
 
   // Runs

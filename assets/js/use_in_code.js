@@ -1,5 +1,6 @@
 // Code that repeats the shown run: in Python, with gradio_client, and with curl.
-import { button, copyText, delay, node } from "./dom.js";
+import { copyText, node } from "./dom.js";
+import { action } from "./run_card.js";
 import { store } from "./store.js";
 
 /** A folded part of the page with the code for the shown run. */
@@ -30,16 +31,7 @@ export function createCodePanel() {
  * @param {string} code
  */
 function snippet(title, code) {
-  const copy = button(
-    "Copy",
-    async () => {
-      await copyText(code);
-      copy.textContent = "Copied";
-      await delay(1500);
-      copy.textContent = "Copy";
-    },
-    { "aria-label": `Copy the code: ${title}` },
-  );
+  const copy = action("Copy", "Copied", () => copyText(code), { "aria-label": `Copy the code: ${title}` });
   const heading = node("p", { class: "calm-note" }, `${title} `, copy);
   return node("div", { "data-code": title }, heading, node("pre", { tabindex: "0" }, node("code", {}, code)));
 }
@@ -93,7 +85,7 @@ print(prompt + "".join(step.text for step in steps))
 }
 
 /**
- * The run continues behind the last chunk that the visitor chose.
+ * The code continues the text after the last chunk that the visitor chose.
  * @param {RunPayload} run
  */
 function branchCode(run) {

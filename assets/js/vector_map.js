@@ -10,6 +10,7 @@ import { PATH } from "./map_path.js";
 import { createPlayer } from "./map_player.js";
 import { createFlight, createPoolPlaces } from "./map_pool.js";
 import { createMapSearch } from "./map_search.js";
+import { planeName } from "./map_series.js";
 import { CHUNKS, MATCHES, mapLayout, mapTraces } from "./map_traces.js";
 import { createMapWindow } from "./map_window.js";
 import { createRunCard, generationCard } from "./run_card.js";
@@ -120,8 +121,7 @@ export function mountVectorMap({
   /** @param {import("./map_series.js").MapView} view */
   function collapse({ run, currentStep, pool, dimensions, layout }) {
     if (currentStep === null || dimensions === 3 || layout === "own") return;
-    const name = layout === "principal" ? "principal" : "plane";
-    flight.fly(`${run.run_id}:${currentStep}`, pool, run.steps[currentStep].predicted, name);
+    flight.fly(`${run.run_id}:${currentStep}`, pool, run.steps[currentStep].predicted, planeName(layout));
   }
 
   /** @param {PlotlyElement} plot */

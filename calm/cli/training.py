@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
+from .. import storyland
 from ..errors import CalmError
 from .options import Command, add_model, print_path
 
@@ -42,15 +43,16 @@ def build_map(arguments: Namespace) -> None:
 
 
 def map_options(parser: ArgumentParser) -> None:
+    held_out = storyland.source("vector_map", 40)
     parser.add_argument(
         "--texts", nargs="+", default=["storyland:0:2000"], help="sources of text (default: storyland:0:2000)"
     )
     parser.add_argument(
         "--held-out",
         nargs="+",
-        default=["storyland:12000000:40"],
+        default=[held_out],
         metavar="SOURCE",
-        help="texts on which the usual prediction error is measured (default: storyland:12000000:40)",
+        help=f"texts on which the usual prediction error is measured (default: {held_out})",
     )
     parser.add_argument("--points", type=int, default=3000, help="number of chunks on the map (default: 3000)")
     parser.add_argument("--out", default="assets", metavar="FOLDER", help="default: assets")

@@ -5,6 +5,7 @@ This module does not import torch.
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def download(name: str, revision: str | None = None) -> Path:
         raise CalmError(f"The model {name!r} {reason}{detail}.") from error
 
 
+@cache
 def _limit_waiting() -> None:
     """Gives each request to the Hub a time limit. The Hub's client has none for some of them, and would wait forever
     for a Hub that accepts a connection and does not answer."""

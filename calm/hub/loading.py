@@ -121,7 +121,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each for a missing device
         raise CalmError(f"There is no device {str(device)!r} on this machine; cpu always works.") from error
     return chosen
 

@@ -5,7 +5,7 @@ The bundled models speak it. Its grammar is the plain text in ``calm/storyland/g
 
 from .check import Check, check, vocabulary_share
 from .generate import corpus, primer, prompt, prompted_stories, story
-from .splits import SPLITS, stories
+from .splits import SPLITS, source, stories
 
 __all__ = [
     "SPLITS",
@@ -15,6 +15,7 @@ __all__ = [
     "primer",
     "prompt",
     "prompted_stories",
+    "source",
     "stories",
     "story",
     "vocabulary_share",

@@ -19,6 +19,11 @@ SPLITS = {
 """Seeds of each split. Every split but ``train`` is held out: its seeds are 10,000,000 and more."""
 
 
+def source(split: str, count: int) -> str:
+    """The first ``count`` stories of a split as a source of ``calm.data.documents``."""
+    return f"storyland:{SPLITS[split].start}:{count}"
+
+
 def stories(split: str, count: int, skip: int = 0) -> Iterator[str]:
     """``count`` stories of a split, in the order of their seeds, after the first ``skip``.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import storyland
 from ..errors import CalmError
 from ..files import replacing, write_json
 from .fitting import FitSettings, fit
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_CHUNKS = 100
 """A map needs at least this many distinct chunks."""
-HELD_OUT = ("storyland:12000000:40",)
-"""Stories of the split ``vector_map``."""
+HELD_OUT = (storyland.source("vector_map", 40),)
+"""Texts on which the usual prediction error is measured by default."""
 
 
 def collect(

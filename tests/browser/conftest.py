@@ -68,6 +68,18 @@ def browser() -> Iterator[Browser]:
         yield chromium
 
 
+def run_and_open_map(page: Page, timeout: int = 60_000) -> None:
+    """Generates a text, within ``timeout`` milliseconds, on a page that is being opened, and shows the map."""
+    page.wait_for_selector("#run .calm-chunk", timeout=60_000)
+    before = page.evaluate("() => CALM.store.shown.run_id")
+    page.locator("#generate").click()
+    page.wait_for_function(
+        "before => CALM.store.shown.run_id !== before && CALM.store.shown.finished", arg=before, timeout=timeout
+    )
+    page.get_by_role("tab", name="Vector space").click()
+    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot')", timeout=60_000)
+
+
 class Visitor:
     """A page and the errors and outside requests that it recorded."""
 

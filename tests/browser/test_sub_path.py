@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..proxy import ProxySettings, running_proxy
-from .conftest import running_app
+from .conftest import run_and_open_map, running_app
 
 PREFIX = "/calm"
 # Another host name is another origin. The page around the frame keeps the messages that the frame sends to it.
@@ -29,14 +29,7 @@ def test_the_page_works_below_a_path(proxy, browser):
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{address}{PREFIX}/")
-    page.wait_for_selector("#run .calm-chunk", timeout=60_000)
-    before = page.evaluate("() => CALM.store.shown.run_id")
-    page.locator("#generate").click()
-    page.wait_for_function(
-        "before => CALM.store.shown.run_id !== before && CALM.store.shown.finished", arg=before, timeout=60_000
-    )
-    page.get_by_role("tab", name="Vector space").click()
-    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot')", timeout=60_000)
+    run_and_open_map(page)
     assert missing == [] and errors == []
     page.close()
 

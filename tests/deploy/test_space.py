@@ -15,7 +15,7 @@ from gradio_client import Client
 
 from calm.hub import spaces
 
-from ..browser.conftest import ARGUMENTS, running_browser
+from ..browser.conftest import ARGUMENTS, run_and_open_map, running_browser
 from ..proxy import ProxySettings, running_proxy
 from .sandbox import Sandbox
 
@@ -110,14 +110,7 @@ def test_a_visitor_sees_a_text_and_the_map(space):
         page.route("https://huggingface.co/api/**", lambda route: route.fulfill(json=HUB_ANSWER))
         page.route("https://fonts.googleapis.com/**", lambda route: route.fulfill(content_type="text/css", body=""))
         page.goto(space.address)
-        page.wait_for_selector("#run .calm-chunk", timeout=60_000)
-        before = page.evaluate("() => CALM.store.shown.run_id")
-        page.locator("#generate").click()
-        page.wait_for_function(
-            "before => CALM.store.shown.run_id !== before && CALM.store.shown.finished", arg=before, timeout=120_000
-        )
-        page.get_by_role("tab", name="Vector space").click()
-        page.wait_for_function("() => document.querySelector('#map .js-plotly-plot')", timeout=60_000)
+        run_and_open_map(page, timeout=120_000)
     assert problems == [] and space.missing == []
 
 

@@ -44,17 +44,22 @@ def test_a_run_with_a_time_limit_is_a_part_of_the_whole_run(tmp_path, tokenizer_
     assert sliced == pytest.approx(at_once, rel=1e-4)
 
 
+def wait_for_log(folder: Path, process: subprocess.Popen, lines: int) -> None:
+    """Waits until the run in a folder has logged at least so many lines."""
+    path = folder / "run" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and len(path.read_text().splitlines()) >= lines):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_resumes(tmp_path, tokenizer_folder, autoencoder):
     settings = tmp_path / "recipe.json"
     script = "import json, sys; from calm.training import tasks; tasks.train('lm', json.load(open(sys.argv[1])))"
     settings.write_text(json.dumps(lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=100_000)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", script, str(settings)], env=environment, stderr=subprocess.PIPE)
-    path = tmp_path / "run" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (path.exists() and len(path.read_text().splitlines()) > 3):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.2)
+    wait_for_log(tmp_path, process, 4)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Traceback" not in errors
@@ -100,11 +105,7 @@ def test_a_signal_ends_a_training_with_its_state_saved(tmp_path, tokenizer_folde
         "sys.exit(cli.main(['train', 'lm', '--recipe', 'any']))"
     )
     process = start(script, str(tmp_path / "settings.json"))
-    path = tmp_path / "run" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (path.exists() and len(path.read_text().splitlines()) > 1):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.2)
+    wait_for_log(tmp_path, process, 2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "Traceback" not in errors
