@@ -16,10 +16,10 @@ import calm
 from calm.errors import is_out_of_memory
 
 from . import logs, metrics
+from .parsing import WRONG_FORM
 from .payloads.types import ErrorPayload
 
 logger = logging.getLogger(__name__)
-FORGED = "The inputs of this request do not have the form that the page sends."
 
 
 def error_sentence(error: Exception) -> str:
@@ -72,7 +72,7 @@ async def answer_forged(request: Request, error: Exception) -> JSONResponse:
     The routes look these up without a check. Exceptions of our functions do not come here.
     """
     logger.info("%s could not be answered.", request.url.path, exc_info=error)
-    return JSONResponse({"error": FORGED}, status_code=400)
+    return JSONResponse({"error": f"{WRONG_FORM}."}, status_code=400)
 
 
 FORGED_ERRORS = (LookupError, TypeError, ValueError, AttributeError)
@@ -104,4 +104,4 @@ class Page(gr.Blocks):
             raise
         except Exception as error:
             logger.info("The inputs of %s could not be read.", block_fn.name, exc_info=error)
-            raise calm.CalmError(FORGED) from error
+            raise calm.CalmError(f"{WRONG_FORM}.") from error

@@ -13,10 +13,11 @@ from .payloads.runs import pool
 from .payloads.types import Cloud, Pool
 from .registry import LoadedModel, loaded
 from .requests import StepArguments, validated_message
+from .shares import DRAWS
 
 
 @answers_with_error
-@validated_message(StepArguments)
+@validated_message(StepArguments, DRAWS)
 def draw_pool(step: StepArguments) -> Pool:
     """The candidates among fresh samples at a step."""
     return pool_at(step)
@@ -29,7 +30,7 @@ def pool_at(step: StepArguments) -> Pool:
 
 
 @answers_with_error
-@validated_message(StepArguments)
+@validated_message(StepArguments, DRAWS)
 def draw_cloud(step: StepArguments) -> Cloud:
     """Fresh vectors at a step, on the map."""
     model, (vectors, token_ids) = _draw(step, calm.draw_vectors)

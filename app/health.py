@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import calm
+
 from . import compute, metrics
 from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
 
@@ -33,13 +35,20 @@ def health() -> dict[str, Any]:
     if compute.is_closed():
         status, reasons = "stopping", ["The page is being restarted."]
     elif (error := load_error(DEFAULT)) is not None:
-        status, reasons = "failed", [f"{DEFAULT} could not be loaded: {error}"]
+        status, reasons = "failed", [_failure(error)]
     elif DEFAULT not in models:
         status, reasons = "starting", [f"{DEFAULT} is being loaded."]
     elif slow := on_fallback():
         status, reasons = "degraded", [f"The CPU kernels of {', '.join(slow)} are not compiled, so PyTorch computes."]
     machine = {check.name: check.message for check in machine_checks()} if DEFAULT in models else {}
     return {"status": status, "reasons": reasons, "models": models, "machine": machine}
+
+
+def _failure(error: BaseException) -> str:
+    """One sentence about the load of the default model. The log describes an error of the program."""
+    if isinstance(error, calm.CalmError):
+        return str(error)
+    return f"{DEFAULT} could not be loaded because of an error in the program ({type(error).__name__})."
 
 
 def add_routes(server: FastAPI) -> None:

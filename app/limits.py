@@ -12,6 +12,8 @@ MAX_REQUESTS_PER_VISITOR = 6
 """Requests of one session of a page or a client at once. MCP tools are one client."""
 MAX_DRAWS_PER_VISITOR, MAX_DRAWS_AT_ONCE = 2, 6
 """Pools and clouds that are drawn at once, for one visitor and for all of them."""
+MAX_LOOKUPS_PER_VISITOR, MAX_LOOKUPS_AT_ONCE = 6, 24
+"""Lookups at once: positions of chunks on the map, nearest chunks, and walks through latent space."""
 MAX_RUN_DRAWS = 400_000
 """Samples that one run draws and decodes in all its steps and texts."""
 MAX_EVALUATION_WORK = 60_000
@@ -32,9 +34,9 @@ DEFAULT_PATH_TOKENS = 128
 MAX_SAMPLES = 4
 """Texts generated side by side from one prompt."""
 COMPARED_TEMPERATURES = (0.3, 0.5, 0.7, 1.0)
-"""Of the texts that stand side by side below a run."""
+"""The temperatures of the texts that stand side by side below a run."""
 MAX_COMPARED_SEEDS, DEFAULT_COMPARED_SEEDS = 4, 2
-"""Texts at each of these temperatures; with the default, all texts fill the slots of the engine."""
+"""Texts at each of these temperatures."""
 MAX_SWEEP_SEEDS, DEFAULT_SWEEP_SEEDS = 32, 8
 MAX_COMPARED_TOKENS, DEFAULT_COMPARED_TOKENS = 256, 64
 """New tokens of each compared text."""
@@ -53,9 +55,10 @@ SHOWN_CANDIDATES = 8
 
 MAX_TEXT = 4_000
 """Characters of a text to reconstruct."""
-NOISE_LEVELS = [round(0.1 * i, 1) for i in range(31)]
-"""Standard deviations of the robustness curve."""
 MAX_NOISE = 3.0
+"""Standard deviation of the noise, in latent units."""
+NOISE_LEVELS = [i / 10 for i in range(round(10 * MAX_NOISE) + 1)]
+"""Standard deviations of the robustness curve."""
 WALK_DIRECTIONS = 8
 """Principal components that a walk through latent space offers."""
 WALK_REACH, WALK_POINTS = 4.0, 41
@@ -76,7 +79,8 @@ MAP_NEIGHBOURS = 8
 """Training chunks listed as the nearest ones to a point of the map."""
 
 FIT_CHUNKS = 800
-"""Training chunks that are fitted together with a visitor's own vectors, so that the map shows what surrounds them."""
+"""Training chunks at most that are fitted together with a visitor's own vectors, so that the map shows what surrounds
+them."""
 MAX_FIT_VECTORS = 4_000
 """Vectors of a visitor's own runs in one fit."""
 MAX_VECTOR = 4_096
@@ -93,8 +97,10 @@ def lines() -> list[str]:
         f"An uploaded file has at most {MAX_UPLOAD_MB} MB.",
         f"A run has at most {MAX_NEW_TOKENS} tokens, {MAX_SAMPLES} texts and {MAX_RUN_DRAWS:,} samples in all.",
         f"A map is fitted to at most {MAX_FIT_VECTORS:,} of your vectors within {MAX_FIT_SECONDS} seconds.",
-        f"A visitor has at most {MAX_REQUESTS_PER_VISITOR} requests and {MAX_DRAWS_PER_VISITOR} draws at once.",
-        f"The page runs {MAX_CONCURRENT_RUNS} texts, {MAX_MEASUREMENTS} measurements and {MAX_FITS} fits at once, "
-        f"and {MAX_QUEUE} more requests wait.",
-        "Stop ends any of them, and so does closing the page.",
+        f"A visitor has at most {MAX_REQUESTS_PER_VISITOR} requests, {MAX_DRAWS_PER_VISITOR} draws and "
+        f"{MAX_LOOKUPS_PER_VISITOR} lookups at once.",
+        f"The page runs {MAX_CONCURRENT_RUNS} requests for texts, {MAX_MEASUREMENTS} measurements and {MAX_FITS} fits "
+        f"at once, and {MAX_QUEUE} more requests wait.",
+        "Stop ends texts, measurements and fits, and so does closing the page. Draws, lookups and reconstructions are "
+        "short and run to their end.",
     ]

@@ -10,10 +10,11 @@ from .payloads.latent import map_positions, nearest_chunks
 from .payloads.types import MapPosition, NearestChunks
 from .registry import loaded
 from .requests import ChunksArguments, NearestArguments, validated_message
+from .shares import LOOKUPS
 
 
 @answers_with_error
-@validated_message(ChunksArguments)
+@validated_message(ChunksArguments, LOOKUPS)
 def place_chunks(arguments: ChunksArguments) -> list[MapPosition]:
     """The map positions of the autoencoder's vectors of chunks."""
     model = loaded(arguments.model)
@@ -21,7 +22,7 @@ def place_chunks(arguments: ChunksArguments) -> list[MapPosition]:
 
 
 @answers_with_error
-@validated_message(NearestArguments)
+@validated_message(NearestArguments, LOOKUPS)
 def find_nearest(arguments: NearestArguments) -> NearestChunks:
     """The training chunks whose vectors are nearest to the vector of a chunk: one of the map, or any token ids."""
     model, index = loaded(arguments.model), arguments.index

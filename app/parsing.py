@@ -1,43 +1,50 @@
 """Parses plain arguments. Each function raises CalmError with one sentence that has the name of the argument."""
 
 import math
-import re
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import calm
 from calm.errors import short_repr
 
+WRONG_FORM = "This request does not have the form that the page sends"
+"""The sentence about a request whose structure is wrong, without its full stop."""
 MAX_DIGITS = 40
-"""Digits of a whole number that arrives as text."""
+"""Digits of a whole number."""
 
 
-def _float(value: Any) -> float:
-    """The value as a float; NaN if it is no number."""
+def parse_number(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number from ``low`` to ``high``, from a number or a numeric string. Raises CalmError."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def parse_number(value: Any, name: str) -> float:
-    """A finite number, from a number or a numeric string. Raises CalmError."""
-    number = _float(value)
+        number = math.nan
     if not math.isfinite(number):
         raise calm.CalmError(f"{name} must be a number, not {short_repr(value)}.")
+    if not low <= number <= high:
+        raise calm.CalmError(f"{name} must be between {low:g} and {high:g}, not {short_repr(value)}.")
     return number
 
 
 def parse_whole(value: Any, name: str) -> int:
-    """A whole number, from a number or a numeric string such as "5" or "5.0". Raises CalmError."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and re.fullmatch(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*", value):
-        return int(value)
-    number = _float(value)
-    if not number.is_integer():
+    """A whole number of at most 40 digits, from a number or a numeric string such as "5" or "5.0". Raises CalmError."""
+    number = _decimal(value)
+    if not number.is_finite() or (number.adjusted() < MAX_DIGITS and number != number.to_integral_value()):
         raise calm.CalmError(f"{name} must be a whole number, not {short_repr(value)}.")
+    if number.adjusted() >= MAX_DIGITS:
+        raise calm.CalmError(f"{name} must be a whole number of at most {MAX_DIGITS} digits.")
     return int(number)
+
+
+def _decimal(value: Any) -> Decimal:
+    """The exact value: a float would round a whole number of more than 15 digits. NaN if it is no number."""
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return Decimal("nan")
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        return Decimal("nan")
 
 
 def parse_range(value: Any, name: str, low: int, high: int) -> int:

@@ -66,17 +66,22 @@ def offered() -> list[str]:
 
 
 def facts(name: str) -> ModelFacts | None:
-    """Facts of a bundled model, from its files, or of a loaded one; None for any other model."""
-    if name in bundled():
-        folder = folders.CHECKPOINTS / name
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        parameters = index["metadata"]["total_parameters"]
+    """Facts of a bundled model whose files give its size, or of a loaded one; None for any other model."""
+    if name in bundled() and (parameters := _total_parameters(folders.CHECKPOINTS / name)):
+        config = json.loads((folders.CHECKPOINTS / name / "config.json").read_text(encoding="utf-8"))
         return ModelFacts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
     if is_loaded(name):
         lm = loading(name).result()
         return ModelFacts(name, lm.num_parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
     return None
+
+
+def _total_parameters(folder: Path) -> int | None:
+    """The number of parameters in the index of sharded weights; None without one."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return None
+    return json.loads(index.read_text(encoding="utf-8")).get("metadata", {}).get("total_parameters")
 
 
 def check_name(name: object) -> str:
@@ -153,7 +158,8 @@ def _load(name: str) -> LanguageModel:
     try:
         lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None)
     except (OSError, RuntimeError) as error:  # damaged files, or too little memory
-        raise calm.CalmError(f"{name} could not be loaded: {str(error).splitlines()[0]}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise calm.CalmError(f"{name} could not be loaded: {reason}") from error
     from calm.engine.warmup import warm_up_or_fall_back
 
     compute.use_one_core_elsewhere()

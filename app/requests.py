@@ -19,21 +19,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 import calm
-from calm.errors import short_repr
 
 from . import limits, shares
-from .parsing import parse_choice, parse_number, parse_range, parse_text, parse_whole
+from .parsing import WRONG_FORM, parse_choice, parse_number, parse_range, parse_text, parse_whole
 from .payloads.types import BranchRequest, OwnRun
 from .registry import DEFAULT, check_name, facts
-
-STRUCTURE = "This request does not have the form that the page sends"
+from .story_prompts import example_prompts
 
 
 def check_draws(draws: int) -> None:
     """Raises CalmError for more samples than one run may draw."""
     if draws > limits.MAX_RUN_DRAWS:
         raise calm.CalmError(
-            f"A run may draw {limits.MAX_RUN_DRAWS:,} samples in all, and this one needs {short_repr(draws)}: "
+            f"A run may draw {limits.MAX_RUN_DRAWS:,} samples in all, and this one needs {draws:,}: "
             "lower the tokens, the texts or the samples per step."
         )
 
@@ -54,7 +52,7 @@ Prompt = Annotated[str, BeforeValidator(partial(parse_text, name="prompt", limit
 Text = Annotated[str, BeforeValidator(partial(parse_text, name="text", limit=limits.MAX_TEXT))]
 Texts = Annotated[str, BeforeValidator(parse_evaluation)]
 Temperature = Annotated[float, BeforeValidator(partial(parse_number, name="The temperature"))]
-Noise = Annotated[float, BeforeValidator(partial(parse_number, name="The noise"))]
+Noise = Annotated[float, BeforeValidator(partial(parse_number, name="The noise", low=0, high=limits.MAX_NOISE))]
 NewTokens = Annotated[
     int, BeforeValidator(partial(parse_range, name="Max new tokens", low=1, high=limits.MAX_NEW_TOKENS))
 ]
@@ -71,7 +69,7 @@ class Arguments(BaseModel):
     """Checked arguments. The fields are the parameters of the function in order, ``visitor`` excepted."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-    mistake: ClassVar[str] = STRUCTURE
+    mistake: ClassVar[str] = WRONG_FORM
     """The sentence about an argument whose structure is wrong, without its full stop."""
     visitor: str = ""
     """Who asks: the session of a page or a client, or its address; empty for a call in Python."""
@@ -86,30 +84,37 @@ class Arguments(BaseModel):
             cause = first.get("ctx", {}).get("error")
             if isinstance(cause, calm.CalmError):
                 raise cause from None
-            if cls.mistake != STRUCTURE:
+            if cls.mistake != WRONG_FORM:
                 raise calm.CalmError(f"{cls.mistake}.") from None
             where = ".".join(map(str, first["loc"])) or "request"
-            raise calm.CalmError(f"{STRUCTURE} ({where[:60]}: {first['msg'].lower()}).") from None
+            raise calm.CalmError(f"{WRONG_FORM} ({where[:60]}: {first['msg'].lower()}).") from None
 
 
-class GenerateArguments(Arguments):
-    """What one run is generated from."""
+class RunSettings(BaseModel):
+    """The settings of a run besides model and prompt."""
 
-    model: ModelName = DEFAULT
-    prompt: Prompt = ""
+    model_config = ConfigDict(frozen=True)
     temperature: Temperature = limits.TEMPERATURE_DEFAULT
     max_new_tokens: NewTokens = limits.DEFAULT_NEW_TOKENS
     seed: Seed = 0
     sampler: Sampler = "auto"
     pool_size: PoolSize = limits.DEFAULT_POOL_SIZE
+
+
+class GenerateArguments(Arguments, RunSettings):
+    """What one run is generated from."""
+
+    model: ModelName = DEFAULT
+    prompt: Prompt = ""
     samples: Samples = 1
 
     @model_validator(mode="after")
     def _within_budget(self) -> Self:
-        """The samples of a pooled run are known before it starts; ``check_draws`` counts those of the others."""
-        if self.temperature > 1 or self.sampler == "pooled":
-            known = facts(self.model)
-            steps = -(-self.max_new_tokens // (known.chunk_size if known else 1))
+        """The samples of a pooled run of a CALM with a known chunk size are known before it starts; the run itself
+        checks those of every other."""
+        is_pooled = self.temperature > 1 or self.sampler == "pooled"
+        if is_pooled and (known := facts(self.model)) and known.latent_size:
+            steps = -(-self.max_new_tokens // known.chunk_size)
             check_draws(self.samples * steps * max(self.pool_size, 0))
         return self
 
@@ -130,10 +135,14 @@ class TrajectoryArguments(GenerateArguments):
     max_new_tokens: NewTokens = limits.DEFAULT_PATH_TOKENS
 
 
+def _example(value: Any) -> int:
+    return parse_range(value, "The example", 0, len(example_prompts()) - 1)
+
+
 class ExampleArguments(GenerateArguments):
     """A run of one of the prompts to try."""
 
-    example: Annotated[int, BeforeValidator(partial(parse_whole, name="The example"))]
+    example: Annotated[int, BeforeValidator(_example)]
     """Index of the prompt."""
 
 
@@ -158,9 +167,11 @@ class BranchArguments(GenerateArguments):
     @model_validator(mode="before")
     @classmethod
     def _model_and_prompt(cls, values: Any) -> Any:
-        """The model and the prompt of the run that is continued."""
+        """The model and the prompt of the run that is continued. Its other values must not become arguments."""
         branch = values.get("branch") if isinstance(values, dict) else None
-        return {**branch, **values, "branch": branch} if isinstance(branch, dict) else values
+        if not isinstance(branch, dict):
+            return values
+        return {**{name: branch[name] for name in ("model", "prompt") if name in branch}, **values}
 
 
 class ReconstructArguments(Arguments):
@@ -254,9 +265,9 @@ class WalkArguments(Arguments):
     target: Vector | None = None
 
     @model_validator(mode="after")
-    def _has_a_way(self) -> Self:
+    def _has_direction_or_target(self) -> Self:
         if self.direction is None and self.target is None:
-            raise ValueError("A direction or a target is missing")
+            raise ValueError("a direction or a target is missing")
         return self
 
 
@@ -300,14 +311,17 @@ def validated(
     return decorate
 
 
-def validated_message(kind: type[Arguments]) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
-    """The same for a server function of a component, which gets one JSON object."""
+def validated_message(
+    kind: type[Arguments], share: shares.Share
+) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
+    """Makes a function of checked arguments a server function of a component, which gets one JSON object. Each call
+    counts towards ``share`` while it runs."""
 
     def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
         def call(message: Any, visitor: gr.Request | None = None) -> Any:
             message = {**message, "visitor": visitor_of(visitor)} if isinstance(message, dict) else message
             checked = kind.parse(message)
-            with shares.DRAWS.hold(checked.visitor):
+            with share.hold(checked.visitor):
                 return function(checked)
 
         call.__name__, call.__doc__ = function.__name__, function.__doc__

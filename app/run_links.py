@@ -1,75 +1,54 @@
 """Repeats the run that a link describes: first with its settings, then with each candidate that the visitor took."""
 
-from typing import Annotated, Any
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 import calm
 
 from .fresh_samples import pool_at
-from .limits import DEFAULT_NEW_TOKENS, DEFAULT_POOL_SIZE, MAX_LINKED_BRANCHES, TEMPERATURE_DEFAULT
-from .payloads.origins import BranchPoint, GenerationSettings, RepeatRequest
+from .limits import MAX_LINKED_BRANCHES
 from .payloads.types import BranchRequest, Pool, RunPayload
 from .registry import DEFAULT
-from .requests import EVENT, Arguments, StepArguments
+from .requests import EVENT, Arguments, Chunk, ModelName, Prompt, RunSettings, Samples, StepArguments
+
+
+class LinkedBranch(BaseModel):
+    """A step at which the visitor took another candidate, and the settings of the steps that follow."""
+
+    step_index: Annotated[int, Field(ge=0)]
+    token_ids: Chunk
+    options: RunSettings
+
+
+def _few(branches: list[LinkedBranch]) -> list[LinkedBranch]:
+    if len(branches) > MAX_LINKED_BRANCHES:
+        raise calm.CalmError(f"A link repeats at most {MAX_LINKED_BRANCHES} branches; this one has {len(branches)}.")
+    return branches
+
+
+class Link(BaseModel):
+    """The run of a link, which is data from outside: its settings need not be complete."""
+
+    model: Annotated[ModelName, BeforeValidator(lambda name: name or DEFAULT)]
+    prompt: Prompt
+    options: RunSettings
+    branches: Annotated[list[LinkedBranch], AfterValidator(_few)]
+    samples: Samples
 
 
 class RepeatArguments(Arguments):
-    """A request to repeat the run of a link, which ``parse_link`` checks."""
+    """A request to repeat the run of a link."""
 
-    link: Annotated[Any, EVENT]
-
-
-DEFAULTS: dict[str, Any] = {
-    "temperature": TEMPERATURE_DEFAULT,
-    "max_new_tokens": DEFAULT_NEW_TOKENS,
-    "pool_size": DEFAULT_POOL_SIZE,
-    "sampler": "auto",
-    "seed": 0,
-    "alignment": None,
-}
+    mistake = "This link does not describe a run"
+    link: Annotated[Link, EVENT]
 
 
-def parse_link(data: Any) -> RepeatRequest:
-    """The request of a link, which is data from outside. Its settings need not be complete, and its numbers may be
-    text. Raises CalmError if it does not describe a run; the ranges of the settings are checked when it is run."""
-    try:
-        branches: list[BranchPoint] = [
-            {
-                "step_index": int(point["step_index"]),
-                "token_ids": [int(i) for i in point["token_ids"]],
-                "options": _settings(point["options"]),
-            }
-            for point in data["branches"]
-        ]
-        request: RepeatRequest = {
-            "model": str(data["model"]) or DEFAULT,
-            "prompt": str(data["prompt"]),
-            "options": _settings(data["options"]),
-            "branches": branches,
-            "samples": int(data["samples"]),
-        }
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise calm.CalmError("This link does not describe a run.") from error
-    if len(branches) > MAX_LINKED_BRANCHES:
-        raise calm.CalmError(f"A link repeats at most {MAX_LINKED_BRANCHES} branches; this one has {len(branches)}.")
-    return request
-
-
-def _settings(data: Any) -> GenerationSettings:
-    known = {**DEFAULTS, **{name: data[name] for name in DEFAULTS if name in data}}
-    numbers = {name: float(known[name]) for name in ("temperature", "max_new_tokens", "pool_size", "seed")}
-    return {**known, **numbers}  # type: ignore[typeddict-item,return-value]
-
-
-def inputs(options: GenerationSettings) -> dict[str, Any]:
-    """The settings of a run as arguments of a request."""
-    return {name: value for name, value in options.items() if name != "alignment"}
-
-
-def branch_request(run: RunPayload, point: BranchPoint) -> BranchRequest:
+def branch_request(run: RunPayload, point: LinkedBranch) -> BranchRequest:
     """The request to continue a finished run as the visitor did. Raises CalmError if the run has no such step or
     candidate, for example because the model's weights have changed since the link was made."""
-    index, wanted = point["step_index"], point["token_ids"]
-    if not 0 <= index < len(run["steps"]):
+    index, wanted = point.step_index, point.token_ids
+    if index >= len(run["steps"]):
         raise _differs(index)
     pool: Pool = run["steps"][index]
     if _position(pool, wanted) is None:  # the visitor may have taken it from samples drawn on request

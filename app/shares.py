@@ -30,11 +30,12 @@ class Share:
         with self._lock:
             if self._running[visitor] >= self.per_visitor:
                 raise calm.CalmError(
-                    f"{self.per_visitor} {self.what} of yours are running, which is the limit: wait for one to end."
+                    f"You have {self.per_visitor} {self.what} running, which is the limit: wait until one ends."
                 )
             if self.in_all is not None and self._running.total() >= self.in_all:
                 raise calm.CalmError(
-                    f"{self.in_all} {self.what} of all visitors are running: try again in a few seconds."
+                    f"All visitors together have {self.in_all} {self.what} running, which is the limit: try again in "
+                    "a few seconds."
                 )
             self._running[visitor] += 1
         try:
@@ -47,3 +48,4 @@ class Share:
 
 REQUESTS = Share("requests", limits.MAX_REQUESTS_PER_VISITOR)
 DRAWS = Share("draws", limits.MAX_DRAWS_PER_VISITOR, limits.MAX_DRAWS_AT_ONCE)
+LOOKUPS = Share("lookups", limits.MAX_LOOKUPS_PER_VISITOR, limits.MAX_LOOKUPS_AT_ONCE)

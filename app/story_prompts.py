@@ -1,7 +1,6 @@
 """Prompts in the language of the bundled models: examples, random ones, and whether a prompt is in that language."""
 
 import random
-from functools import cache
 
 import calm
 
@@ -9,8 +8,6 @@ from .registry import bundled
 
 EXAMPLE_SEEDS = (1, 2, 3, 5, 8, 13)
 SUGGESTION_SEEDS = (1, 5)
-SAMPLED_PROMPTS = 200
-"""Story prompts that show how each form begins."""
 MIN_KNOWN_WORDS = 0.9
 """A prompt with a smaller share of Storyland's words is not in its language."""
 
@@ -36,14 +33,6 @@ def suggested_prompts(name: str, prompt: str) -> list[str]:
     return _story_prompts(SUGGESTION_SEEDS)
 
 
-@cache
-def _openings() -> tuple[str, ...]:
-    """The first three words of each form of story prompt, such as "A story about "."""
-    prompts = (calm.storyland.prompt(seed) for seed in range(SAMPLED_PROMPTS))
-    return tuple({" ".join(prompt.split(" ")[:3]) + " " for prompt in prompts})
-
-
 def with_line_end(name: str, prompt: str) -> str:
-    """Adds the newline that ends a story prompt of Storyland. The text box does not hold it."""
-    is_story_prompt = name in bundled() and prompt.startswith(_openings()) and prompt.endswith(".")
-    return f"{prompt}\n" if is_story_prompt else prompt
+    """Adds the newline that ends a story prompt, for a model that was trained on Storyland."""
+    return calm.storyland.with_line_end(prompt) if name in bundled() else prompt

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from .errors import check_integer
 from .hub import folders, loading
 
 Status = Literal["ok", "warning", "error"]
-HUB_TIMEOUT = 3.0  # seconds
+CHECK_TIMEOUT = 3.0
+"""Seconds after which a Hub that does not answer counts as out of reach."""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 
 
@@ -32,24 +34,30 @@ class Check:
 
 
 def examine(port: int = 7860) -> list[Check]:
-    """Runs every check; ``port`` is where the page would listen. A check that fails reports itself as an error."""
-    checks: list[Callable[[], Check]] = [
-        _python,
-        _torch,
-        _gpu,
-        _kernels,
-        *(partial(_folder, name, path) for name, path in _folders()),
-        _memory,
-        _models,
-        _hub,
-        lambda: _port(port),
+    """Runs every check; ``port`` is where the page would listen. A check that fails reports itself as an error.
+
+    Raises CalmError for a port outside 0 to 65,535.
+    """
+    check_integer("port", port, 0, 65_535)
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("Python", _python),
+        ("PyTorch", _torch),
+        *_hardware(),
+        *((name, partial(_folder, name, path)) for name, path in _folders()),
+        ("Models", _models),
+        ("Hub", _hub),
+        ("Port", partial(_port, port)),
     ]
-    return [_guarded(check) for check in checks]
+    return [_guarded(name, check) for name, check in checks]
 
 
 def machine() -> list[Check]:
     """The hardware that computes: GPU, CPU kernels and memory. Takes milliseconds once torch is imported."""
-    return [_guarded(check) for check in (_gpu, _kernels, _memory)]
+    return [_guarded(name, check) for name, check in _hardware()]
+
+
+def _hardware() -> list[tuple[str, Callable[[], Check]]]:
+    return [("GPU", _gpu), ("CPU kernels", _kernels), ("Memory", _memory)]
 
 
 def summary(checks: list[Check]) -> Status:
@@ -58,11 +66,10 @@ def summary(checks: list[Check]) -> Status:
     return max((check.status for check in checks), key=order.index, default="ok")
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:  # a broken installation must not end the report about it
-        name = getattr(check, "__name__", "check").strip("_<>")
         return Check(
             name, "error", f"The check failed: {type(error).__name__}: {error}.", "Reinstall the requirements."
         )
@@ -209,7 +216,7 @@ def _hub() -> Check:
     from urllib.request import Request, urlopen
 
     try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT).close()
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=CHECK_TIMEOUT).close()
     except HTTPError:
         pass  # the Hub answered
     except (URLError, OSError) as error:

@@ -48,22 +48,28 @@ def write_json(path: str | Path, value: Any, **options: Any) -> None:
 def filling(folder: str | Path) -> Iterator[Path]:
     """An empty folder inside ``folder`` to write files to. They move to ``folder`` if the block ends without exception.
 
-    Otherwise ``folder`` stays as it is, and is deleted if it is new. ``config.json`` moves last, so that a folder
-    without it is no complete model. Raises OSError that names ``folder``, for example if the disk is full.
+    If the block raises, ``folder`` stays as it is, and is deleted if it is new. While the files move, ``folder`` has no
+    ``config.json``: the old one is deleted first and the new one moves last. A process that is killed meanwhile leaves
+    a folder that no program takes for a complete model. Raises OSError that names ``folder``, for example if the disk
+    is full.
     """
     target = Path(folder)
+    is_new = not target.exists()
     partial = target / f".{os.getpid()}.partial"
     try:
         partial.mkdir(parents=True, exist_ok=True)
         yield partial
+        if (partial / "config.json").exists():
+            (target / "config.json").unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, target / path.name)
     except OSError as error:
         raise _about(folder, error, partial) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # a folder that holds files
-            target.rmdir()
+        if is_new:
+            with suppress(OSError):  # a folder that holds files
+                target.rmdir()
 
 
 def _about(path: str | Path, error: OSError, partial: Path) -> OSError:

@@ -37,6 +37,8 @@ def test_generate(capsys):
     result = json.loads(run(capsys, "generate", "Once", "--max-new-tokens", "8", "--json", "--device", "cpu"))
     assert result["text"].startswith("Once")
     assert len(result["steps"]) == 2 and len(result["steps"][0]["vector"]) == 64
+    prompt = storyland.prompt(3)
+    assert run(capsys, "generate", prompt.strip(), "--max-new-tokens", "4", "--device", "cpu").startswith(prompt)
 
 
 def test_reconstruct(capsys, tmp_path):

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from calm import doctor
+from calm import CalmError, doctor
 from calm.hub import folders
 
 
@@ -33,6 +33,12 @@ def test_a_port_in_use_is_a_warning():
         listener.listen()
         check = by_name(doctor.examine(listener.getsockname()[1]))["Port"]
     assert check.status == "warning" and "GRADIO_SERVER_PORT" in check.remedy
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000])
+def test_a_port_that_does_not_exist_is_one_sentence(port):
+    with pytest.raises(CalmError, match=f"port must be a whole number from 0 to 65,535, not {port}"):
+        doctor.examine(port)
 
 
 def test_an_unreachable_hub_is_a_warning(monkeypatch):
@@ -65,5 +71,6 @@ def test_a_check_that_fails_is_an_error_of_the_report_and_does_not_end_it(monkey
 
     monkeypatch.setattr(doctor, "_gpu", fail)
     checks = doctor.examine()
-    assert [check.message for check in checks if check.status == "error"] == ["The check failed: RuntimeError: broken."]
+    failed = [(check.name, check.message) for check in checks if check.status == "error"]
+    assert failed == [("GPU", "The check failed: RuntimeError: broken.")]
     assert doctor.summary(checks) == "error" and len(checks) > 8

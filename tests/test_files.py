@@ -85,6 +85,35 @@ def test_a_folder_is_filled_completely_or_not_at_all(tmp_path):
     assert contents(tmp_path) == {"model/config.json": b"new", "model/README.md": b"card"}
 
 
+def test_a_folder_whose_files_move_has_no_configuration(tmp_path, monkeypatch):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_text("old")
+    replace, moved = os.replace, []
+
+    def fail_at_the_second(source, target):
+        moved.append(target.name)
+        if len(moved) == 2:
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_second)
+    with pytest.raises(OSError, match="Input/output error"), filling(tmp_path) as partial:
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            (partial / name).write_text("new")
+    assert "config.json" not in moved and not (tmp_path / "config.json").exists()
+
+
+def test_an_empty_folder_stays_after_a_failure(tmp_path):
+    with pytest.raises(ValueError), filling(tmp_path / "empty") as partial:
+        raise ValueError
+    assert not (tmp_path / "empty").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError), filling(tmp_path / "empty") as partial:
+        assert not any(partial.iterdir())
+        raise ValueError
+    assert (tmp_path / "empty").is_dir()
+
+
 def test_a_model_is_saved_completely_or_not_at_all(tiny, tmp_path, request):
     lm = tiny()
     save(lm, tmp_path / "model")

@@ -52,5 +52,6 @@ class RunCardPayload(TypedDict):
     """What the card shows, by name."""
     inputs: dict[str, str | float | list[str]]
     """The inputs that repeat the run, by their names in the address of the page."""
-    rows: list[dict[str, str | float]]
-    """The result as a table; all rows have the same keys. Empty as long as the work runs."""
+    rows: list[dict[str, str | float | None]]
+    """The result as a table; all rows have the same keys, and None is an unknown value. Empty as long as the work
+    runs."""

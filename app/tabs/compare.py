@@ -119,10 +119,14 @@ def _rows(shown: Sequence[Text], prompt: str, is_storyland: bool) -> list[dict[s
             "text": text.text,
             "steps": text.steps,
             "draws": text.draws,
-            **({"well_formed": round(text.score(prompt) or 0.0, 4)} if is_storyland else {}),
+            **({"well_formed": _rounded(text.score(prompt))} if is_storyland else {}),
         }
         for text in shown
     ]
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 # One prompt at several temperatures

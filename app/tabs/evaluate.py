@@ -228,7 +228,10 @@ def warnings(measurements: Sequence[Measurement]) -> list[str]:
     elif 1 < count < ENOUGH_TEXTS:
         found.append(f"Intervals from fewer than {ENOUGH_TEXTS} texts are rough")
     if any(brier < 0 for result in results for brier in result.brier):
-        found.append("A negative Brier-n means that two samples agree with each other more often than with the text")
+        found.append(
+            "A negative Brier-n means that two samples agree with each other more than twice as often as a sample "
+            "agrees with the text"
+        )
     return found
 
 

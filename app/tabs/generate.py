@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 import calm
-from calm.errors import short_repr
 
 from .. import compute, limits, run_links, zero_gpu
 from ..components import RunText, VectorMapPlot
@@ -28,7 +27,6 @@ from ..controls import (
 from ..files import asset
 from ..fresh_samples import draw_pool
 from ..map_queries import place_chunks
-from ..payloads.origins import RepeatRequest
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import RunPayload
 from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
@@ -135,8 +133,9 @@ def _show(arguments: GenerateArguments) -> Iterator[Progress]:
 
 
 def run_payloads(arguments: GenerateArguments) -> Iterator[RunPayload]:
-    """The payload of one run after each step."""
-    yield from _on_device(_payloads, arguments)
+    """The payload of one run after each step. A story prompt gets the newline that ends it."""
+    complete = with_line_end(arguments.model, arguments.prompt)
+    yield from _on_device(_payloads, arguments.model_copy(update={"prompt": complete}))
 
 
 def _on_device(generate: Callable[..., Iterator[Any]], arguments: GenerateArguments) -> Iterator[Any]:
@@ -156,15 +155,16 @@ def _in_worker(lm: "calm.LanguageModel", work: Callable[..., Iterator[Any]], *ar
     return work(LoadedModel(lm.name, lm, None), *arguments)
 
 
-def repeat(request: RepeatRequest, visitor: str = "") -> Iterator[Progress]:
+def repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
     """Progress of the run of a link, and then of each of its branches."""
-    first = {name: request[name] for name in ("model", "prompt", "samples")}  # type: ignore[literal-required]
+    link, visitor = arguments.link, arguments.visitor
+    first = {"model": link.model, "prompt": link.prompt, "samples": link.samples, "visitor": visitor}
     last = Progress("")
-    for last in _show(GenerateArguments.parse({**run_links.inputs(request["options"]), **first, "visitor": visitor})):
+    for last in _show(GenerateArguments.parse({**link.options.model_dump(), **first})):
         yield last
-    for point in request["branches"]:
+    for point in link.branches:
         branch = run_links.branch_request(last.results[0], point)
-        inputs = {**run_links.inputs(point["options"]), "branch": branch, "visitor": visitor}
+        inputs = {**point.options.model_dump(), "branch": branch, "visitor": visitor}
         for last in _show(BranchArguments.parse(inputs)):
             yield last
 
@@ -245,10 +245,7 @@ def _run_random(arguments: GenerateArguments) -> Iterator[Progress]:
 
 @validated(ExampleArguments, "model", "example", *RUN_OPTIONS, "samples")
 def _run_example(arguments: ExampleArguments) -> Iterator[Progress]:
-    prompts = example_prompts()
-    if not 0 <= arguments.example < len(prompts):
-        raise calm.CalmError(f"There is no example {short_repr(arguments.example)}.")
-    yield from _run_prompt(arguments, prompts[arguments.example])
+    yield from _run_prompt(arguments, example_prompts()[arguments.example])
 
 
 @validated(SuggestionArguments, "model", *RUN_OPTIONS, "samples", "suggestion")
@@ -263,7 +260,7 @@ def _branch(arguments: BranchArguments) -> Iterator[Progress]:
 
 @validated(run_links.RepeatArguments, "link")
 def _repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
-    yield from _beside_prompt(repeat(run_links.parse_link(arguments.link), arguments.visitor), gr.skip())
+    yield from _beside_prompt(repeat(arguments), gr.skip())
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slider]:

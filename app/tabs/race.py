@@ -48,9 +48,9 @@ def example() -> dict[str, Any]:
 class Racer:
     """One model's text, and the seconds that this model alone has spent on it."""
 
-    def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions):
+    def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions, client: str):
         self.lm = lm
-        self.events = calm.stream(lm, prompt, options)
+        self.events = calm.stream(lm, prompt, options, client)
         self.total_seconds, self.draws, self.finished = 0.0, 0, False
         self.first_text_seconds: float | None = None
         self.texts: list[str] = []
@@ -153,8 +153,8 @@ def race(models: Sequence[LanguageModel], arguments: GenerateArguments) -> Gener
     The models share the device but never use it at the same time. The racer that has used less time
     so far takes the next step, so both texts grow as if each model had the device to itself.
     """
-    options = arguments.options()
-    return _steps(Race(arguments.prompt, [Racer(lm, arguments.prompt, options) for lm in models], options))
+    prompt, options = arguments.prompt, arguments.options()
+    return _steps(Race(prompt, [Racer(lm, prompt, options, arguments.visitor) for lm in models], options))
 
 
 def _steps(race: Race) -> Generator[Race, None, None]:

@@ -23,6 +23,7 @@ from ..payloads.origins import RunCardPayload
 from ..payloads.types import CurvePayload, Walk
 from ..registry import DEFAULT, LoadedModel, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
+from ..shares import LOOKUPS
 from ..streaming import Panel, Progress, streamed, wire
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def reference_curves() -> dict[str, list[list[float]]]:
 
 
 @answers_with_error
-@validated_message(WalkArguments)
+@validated_message(WalkArguments, LOOKUPS)
 def walk(arguments: WalkArguments) -> Walk:
     """A walk through latent space from the mean of a chunk, decoded at each point, with the nearest training chunks."""
     model = loaded(arguments.model)

@@ -24,25 +24,45 @@ from ..streaming import Panel, Progress, wire
 def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVectors]:
     """The vectors of a visitor's runs, the latest runs first, as many runs as the limit allows.
 
-    Raises CalmError if there are none.
+    Raises CalmError if there are none, or if the latest run alone is beyond the limit.
     """
     found: list[RunVectors] = []
+    room = limits.MAX_FIT_VECTORS
     try:
         for run in reversed(own):
             predicted = np.array(run["vectors"], np.float32).reshape(len(run["chunks"]), -1)
             prompt = prompt_chunk_ids(lm, run["prompt"])
-            encoded = calm.encode(lm, [*run["chunks"], *prompt]).mean
-            if predicted.shape[1] != encoded.shape[1] or not np.isfinite(predicted).all():
-                raise ValueError("The vectors have the wrong size.")
-            steps = len(predicted)
-            found.append(RunVectors(str(run["run_id"]), predicted, encoded[:steps], encoded[steps:]))
-            if sum(len(vectors.stacked()) for vectors in found) > limits.MAX_FIT_VECTORS:
-                return found[:-1]
+            count = 2 * len(predicted) + len(prompt)
+            if count > room and not found:
+                raise calm.CalmError(
+                    f"The latest run has {count:,} vectors, and a map is fitted to at most {room:,}: generate a "
+                    "shorter text."
+                )
+            if count > room:
+                break
+            room -= count
+            found.append(_run_vectors(lm, run, predicted, prompt))
+    except calm.CalmError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise calm.CalmError("There are no vectors to fit: generate a text first.") from error
     if not found:
         raise calm.CalmError("There are no vectors to fit: generate a text first.")
     return found
+
+
+def _run_vectors(
+    lm: "calm.LanguageModel", run: OwnRun, predicted: np.ndarray, prompt: Sequence[Sequence[int]]
+) -> RunVectors:
+    """The predicted vectors [steps, L] of a run, and the encoded ones of its steps and of its prompt's chunks.
+
+    Raises ValueError for vectors of another size, or with infinite numbers.
+    """
+    steps = len(predicted)
+    encoded = calm.encode(lm, [*run["chunks"], *prompt]).mean
+    if predicted.shape[1] != encoded.shape[1] or not np.isfinite(predicted).all():
+        raise ValueError("The vectors have the wrong size.")
+    return RunVectors(str(run["run_id"]), predicted, encoded[:steps], encoded[steps:])
 
 
 @validated(FitArguments)
@@ -56,7 +76,8 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
         arguments.neighbours, arguments.min_dist, arguments.metric, arguments.dimensions, arguments.seed
     )
     coordinates: np.ndarray | int = 0
-    vectors = np.concatenate([base.vectors[: limits.FIT_CHUNKS], *(run.stacked() for run in runs)])
+    chunks = base.vectors[: limits.FIT_CHUNKS]
+    vectors = np.concatenate([chunks, *(run.stacked() for run in runs)])
     until = time.monotonic() + limits.MAX_FIT_SECONDS
     for coordinates in stream_fit(vectors, settings):
         if isinstance(coordinates, int):
@@ -66,9 +87,9 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
                 )
             yield Progress(f"Fitting … {coordinates} % of the epochs")
     assert not isinstance(coordinates, int)  # the last item holds the coordinates
-    result = fitted_map(coordinates, base, limits.FIT_CHUNKS, runs, settings.dimensions)
-    own_count, plural = len(vectors) - limits.FIT_CHUNKS, "s" * (len(runs) != 1)
-    counts = f"{own_count} vectors of {len(runs)} run{plural} and {limits.FIT_CHUNKS} training chunks"
+    result = fitted_map(coordinates, base, len(chunks), runs, settings.dimensions)
+    own_count, plural = len(vectors) - len(chunks), "s" * (len(runs) != 1)
+    counts = f"{own_count} vectors of {len(runs)} run{plural} and {len(chunks)} training chunks"
     status = f"{html.escape(arguments.model)}: {counts}; shown as “own fit”"
     yield Progress(status, (result,))
 
@@ -100,7 +121,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
             seed = seed_box()
         with gr.Row():
             go, stop = start_and_stop("Fit UMAP", "fit", scale=0, min_width=200)
-        hint = f"Fits UMAP to the vectors of this visit's runs and {limits.FIT_CHUNKS} training chunks."
+        hint = f"Fits UMAP to the vectors of this visit's runs and up to {limits.FIT_CHUNKS} training chunks."
         status = gr.HTML(status_line(hint), elem_id="fit-status")
     result = FitResult(elem_id="fit-result")
     own = gr.JSON(visible=False)

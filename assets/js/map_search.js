@@ -22,6 +22,7 @@ export function createMapSearch(element, server, onchange) {
   let model = "";
 
   const search = () => {
+    if (store.shown?.model !== model) chosen = null;
     model = store.shown?.model ?? "";
     const chunks = mapChunks(model, search);
     const query = input.value.trim().toLowerCase();
@@ -68,9 +69,15 @@ export function createMapSearch(element, server, onchange) {
     }
   });
 
+  store.subscribe("run", element, () => {
+    if (store.shown?.model === model) return;
+    near.clear();
+    search();
+  });
+
   return {
-    /** What the map highlights; nothing of another model's map. */
-    state: () => (store.shown?.model === model ? { matches, chosen } : { matches: [], chosen: null }),
+    /** What the map highlights. */
+    state: () => ({ matches, chosen }),
     choose,
     /**
      * Lists the training chunks nearest to the chunk of a step.
@@ -131,5 +138,10 @@ function createNearestList(target, onchoose) {
     );
   };
 
-  return { render };
+  const clear = () => {
+    requests += 1; // an answer that is still on its way belongs to the earlier model
+    target.hidden = true;
+  };
+
+  return { render, clear };
 }

@@ -44,6 +44,6 @@ interface RunCardPayload {
   facts: Record<string, string>;
   /** The inputs that repeat the run, by their names in the address of the page. */
   inputs: Record<string, string | number | string[]>;
-  /** The result as a table; all rows have the same keys. Empty as long as the work runs. */
-  rows: Record<string, string | number>[];
+  /** The result as a table; all rows have the same keys, and null is an unknown value. Empty as long as the work runs. */
+  rows: Record<string, string | number | null>[];
 }

@@ -9,17 +9,26 @@ let restored = false; // until then the inputs hold their defaults, which must n
 const defaults = new Map();
 /** Servers and proxies refuse longer addresses, and would refuse the page when it is loaded again. */
 const MAX_ADDRESS = 7000;
-const MAX_VALUE = 3000;
 const RUN = "run";
 const ORIGIN = "origin";
 
-/** @param {Record<string, string | null>} parameters null removes a parameter, and so does a very long value */
-function setParameters(parameters) {
+/**
+ * The address of the page with other parameters. Null removes a parameter, and so does a value for which the address has
+ * no room.
+ * @param {Record<string, string | null>} parameters
+ */
+function changedAddress(parameters) {
   const url = new URL(location.href);
   for (const [name, value] of Object.entries(parameters)) {
-    if (value === null || encodeURIComponent(value).length > MAX_VALUE) url.searchParams.delete(name);
-    else url.searchParams.set(name, value);
+    if (value !== null) url.searchParams.set(name, value);
+    if (value === null || url.href.length > MAX_ADDRESS) url.searchParams.delete(name);
   }
+  return url;
+}
+
+/** @param {Record<string, string | null>} parameters as for `changedAddress` */
+function setParameters(parameters) {
+  const url = changedAddress(parameters);
   if (url.href === location.href) return;
   try {
     history.replaceState(history.state, "", url);
@@ -103,7 +112,8 @@ export function addressOf({ tab, button, inputs }, origin) {
 }
 
 /**
- * Writes to the address of the page that it is the address of a result, or no longer.
+ * Makes the address of the page the address of a result. If the inputs have changed since, or the address has no room for
+ * the result, it no longer names the run.
  * @param {{ button: string, inputs: Record<string, unknown> }} result
  * @param {boolean} isShown whether the inputs of the page are those of the result
  * @param {RunOrigin} [origin] of a run with branches
@@ -111,7 +121,10 @@ export function addressOf({ tab, button, inputs }, origin) {
 export function saveRun({ button, inputs }, isShown, origin) {
   if (!restored) return;
   const texts = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, String(value)]));
-  if (isShown) setParameters({ ...texts, ...runParameters(button, origin) });
+  const parameters = { ...texts, ...runParameters(button, origin) };
+  const { searchParams } = changedAddress(parameters);
+  const hasRoom = Object.entries(parameters).every(([name, value]) => searchParams.get(name) === value);
+  if (isShown && hasRoom) setParameters(parameters);
   else if (new URL(location.href).searchParams.get(RUN) === button) setParameters({ [RUN]: null, [ORIGIN]: null });
 }
 

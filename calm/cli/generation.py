@@ -4,21 +4,23 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from ..data.text_files import read_text
+from ..hub.folders import bundled
 from .options import Command, add_model, add_seed, print_json
 
 
 def generate(arguments: Namespace) -> None:
-    """Continue a prompt."""
-    from .. import generate, load
+    """Continue a prompt. A story prompt of a bundled model gets the newline that ends it."""
+    from .. import generate, load, storyland
     from ..engine.warmup import on_compile
 
     def print_note() -> None:
         print("Compiling kernels for this CPU, which takes up to a minute and happens once …", file=sys.stderr)
 
     lm = load(arguments.model, device=arguments.device)
+    prompt = storyland.with_line_end(arguments.prompt) if arguments.model in bundled() else arguments.prompt
     steps = generate(
         lm,
-        arguments.prompt,
+        prompt,
         temperature=arguments.temperature,
         max_new_tokens=arguments.max_new_tokens,
         pool_size=arguments.pool_size,
@@ -28,9 +30,9 @@ def generate(arguments: Namespace) -> None:
     with on_compile(lm, print_note):
         if arguments.json:
             listed = list(steps)
-            print_json({"text": arguments.prompt + "".join(step.text for step in listed), "steps": listed})
+            print_json({"text": prompt + "".join(step.text for step in listed), "steps": listed})
             return
-        print(arguments.prompt, end="", flush=True)
+        print(prompt, end="", flush=True)
         for step in steps:
             print(step.text, end="", flush=True)
         print()

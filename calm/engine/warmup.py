@@ -88,10 +88,12 @@ def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = Non
 
 
 _compilers: list[subprocess.Popen] = []
+_stopping = threading.Event()
 
 
 def stop_compilers() -> None:
-    """Ends the subprocesses that compile kernels, because this process ends."""
+    """Ends the subprocesses that compile kernels, because this process ends. No other one starts."""
+    _stopping.set()
     for process in list(_compilers):
         process.terminate()
 
@@ -99,17 +101,22 @@ def stop_compilers() -> None:
 def compile_in_subprocess(name: str) -> bool:
     """Compiles and stores the kernels of a bundled model or a folder in another process; returns whether it succeeded.
 
-    A process that fails, for example because the system kills it, is started a second time.
+    A process that fails, for example because the system kills it, is started a second time, except after
+    ``stop_compilers``.
     """
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
     for _ in range(ATTEMPTS):
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:
             _compilers.append(process)
+            if _stopping.is_set():  # since before the process was in the list
+                process.terminate()
             errors = process.communicate()[1]
             _compilers.remove(process)
         if not process.returncode:
             return True
+        if _stopping.is_set():
+            return False
         reason = next(reversed(errors.splitlines()), f"exit code {process.returncode}")
         logger.warning("The kernels of %s could not be compiled (%s), so PyTorch computes.", name, reason)
     return False

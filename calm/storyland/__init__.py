@@ -4,7 +4,7 @@ The bundled models speak it. Its grammar is the plain text in ``calm/storyland/g
 """
 
 from .check import Check, check, vocabulary_share
-from .generate import corpus, primer, prompt, prompted_stories, story
+from .generate import corpus, primer, prompt, prompted_stories, story, with_line_end
 from .splits import SPLITS, source, stories
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "stories",
     "story",
     "vocabulary_share",
+    "with_line_end",
 ]

@@ -132,6 +132,22 @@ def prompt(seed: int) -> str:
     return _prompt(Memory(_choose(draw, load().plots, 0.0), draw, 0.0), 0.0)
 
 
+SAMPLED_PROMPTS = 200
+"""Story prompts that show how each form begins."""
+
+
+@cache
+def _openings() -> tuple[str, ...]:
+    """The first three words of each form of story prompt, such as "A story about "."""
+    prompts = (prompt(seed) for seed in range(SAMPLED_PROMPTS))
+    return tuple({" ".join(text.split(" ")[:3]) + " " for text in prompts})
+
+
+def with_line_end(text: str) -> str:
+    """Adds the newline that ends a story prompt to a text that is a story prompt without it. Other texts stay."""
+    return f"{text}\n" if text.startswith(_openings()) and text.endswith(".") else text
+
+
 def corpus(n: int, seed: int = 0) -> Iterator[str]:
     """``n`` stories, of the seeds ``seed``, ``seed + 1``, and so on."""
     return (story(s) for s in range(seed, seed + n))

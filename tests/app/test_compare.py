@@ -54,6 +54,14 @@ def test_a_sweep_has_a_row_for_each_seed():
     assert card["inputs"]["t"] == 0.9 and card["button"] == "sweep" and card["tab"] == "generate"
 
 
+def test_a_text_without_a_complete_sentence_has_no_score_in_the_export():
+    shown = [
+        compare.Text(0.5, 0, " there was a", 1, 1, True),
+        compare.Text(0.5, 1, " there there was fox a.", 1, 1, True),
+    ]
+    assert [row["well_formed"] for row in compare._rows(shown, PROMPT, True)] == [None, 0.0]
+
+
 def test_rows_come_once_all_texts_are_complete():
     cards = [p.results[1] for p in compare.sweep("story-k4", PROMPT, 0.9, 2, 12, 0) if p.results]
     assert all(not card["rows"] for card in cards[:-1]) and len(cards[-1]["rows"]) == 2

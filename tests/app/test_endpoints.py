@@ -1,6 +1,7 @@
 import gradio as gr
 import pytest
 
+import calm
 from app import endpoints
 from app.tabs import generate
 
@@ -28,6 +29,12 @@ def test_any_error_of_an_endpoint_is_reported_in_one_sentence(monkeypatch, caplo
 def test_an_endpoint_treats_a_missing_prompt_as_empty():
     *_, last = endpoints.generate(None, max_new_tokens=8)
     assert last["steps"] == 2 and last["text"]
+
+
+def test_an_endpoint_ends_the_line_of_a_story_prompt_as_the_page_does():
+    prompt = calm.storyland.prompt(3)
+    texts = [list(endpoints.generate(given, max_new_tokens=8))[-1]["text"] for given in (prompt, prompt.strip())]
+    assert texts[0] == texts[1] and texts[0].startswith(prompt)
 
 
 @pytest.mark.parametrize("prompt", [5, ["Once"], {"text": "Once"}])

@@ -47,7 +47,7 @@ def test_input_that_gradio_cannot_parse_is_reported_in_one_sentence():
     (function,) = page.fns.values()
     with pytest.raises(gr.Error) as raised:
         asyncio.run(page.process_api(function, [{"not": "a number"}]))
-    assert "do not have the form" in raised.value.message
+    assert "does not have the form" in raised.value.message
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])

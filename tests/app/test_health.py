@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app import health, registry
+from calm import CalmError
 
 
 @pytest.fixture
@@ -46,9 +47,16 @@ def test_a_fallback_engine_is_degraded(get, story, monkeypatch):
     assert "story-k4" in answer.json()["reasons"][0]
 
 
-def test_a_model_that_cannot_be_loaded_is_a_failure(get):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (CalmError("story-k4 could not be loaded: the file is cut"), "story-k4 could not be loaded: the file is cut"),
+        (KeyError("x"), "story-k4 could not be loaded because of an error in the program (KeyError)."),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_a_failure(get, error, sentence):
     registry._loads[registry.DEFAULT] = Future()
-    registry._loads[registry.DEFAULT].set_exception(OSError("the file is cut"))
+    registry._loads[registry.DEFAULT].set_exception(error)
     answer = get()
     assert (answer.status_code, answer.json()["status"]) == (503, "failed")
-    assert "the file is cut" in answer.json()["reasons"][0]
+    assert answer.json()["reasons"] == [sentence]

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import calm
 from app import compute, page
 from app import registry as models
 from app.fresh_samples import draw_cloud, draw_pool
@@ -31,6 +32,24 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     first, *_, last = page.choose_model(str(folder))
     assert "loading" in first or "cpu" in first
     assert str(folder) in last and "float32" in last
+
+
+def test_a_bundled_model_whose_files_do_not_give_its_size_has_no_facts(monkeypatch, tmp_path):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(models, "bundled", lambda: ["mine"])
+    monkeypatch.setattr(models.folders, "CHECKPOINTS", tmp_path)
+    assert facts("mine") is None
+    (tmp_path / "mine" / "model.safetensors.index.json").write_text('{"metadata": {"total_size": 1}}')
+    assert facts("mine") is None
+
+
+def test_a_load_that_fails_without_a_message_names_its_error(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(calm, "load", fail)
+    with pytest.raises(CalmError, match="story-k4 could not be loaded: RuntimeError"):
+        models._load("story-k4")
 
 
 def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):

@@ -7,7 +7,7 @@ import math
 import gradio as gr
 import pytest
 
-from app import endpoints
+from app import endpoints, limits
 from app.fresh_samples import draw_cloud, draw_pool
 from app.map_queries import find_nearest, place_chunks
 from app.registry import DEFAULT
@@ -110,6 +110,31 @@ def test_each_kind_takes_good_values_and_answers_odd_ones_with_a_sentence(kind):
 def test_numbers_and_numeric_strings_are_the_same(name):
     forms = [1, 1.0, "1", " 1 ", "1.0", "1e0"]
     assert {getattr(GenerateArguments.parse({name: form}), name) for form in forms} == {1}
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, str(2**53 + 1), f" {2**53 + 1}.0 ", "9007199254740.993e3"])
+def test_whole_numbers_keep_every_digit(value):
+    assert GenerateArguments.parse({"seed": value}).seed == 2**53 + 1
+
+
+@pytest.mark.parametrize("value", [10**40, "1" + "0" * 40, "1e40", 1e300, "1e999999999"])
+def test_whole_numbers_have_at_most_40_digits(value):
+    with pytest.raises(CalmError, match=r"^Random seed must be a whole number of at most 40 digits\.$"):
+        GenerateArguments.parse({"seed": value})
+    assert GenerateArguments.parse({"seed": 10**40 - 1}).seed == 10**40 - 1
+
+
+def test_noise_has_the_bounds_of_the_slider():
+    assert ReconstructArguments.parse({"text": "x", "noise": limits.MAX_NOISE}).noise == limits.NOISE_LEVELS[-1]
+    for noise in (limits.MAX_NOISE + 0.01, -0.1):
+        with pytest.raises(CalmError, match="The noise must be between 0 and 3"):
+            ReconstructArguments.parse({"text": "x", "noise": noise})
+
+
+def test_a_branch_gives_its_model_and_prompt_and_no_other_argument():
+    branch = {**GOOD[BranchArguments]["branch"], "samples": 4, "seed": 7, "visitor": "other"}
+    parsed = BranchArguments.parse({"branch": branch})
+    assert (parsed.model, parsed.prompt, parsed.samples, parsed.seed, parsed.visitor) == (DEFAULT, "Once", 1, 0, "")
 
 
 def test_the_endpoints_take_the_same_forms_of_the_same_argument():

@@ -20,7 +20,7 @@ def model():
 
 
 def final(request):
-    *_, progress = generate_tab.repeat(run_links.parse_link(request))
+    *_, progress = generate_tab.repeat(run_links.RepeatArguments.parse({"link": request}))
     return progress.results[0]
 
 
@@ -92,21 +92,23 @@ def test_a_candidate_of_fresh_samples_is_found_again(model):
     "change",
     [
         {"options": None},
-        {"options": {"temperature": "hot"}},
         {"branches": 3},
         {"branches": [{}]},
-        {"samples": "many"},
+        {"branches": [{"step_index": -1, "token_ids": [1, 2, 3, 4], "options": {}}]},
+        {"branches": [{"step_index": 0, "token_ids": ["x"], "options": {}}]},
     ],
 )
 def test_a_link_that_describes_no_run_is_one_sentence(change):
-    with pytest.raises(CalmError, match="does not describe a run"):
-        run_links.parse_link({**LINK, **change})
+    with pytest.raises(CalmError, match=r"^This link does not describe a run\.$"):
+        run_links.RepeatArguments.parse({"link": {**LINK, **change}})
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"options": {"temperature": 5}}, "temperature must be"),
+        ({"options": {"temperature": "hot"}}, "The temperature must be a number, not 'hot'"),
+        ({"samples": "many"}, "Samples must be a whole number, not 'many'"),
         ({"options": {"max_new_tokens": -5}}, "Max new tokens must be"),
         ({"options": {"sampler": "foo"}}, "sampler must be"),
         ({"options": {"seed": 1.5}}, "Random seed must be a whole number"),

@@ -5,6 +5,7 @@ import pytest
 
 import calm
 from app import limits, shares
+from app.map_queries import find_nearest
 from app.registry import DEFAULT
 from app.requests import EvaluateArguments, GenerateArguments, validated
 from app.shares import Share
@@ -16,9 +17,13 @@ from calm import CalmError
 def test_a_visitor_beyond_the_share_gets_one_sentence_and_the_others_go_on():
     share = Share("requests", 2, 3)
     with share.hold("a"), share.hold("a"):
-        with pytest.raises(CalmError, match="2 requests of yours are running"), share.hold("a"):
+        with pytest.raises(CalmError, match="You have 2 requests running"), share.hold("a"):
             pass
-        with share.hold("b"), pytest.raises(CalmError, match="of all visitors"), share.hold("c"):
+        with (
+            share.hold("b"),
+            pytest.raises(CalmError, match="All visitors together have 3 requests running"),
+            share.hold("c"),
+        ):
             pass
         with share.hold(""), share.hold(""), share.hold(""):  # calls in Python do not count
             pass
@@ -39,7 +44,7 @@ def test_a_stream_holds_its_share_until_it_is_closed(monkeypatch):
     one, other = gr.Request(session_hash="a"), gr.Request(session_hash="b")
     first = work("Once", one)
     assert next(first) == "Once"
-    with pytest.raises(CalmError, match="of yours"):
+    with pytest.raises(CalmError, match="You have 1 requests running"):
         next(work("Once", one))
     assert next(work("Once", other)) == "Once"
     first.close()
@@ -51,13 +56,27 @@ def test_a_stream_holds_its_share_until_it_is_closed(monkeypatch):
     [
         {"temperature": 1.5, "max_new_tokens": 512, "pool_size": 10_000},
         {"sampler": "pooled", "max_new_tokens": 512, "pool_size": 1000, "samples": 4},
-        {"model": "story-ar", "temperature": 1.2, "max_new_tokens": 512, "pool_size": 1000},
+        {"model": "story-k1", "temperature": 1.2, "max_new_tokens": 512, "pool_size": 1000},
     ],
 )
 def test_a_run_beyond_its_samples_is_refused_before_it_starts(values):
     with pytest.raises(CalmError, match="A run may draw 400,000 samples in all"):
         GenerateArguments.parse(values)
     assert GenerateArguments.parse({**values, "max_new_tokens": 64, "pool_size": 200})
+
+
+def test_a_token_by_token_model_and_one_that_is_not_loaded_have_no_budget_of_samples(monkeypatch):
+    values = {"temperature": 1.2, "max_new_tokens": 512, "pool_size": 1000}
+    assert GenerateArguments.parse({"model": "story-ar", **values})
+    monkeypatch.setenv("CALM_MODELS", "someone/calm")
+    assert GenerateArguments.parse({"model": "someone/calm", **values})
+
+
+def test_lookups_have_a_larger_share_than_draws():
+    assert shares.LOOKUPS.per_visitor > shares.DRAWS.per_visitor and shares.LOOKUPS.in_all > shares.DRAWS.in_all
+    message = {"model": DEFAULT, "chunks": [[1, 2, 3, 4]]}
+    with shares.DRAWS.hold("a"), shares.DRAWS.hold("a"):
+        assert "error" not in find_nearest(message, gr.Request(session_hash="a"))
 
 
 def test_a_run_ends_at_its_samples_where_they_are_not_known_before(monkeypatch):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,19 @@ def test_the_vectors_of_a_run_are_its_predicted_and_encoded_ones_and_those_of_it
     assert own.prompt == pytest.approx(calm.encode(model.lm, PROMPT).mean, abs=1e-5)
     monkeypatch.setattr(limits, "MAX_FIT_VECTORS", len(own.stacked()))
     assert [run.run_id for run in vectors_tab._own_vectors(model.lm, [{**run, "run_id": "b"}, run])] == ["a"]
+    monkeypatch.setattr(limits, "MAX_FIT_VECTORS", len(own.stacked()) - 1)
+    monkeypatch.setattr(calm, "encode", None)  # the limit is checked before anything is encoded
+    with pytest.raises(CalmError, match=rf"The latest run has {len(own.stacked())} vectors, and a map is fitted to at"):
+        vectors_tab._own_vectors(model.lm, [run])
+
+
+def test_a_fit_uses_the_chunks_that_the_map_has(model, monkeypatch):
+    few = replace(model, map=replace(model.map, vectors=model.map.vectors[:30], texts=model.map.texts[:30]))
+    monkeypatch.setattr(vectors_tab, "loaded", lambda name: few)
+    monkeypatch.setattr(vectors_tab, "stream_fit", lambda vectors, settings: iter([np.zeros((len(vectors), 2))]))
+    own = [{"run_id": "a", "prompt": "", "chunks": [[1, 2, 3, 4]], "vectors": [[0.0] * 64]}]
+    *_, progress = vectors_tab._fit(model.name, own, 15, 0.1, "euclidean", 2, 0)
+    assert len(progress.results[0]["positions"]) == 30 and "30 training chunks" in progress.status
 
 
 @pytest.mark.parametrize("own", [None, [], [{"run_id": "a"}], [{"run_id": "a", "vectors": [["x"]]}], "runs", 7])

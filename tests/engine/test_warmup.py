@@ -1,6 +1,7 @@
 """Warm-up on a machine on which numba has not compiled the kernels."""
 
 import subprocess
+import threading
 from functools import partial
 from types import SimpleNamespace
 
@@ -77,6 +78,22 @@ def test_a_compiler_that_is_killed_is_started_once_more(failures, compiled, monk
     assert [record.message for record in caplog.records] == [
         "The kernels of story-k4 could not be compiled (exit code -9), so PyTorch computes."
     ] * failures
+
+
+def test_a_compiler_that_is_stopped_is_not_started_again(monkeypatch, caplog):
+    started = []
+    start = subprocess.Popen
+
+    def popen(command, **options):
+        started.append(command)
+        process = start([command[0], "-c", "import time; time.sleep(60)"], **options)
+        warmup.stop_compilers()  # before the process is in the list of those that it ends
+        return process
+
+    monkeypatch.setattr(warmup, "_stopping", threading.Event())
+    monkeypatch.setattr(warmup.subprocess, "Popen", popen)
+    assert not warmup.compile_in_subprocess("story-k4")
+    assert len(started) == 1 and not caplog.records
 
 
 def test_kernels_that_cannot_be_stored_leave_a_fallback_engine(lm, monkeypatch):
