@@ -41,7 +41,7 @@ MAX_SWEEP_SEEDS, DEFAULT_SWEEP_SEEDS = 32, 8
 MAX_COMPARED_TOKENS, DEFAULT_COMPARED_TOKENS = 256, 64
 """New tokens of each compared text."""
 USEFUL_SHARE = 0.9
-"""At a useful temperature, a model's card has at least this share of well-formed sentences."""
+"""A temperature is useful if the model's card has at least this share of well-formed sentences for it."""
 MAX_LINKED_BRANCHES = 20
 """Branches that a link repeats."""
 TEMPERATURE_MIN, TEMPERATURE_MAX, TEMPERATURE_DEFAULT = 0.01, 2.0, 0.5

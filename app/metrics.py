@@ -33,16 +33,16 @@ disable_created_metrics()  # the time of its creation for each counter
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter("calm_requests", "Events of the page and calls of endpoints.", ["event"], registry=REGISTRY)
 FAILURES = Counter(
-    "calm_failures", "Requests that ended in a sentence, by whose mistake it was.", ["kind"], registry=REGISTRY
+    "calm_failures", "Requests that failed: invalid requests, and errors of the program.", ["kind"], registry=REGISTRY
 )
 DURATION = Counter(
-    "calm_request_seconds", "Seconds that complete requests took, queues of the engine included.", ["event"],
+    "calm_request_seconds", "Seconds from the start to the end of requests, with the time in queues.", ["event"],
     registry=REGISTRY,
 )  # fmt: skip
-QUEUED = Gauge("calm_queued_requests", "Requests that wait in each queue.", ["queue"], registry=REGISTRY)
+QUEUED = Gauge("calm_queued_requests", "Requests that wait in a queue.", ["queue"], registry=REGISTRY)
 ACTIVE = Gauge("calm_active_slots", "Texts that are being generated.", registry=REGISTRY)
-SLOTS = Gauge("calm_slots", "Texts that can be generated at once, over all loaded models.", registry=REGISTRY)
-GPU_MEMORY = Gauge("calm_gpu_memory_bytes", "Memory of the GPU that tensors use.", registry=REGISTRY)
+SLOTS = Gauge("calm_slots", "Texts that all loaded models can generate at once.", registry=REGISTRY)
+GPU_MEMORY = Gauge("calm_gpu_memory_bytes", "GPU memory that tensors use.", registry=REGISTRY)
 
 QUEUED.labels("engine").set_function(lambda: sum(len(engine.queue) for engine in engines()))
 ACTIVE.set_function(lambda: sum(not request.finished for engine in engines() for request in list(engine.running)))
@@ -57,16 +57,16 @@ class _EngineTotals(Collector):
     def collect(self) -> Iterator[Metric]:
         totals = STATISTICS
         for name, total, text in (
-            ("steps", totals.steps, "Chunks that were chosen, or tokens of a token-by-token model."),
-            ("tokens", totals.tokens, "Tokens that were generated."),
-            ("draws", totals.draws, "Samples of the generative heads."),
+            ("steps", totals.steps, "Steps: one chunk each, or one token of a token-by-token model."),
+            ("tokens", totals.tokens, "Generated tokens."),
+            ("draws", totals.draws, "Samples that the generative heads drew."),
         ):
             yield CounterMetricFamily(f"calm_{name}", text, total)
         cumulative, buckets = 0, []
         for bound, count in zip((*FIRST_CHUNK_BOUNDS, "+Inf"), totals.first_chunk_counts):
             cumulative += count
             buckets.append((str(bound), cumulative))
-        text = "Seconds from the start of a text, or its place in the engine's queue, to its first chunk."
+        text = "Seconds from the arrival of a request in the engine, with its time in the queue, to its first chunk."
         yield HistogramMetricFamily("calm_first_chunk_seconds", text, buckets, totals.first_chunk_seconds)
 
 

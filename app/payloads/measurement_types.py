@@ -47,11 +47,11 @@ class TourStep(TypedDict):
     """One step of the guided tour."""
 
     name: str
-    """Of its action in ``assets/js``."""
+    """The name of its action in ``assets/js``."""
     title: str
     tab: str
     section: str
-    """Of the paper."""
+    """The section of the paper."""
     text: str
     action: str
     """Label of the button that performs the action."""

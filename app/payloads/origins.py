@@ -19,9 +19,9 @@ class BranchPoint(TypedDict):
 
     step_index: int
     token_ids: list[int]
-    """Of the candidate."""
+    """The token ids of the candidate."""
     options: GenerationSettings
-    """Of the steps that follow."""
+    """The settings of the steps that follow."""
 
 
 class RunOrigin(TypedDict):
@@ -30,7 +30,7 @@ class RunOrigin(TypedDict):
     model: str
     prompt: str
     options: GenerationSettings
-    """Of the steps before the first branch."""
+    """The settings of the steps before the first branch."""
     branches: list[BranchPoint]
     """In the order of their steps."""
 

@@ -103,9 +103,9 @@ class StepPayload(Pool):
     distance: NotRequired[float]
     """Prediction error: Euclidean distance from the predicted vector to the encoded one. Only of a CALM."""
     predicted: NotRequired[MapPosition]
-    """Of the predicted vector. Only with a map, as the next two."""
+    """The position of the predicted vector. Only with a map, as the next two."""
     encoded: NotRequired[MapPosition]
-    """Of the vector to which the autoencoder encodes the chosen chunk."""
+    """The position of the vector to which the autoencoder encodes the chosen chunk."""
     frequency: NotRequired[int]
     """Count of the chunk in the texts of the map."""
 
@@ -127,7 +127,7 @@ class RunPayload(TypedDict):
     model: str
     prompt: str
     options: GenerationSettings
-    """Of the last steps: those after the last branch, if there is one."""
+    """The settings of the last steps: those after the last branch, if there is one."""
     origin: RunOrigin
     steps: list[StepPayload]
     ended: bool
@@ -155,7 +155,7 @@ class BranchRequest(TypedDict):
     prompt: str
     run_id: str
     origin: RunOrigin
-    """Of the run that is continued."""
+    """The origin of the run that is continued."""
     steps: list[StepPayload]
     """Up to and with the step whose candidate is replaced."""
     vectors: list[list[float]]
@@ -191,7 +191,8 @@ class ChunksRequest(TypedDict):
 
 
 class NearestRequest(ChunksRequest):
-    """A chunk whose nearest training chunks are wanted: ``index`` on the map, or else the first of ``chunks``."""
+    """A request for the training chunks nearest to a chunk: the one at ``index`` of the map, else the first of
+    ``chunks``."""
 
     index: int | None
 
@@ -201,7 +202,7 @@ class MapNeighbour(TypedDict):
 
     text: str
     index: int
-    """On the map."""
+    """The index of the chunk on the map."""
     count: int
     """Its count in the texts of the map."""
     distance: float
@@ -231,7 +232,7 @@ class FittedRun(TypedDict):
     predicted: list[list[float]]
     encoded: list[list[float]]
     prompt: list[list[float]]
-    """Of the chunks of the prompt."""
+    """The positions of the chunks of the prompt."""
 
 
 class FittedMap(TypedDict):
@@ -239,9 +240,9 @@ class FittedMap(TypedDict):
 
     dimensions: Literal[2, 3]
     texts: list[str]
-    """Of the training chunks."""
+    """The texts of the training chunks."""
     positions: list[list[float]]
-    """Of the training chunks."""
+    """The positions of the training chunks."""
     runs: dict[str, FittedRun]
 
 
@@ -275,9 +276,9 @@ class CurvePayload(TypedDict):
     """Share of tokens restored over noise, as pairs [standard deviation, share]."""
 
     reference: list[list[float]]
-    """Of held-out stories."""
+    """The curve of held-out stories."""
     measured: list[list[float]]
-    """Of the visitor's text."""
+    """The curve of the visitor's text."""
 
 
 class WalkRequest(TypedDict):

@@ -252,16 +252,23 @@ def _build_section(
     most, default = seeds_range
     slider = partial(gr.Slider, step=1)
     with gr.Row():
-        seeds = slider(1, most, value=default, label="Seeds", info="Texts of each setting.", elem_id=f"{name}-seeds")
+        seeds = slider(
+            1,
+            most,
+            value=default,
+            label="Seeds",
+            info="Each setting generates so many.",
+            elem_id=f"{name}-seeds",
+        )
         length = slider(
             4,
             limits.MAX_COMPARED_TOKENS,
             value=limits.DEFAULT_COMPARED_TOKENS,
             label="Max new tokens",
-            info="Of each text.",
+            info="Each text has at most so many.",
             elem_id=f"{name}-length",
         )
-        seed = seed_box(f"{name}-seed", info="The first one.")
+        seed = seed_box(f"{name}-seed", info="The first text uses it.")
         go, stop = start_and_stop(title, name, min_width=200)
     status = gr.HTML(elem_id=f"{name}-status")
     result = gr.HTML(elem_id=f"{name}-result")

@@ -144,8 +144,8 @@ def _on_device(generate: Callable[..., Iterator[Any]], arguments: GenerateArgume
 
 
 def on_device(name: str, work: Callable[..., Iterator[Any]], arguments: tuple[Any, ...], tokens: int) -> Iterator[Any]:
-    """The items of ``work(model, *arguments)``, computed in this process or in a worker with a ZeroGPU; ``tokens`` is
-    the number of tokens at most."""
+    """Yields the items of ``work(model, *arguments)``. A model that runs on ZeroGPU computes them in a worker process,
+    every other one in this process. ``tokens`` is the largest number of tokens, from which ZeroGPU's time follows."""
     if zero_gpu.model(name) is None:
         return work(loaded(name), *arguments)
     return zero_gpu.stream(name, _in_worker, (work, *arguments), tokens)
@@ -183,7 +183,7 @@ def _settings() -> dict[str, Any]:
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row(elem_id="go-row"):
             length = new_tokens_slider("length", limits.DEFAULT_NEW_TOKENS, scale=4)
-            seed = seed_box("seed", info="Same seed, same text.", scale=2)
+            seed = seed_box("seed", info="The same seed gives the same text.", scale=2)
             dice = gr.Button("⚄ New seed", size="md", scale=1, min_width=120)
             samples = gr.Slider(
                 1,
@@ -191,7 +191,7 @@ def _settings() -> dict[str, Any]:
                 value=1,
                 step=1,
                 label="Samples",
-                info="Side by side.",
+                info="Texts that run side by side.",
                 scale=3,
                 elem_id="samples",
             )

@@ -130,7 +130,13 @@ def build(model: gr.Dropdown) -> None:
     )
     with gr.Row():
         text = gr.Textbox(
-            SAMPLE, label="Text", info="Any language.", lines=4, max_lines=14, scale=5, elem_id="reconstruct-text"
+            SAMPLE,
+            label="Text",
+            info="The text may be in any language.",
+            lines=4,
+            max_lines=14,
+            scale=5,
+            elem_id="reconstruct-text",
         )
         with gr.Column(scale=4):
             noise = gr.Slider(
@@ -139,10 +145,10 @@ def build(model: gr.Dropdown) -> None:
                 value=0,
                 step=0.01,
                 label="Noise",
-                info="Standard deviation added to each mean, in latent units; default 0.",
+                info="Each mean gets Gaussian noise of this standard deviation, in latent units; default 0.",
                 elem_id="noise",
             )
-            seed = seed_box(info="Of the noise.")
+            seed = seed_box(info="The noise depends on it.")
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     status = gr.HTML(example()["status"], elem_id="reconstruct-status")
     view = ReconstructionView(example()["view"], elem_id="reconstruction", server_functions=[walk])

@@ -13,9 +13,9 @@ interface GenerationSettings {
 /** A step at which the visitor took another candidate. */
 interface BranchPoint {
   step_index: number;
-  /** Of the candidate. */
+  /** The token ids of the candidate. */
   token_ids: number[];
-  /** Of the steps that follow. */
+  /** The settings of the steps that follow. */
   options: GenerationSettings;
 }
 
@@ -23,7 +23,7 @@ interface BranchPoint {
 interface RunOrigin {
   model: string;
   prompt: string;
-  /** Of the steps before the first branch. */
+  /** The settings of the steps before the first branch. */
   options: GenerationSettings;
   /** In the order of their steps. */
   branches: BranchPoint[];

@@ -88,9 +88,9 @@ interface StepPayload extends Pool {
   chosen_by_hand?: boolean;
   /** Prediction error: Euclidean distance from the predicted vector to the encoded one. Only of a CALM. */
   distance?: number;
-  /** Of the predicted vector. Only with a map, as the next two. */
+  /** The position of the predicted vector. Only with a map, as the next two. */
   predicted?: MapPosition;
-  /** Of the vector to which the autoencoder encodes the chosen chunk. */
+  /** The position of the vector to which the autoencoder encodes the chosen chunk. */
   encoded?: MapPosition;
   /** How often the chunk occurs in the texts that the map was made of. */
   frequency?: number;
@@ -111,7 +111,7 @@ interface RunPayload {
   run_id: string;
   model: string;
   prompt: string;
-  /** Of the last steps: those after the last branch, if there is one. */
+  /** The settings of the last steps: those after the last branch, if there is one. */
   options: GenerationSettings;
   origin: RunOrigin;
   steps: StepPayload[];
@@ -138,7 +138,7 @@ interface BranchRequest {
   model: string;
   prompt: string;
   run_id: string;
-  /** Of the run that is continued. */
+  /** The origin of the run that is continued. */
   origin: RunOrigin;
   /** Up to and with the step whose candidate is replaced. */
   steps: StepPayload[];
@@ -171,7 +171,7 @@ interface ChunksRequest {
   chunks: number[][];
 }
 
-/** A chunk whose nearest training chunks are wanted: `index` on the map, or else the first of `chunks`. */
+/** A request for the training chunks nearest to a chunk: the one at `index` of the map, else the first of `chunks`. */
 interface NearestRequest extends ChunksRequest {
   index: number | null;
 }
@@ -179,7 +179,7 @@ interface NearestRequest extends ChunksRequest {
 /** A training chunk near a point of the map. */
 interface MapNeighbour {
   text: string;
-  /** On the map. */
+  /** The index of the chunk on the map. */
   index: number;
   /** How often it occurs in the texts of the map. */
   count: number;
@@ -206,16 +206,16 @@ interface OwnRun {
 interface FittedRun {
   predicted: number[][];
   encoded: number[][];
-  /** Of the chunks of the prompt. */
+  /** The positions of the chunks of the prompt. */
   prompt: number[][];
 }
 
 /** A map fitted to training chunks together with the vectors of a visitor's runs. */
 interface FittedMap {
   dimensions: 2 | 3;
-  /** Of the training chunks. */
+  /** The texts of the training chunks. */
   texts: string[];
-  /** Of the training chunks. */
+  /** The positions of the training chunks. */
   positions: number[][];
   runs: Record<string, FittedRun>;
 }
@@ -247,9 +247,9 @@ interface ReconstructionPayload {
 
 /** Share of tokens restored over noise, as pairs [standard deviation, share]. */
 interface CurvePayload {
-  /** Of held-out stories. */
+  /** The curve of held-out stories. */
   reference: number[][];
-  /** Of the visitor's text. */
+  /** The curve of the visitor's text. */
   measured: number[][];
 }
 
@@ -324,11 +324,11 @@ interface ScoresPayload {
 
 /** One step of the guided tour. */
 interface TourStep {
-  /** Of its action in `tour_actions.js`. */
+  /** The name of its action in `tour_actions.js`. */
   name: string;
   title: string;
   tab: string;
-  /** Of the paper. */
+  /** The section of the paper. */
   section: string;
   text: string;
   /** Label of the button that performs the action. */

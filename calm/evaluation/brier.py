@@ -197,7 +197,7 @@ def _measure(
     stride: int | None,
     expected_match: ExpectedMatch | None = None,
 ) -> Generator[PerText | Pause, None, None]:
-    """``PerText`` so far, after each text."""
+    """Yields, after each text, the ``PerText`` of all texts so far."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each position, not {samples}.")
     check_seed(seed)
@@ -254,8 +254,8 @@ class _Branches:
 
 
 Measuring = Generator[Pause, None, tuple[Tensor, Tensor, Tensor]]
-"""Pauses between forward passes, then:
-Samples [S, P, 4] of a model, and the two parts of Brier-n: accuracy and collisions, each [P, 4]."""
+"""Yields a pause between two forward passes. Returns the samples [S, P, 4] of a model and the two parts of Brier-n,
+accuracy and collisions, each [P, 4]."""
 
 
 @torch.no_grad()

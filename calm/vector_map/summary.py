@@ -20,7 +20,7 @@ class MapSummary:
     regions: list[Region]
     """The most important first."""
     density: dict[str, Density]
-    """Of the layouts ``plane`` and ``principal``."""
+    """The density by layout, ``plane`` and ``principal``."""
     prediction_error: PredictionError
 
 
