@@ -14,7 +14,7 @@ demo: .venv/installed ## install and start the page
 # Two test processes share the cores. Waiting OpenMP threads would slow the other process down if they spun.
 test: lint chromium kernels ## install what is needed, Chromium included, and run everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser
 
 fuzz: .venv/installed-dev ## send 10,000 random requests to every endpoint and hidden event
 	FUZZ_REQUESTS=10000 $(BIN)/python -m pytest tests/fuzz -q --hypothesis-show-statistics

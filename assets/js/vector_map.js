@@ -121,7 +121,9 @@ export function mountVectorMap({
   /** @param {import("./map_series.js").MapView} view */
   function collapse({ run, currentStep, pool, dimensions, layout }) {
     if (currentStep === null || dimensions === 3 || layout === "own") return;
-    flight.fly(`${run.run_id}:${currentStep}`, pool, run.steps[currentStep].predicted, planeName(layout));
+    const { candidates, predicted } = run.steps[currentStep];
+    if (pool.length < candidates.length) return; // the others are being placed, and all fly together
+    flight.fly(`${run.run_id}:${currentStep}`, pool, predicted, planeName(layout));
   }
 
   /** @param {PlotlyElement} plot */

@@ -141,6 +141,27 @@ class Visitor:
             [condition, button],
         )
 
+    def record(self, expression: str) -> None:
+        """Keeps, from now on, each value that a JavaScript expression takes when the page changes. Polling from outside
+        could miss a value that a fast run shows for an instant only."""
+        self.page.evaluate(
+            """(expression) => {
+                const read = new Function("return " + expression);
+                const look = () => {
+                    const value = read();
+                    if (value !== window.recorded.at(-1)) window.recorded.push(value);
+                };
+                window.recorded = [];
+                const changes = { subtree: true, childList: true, characterData: true };
+                new MutationObserver(look).observe(document.body, changes);
+            }""",
+            expression,
+        )
+
+    def recorded(self) -> list:
+        """The values that ``record`` has kept."""
+        return self.page.evaluate("() => window.recorded")
+
     def measure_stories(self) -> None:
         """Lets the models be measured on the stories that a button fills in, in the tab that is open."""
         self.page.locator("#evaluate-stories").click()

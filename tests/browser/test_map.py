@@ -55,7 +55,6 @@ def test_the_last_steps_are_fading_arrows(visitor):
 
 def test_the_candidates_of_a_step_collapse_onto_its_vector(visitor):
     page = visitor.page
-    open_map(visitor)
     page.evaluate(
         """() => { window.flights = [];
           const animate = Element.prototype.animate;
@@ -63,6 +62,7 @@ def test_the_candidates_of_a_step_collapse_onto_its_vector(visitor):
             if (this.closest('.calm-flight')) window.flights.push(options.duration);
             return animate.call(this, frames, options); }; }"""
     )
+    open_map(visitor)
     step = page.evaluate(OPEN_STEP)
     page.locator("#map .calm-strip .calm-chunk").nth(step).click()
     page.wait_for_function(f"() => ({NAMES})().includes('candidates of this step')")
