@@ -8,8 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from collections.abc import Generator
-from contextlib import redirect_stdout
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -48,18 +48,47 @@ class FitSettings:
 
 def fit(vectors: np.ndarray, settings: FitSettings, progress: Any = None) -> np.ndarray:
     """UMAP of vectors [n, L] -> positions [n, dimensions]. ``progress`` is a file for the text of a progress bar."""
-    import umap
+    with _stored_code():
+        import umap
 
-    return umap.UMAP(
-        n_components=settings.dimensions,
-        n_neighbors=settings.neighbours,
-        min_dist=settings.min_dist,
-        metric=settings.metric,
-        random_state=settings.seed,
-        n_jobs=1,
-        verbose=progress is not None,
-        tqdm_kwds={"file": progress, "mininterval": 0.2} if progress is not None else None,
-    ).fit_transform(vectors)
+        return umap.UMAP(
+            n_components=settings.dimensions,
+            n_neighbors=settings.neighbours,
+            min_dist=settings.min_dist,
+            metric=settings.metric,
+            random_state=settings.seed,
+            n_jobs=1,
+            verbose=progress is not None,
+            tqdm_kwds={"file": progress, "mininterval": 0.2} if progress is not None else None,
+        ).fit_transform(vectors)
+
+
+@contextmanager
+def _stored_code() -> Iterator[None]:
+    """Stores the code that numba compiles for UMAP in this context beside the CPU kernels.
+
+    UMAP stores only some of it, and compiling the rest takes several times as long as a fit of a thousand vectors.
+    """
+    import numba
+
+    from ..engine.ops.cpu.cache import store
+
+    njit = numba.njit
+
+    def stored_njit(*arguments: Any, **options: Any) -> Any:
+        compiled = njit(*arguments, **options)
+        return keep(compiled) if hasattr(compiled, "py_func") else lambda function: keep(compiled(function))
+
+    def keep(dispatcher: Any) -> Any:
+        if not dispatcher.targetoptions.get("cache") and not dispatcher.signatures:
+            store(dispatcher)
+        return dispatcher
+
+    numba.njit = stored_njit
+    try:
+        yield
+    finally:
+        numba.njit = njit
 
 
 class _ProgressFile:

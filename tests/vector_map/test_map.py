@@ -8,6 +8,7 @@ import torch
 import calm
 from calm import CalmError
 from calm import vector_map as maps
+from calm.engine.ops.cpu import cache
 from calm.generation import align
 from calm.vector_map import VectorMap, build, building, map_path, read, read_summary, summary_path
 
@@ -96,6 +97,13 @@ def test_bad_arguments_are_refused(tiny_ar, tmp_path):
         read_summary(tmp_path / "none.json")
     with pytest.raises(CalmError, match="choose a CALM model"):
         build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
+
+
+def test_a_fit_stores_the_code_that_was_compiled_for_it():
+    vectors = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    *percentages, positions = maps.stream_fit(vectors, maps.FitSettings(neighbours=5))
+    assert percentages == sorted(percentages) and positions.shape == (60, 2)
+    assert list(cache.FOLDER.rglob("layouts._optimize_layout_euclidean*.nbc"))
 
 
 def test_closing_a_fit_ends_its_subprocess():
