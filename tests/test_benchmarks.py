@@ -11,6 +11,7 @@ from benchmarks import (
     concurrency,
     generation,
     language,
+    loading,
     openness,
     pool,
     precision,
@@ -29,6 +30,14 @@ def test_alignment_scores_each_alignment_of_a_prompt(story):
     figures = alignment.measure(story, 1, samples=4, every=40)
     assert figures["positions"] > 0 and set(figures["brier"]) == set(ALIGNMENTS)
     assert all(isfinite(score) and score <= 100 for score in figures["brier"].values())
+
+
+def test_loading_counts_the_weights_and_the_growth_of_memory(tiny, tmp_path):
+    lm = tiny(4)
+    for file_format in loading.FORMATS:
+        loading.write(lm.model, lm.tokenizer, tmp_path / file_format, file_format)
+        figures = loading.load(tmp_path / file_format, torch.bfloat16)
+        assert figures["weights"] == 2 * lm.num_parameters and figures["growth"] >= 0
 
 
 def test_generation_measures_every_contestant(tiny, monkeypatch):

@@ -10,13 +10,17 @@ from .options import MODEL, Command, print_json, print_path
 def export(arguments: Namespace) -> None:
     """Write a model to a folder in bfloat16, with the record of its training. Several models are averaged."""
     from .. import load
+    from ..hub.official import save_official
     from ..hub.records import find_record
     from ..hub.saving import average, replace_autoencoder, save
 
     lm = average([load(name, device="cpu") for name in arguments.models])
     if arguments.autoencoder:
         replace_autoencoder(lm, arguments.autoencoder)
-    save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
+    if arguments.official:
+        save_official(lm, arguments.out, ae_path=arguments.ae_path)
+    else:
+        save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
     record, *others = map(find_record, arguments.models)
     if record:
         if others:
@@ -36,6 +40,14 @@ def export_options(parser: ArgumentParser) -> None:
         default="",
         metavar="NAME",
         help="a CALM in a folder beside OUT with the same autoencoder, which is then not written again",
+    )
+    parser.add_argument(
+        "--official", action="store_true", help="write the folders that the official code reads (docs/usage.md)"
+    )
+    parser.add_argument(
+        "--ae-path",
+        metavar="PATH",
+        help="with --official: the path or Hub id of the autoencoder in config.json (default: OUT/autoencoder)",
     )
 
 

@@ -1,25 +1,25 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from ..errors import CalmError
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
-from .folders import CHECKPOINTS, download, find_folder, is_hub_id, read_config
+from .autoencoders import fetch_autoencoder, find_autoencoder, wrong_autoencoder
+from .folders import CHECKPOINTS, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
 from .text_format import BEGIN_OF_TEXT, detect_format
-from .weights import read_weights
+from .weights import StoredTensor, copy_weights, list_weights
 
-OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
 TOKEN_BY_TOKEN = "tokens"
-AUTOENCODER_PREFIX = "ae_model."
-"""Prefix of the autoencoder's weights in a CALM."""
 
 
 def load(
@@ -27,29 +27,33 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    autoencoder: str | Path | None = None,
 ) -> LanguageModel:
     """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
 
     The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``,
-    for any dtype of the files. Python code in a model folder never runs: pickled weights are read with
-    ``weights_only=True``. Raises CalmError for an unknown name or device, and for a folder whose files are missing,
-    damaged, or of an unsupported kind of model.
+    for any dtype of the files. ``autoencoder`` names an autoencoder, or a CALM whose autoencoder replaces that of the
+    loaded CALM; it must have been trained on the same latent vectors. Loading needs little memory beside the model
+    itself (docs/performance.md). Python code in a model folder never runs: pickled weights are read with
+    ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose files are missing,
+    damaged, or of an unsupported kind of model, and for an autoencoder of another K or latent size.
     """
     name = str(name)
     folder = find_folder(name, revision)
     device = _device(device)
     dtype = dtype or default_dtype(device)
     config = read_config(folder)
-    weights = read_weights(folder)
+    weights = list_weights(folder)
     kind = _kind(config, weights)
     if kind == TOKEN_BY_TOKEN:
+        if autoencoder is not None:
+            raise CalmError(f"{folder.name} works token by token and has no autoencoder; load it without one.")
         if "lm_head.weight" not in weights:
             config.setdefault("tie_word_embeddings", True)
-        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, dtype)
+        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, device, dtype)
     else:
-        if not config.get("autoencoder"):
-            config["autoencoder"], weights = _find_autoencoder(folder, config, weights)
-        model = _build(model_class(kind), CalmConfig, config, weights, folder, dtype)
+        config["autoencoder"], weights = find_autoencoder(folder, config, weights, autoencoder)
+        model = _build(model_class(kind), CalmConfig, config, weights, folder, device, dtype)
     tokenizer = _read_tokenizer(folder)
     if len(tokenizer) > model.config.vocab_size:
         raise CalmError(
@@ -57,9 +61,9 @@ def load(
             f"{model.config.vocab_size:,}; use the tokenizer that the model was trained with."
         )
     text_format = detect_format(config, tokenizer)
-    if kind != TOKEN_BY_TOKEN and text_format.single_start:
-        model.config.text_start = BEGIN_OF_TEXT  # for ``save``, whose folders are not in the official format
-    return LanguageModel(name if is_hub_id(name) else folder.name, model.to(device).eval(), tokenizer, text_format)
+    if kind != TOKEN_BY_TOKEN:  # for ``save``, whose folders are not in the official format
+        model.config.text_start = BEGIN_OF_TEXT if text_format.single_start else None
+    return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -78,8 +82,8 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
     """
     folder = find_folder(str(name), revision)
     config = read_config(folder)
-    if "patch_size" in config and not config.get("autoencoder"):
-        _autoencoder_folder(folder, config)
+    if "patch_size" in config and "num_hidden_layers" in config:  # an autoencoder has no backbone
+        fetch_autoencoder(folder, config)
     return folder
 
 
@@ -103,16 +107,13 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
     folder = find_folder(str(name))
     config = read_config(folder)
     if "latent_size" in config and "num_hidden_layers" not in config:  # a CALM also has a backbone
-        weights = read_weights(folder)
-        autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, torch.float32).eval()
+        weights, device = list_weights(folder), torch.device("cpu")
+        autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, device, torch.float32)
     else:
         autoencoder = load(name, "cpu", torch.float32).calm.ae_model
-    k, size = autoencoder.config.patch_size, autoencoder.config.latent_size
-    if like is not None and (k, size) != (like.patch_size, like.latent_size):
-        raise CalmError(
-            f"The autoencoder {name} has K = {k} and vectors of {size} numbers; "
-            f"needed are K = {like.patch_size} and {like.latent_size} numbers."
-        )
+    given = (autoencoder.config.patch_size, autoencoder.config.latent_size)
+    if like is not None and given != (needed := (like.patch_size, like.latent_size)):
+        raise CalmError(wrong_autoencoder(name, given, needed))
     return autoencoder
 
 
@@ -126,7 +127,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
+def _kind(config: dict[str, Any], weights: Mapping[str, StoredTensor]) -> str:
     """The head of a CALM checkpoint, or ``TOKEN_BY_TOKEN``: by its ``architectures``, or without them by the names of
     its weights. Official files hold an unreliable ``model_type``. Raises CalmError for another kind of model."""
     kinds = {"LlamaForCausalLM": TOKEN_BY_TOKEN, **{model.__name__: head for head, model in MODELS.items()}}
@@ -138,49 +139,35 @@ def _kind(config: dict[str, Any], weights: dict[str, Tensor]) -> str:
     return kind
 
 
-def _kind_by_names(weights: dict[str, Tensor]) -> str | None:
+def _kind_by_names(weights: Mapping[str, StoredTensor]) -> str | None:
     head = "generative_head."
     if f"{head}noise_embd.weight" in weights or "mlp_generator.noise_embd.weight" in weights:
         return "energy"
     if (last := weights.get(f"{head}net.final_layer.linear.weight")) is not None:
         latent_size = weights[f"{head}net.input_proj.weight"].shape[1]
-        return "flow" if len(last) == latent_size else "diffusion"  # a diffusion head also predicts the variance
+        return "flow" if last.shape[0] == latent_size else "diffusion"  # a diffusion head also predicts the variance
     return TOKEN_BY_TOKEN if "model.embed_tokens.weight" in weights else None
 
 
-def _find_autoencoder(folder: Path, config: dict, weights: dict[str, Tensor]) -> tuple[dict, dict[str, Tensor]]:
-    """The autoencoder's configuration, and ``weights`` with the autoencoder's weights added if they lack them.
-
-    Official models store their autoencoder in a separate folder. A model saved with ``shared_autoencoder`` uses the
-    autoencoder of another CALM.
-    """
-    source = _autoencoder_folder(folder, config)
-    source_config = read_config(source)
-    if not any(name.startswith(AUTOENCODER_PREFIX) for name in weights):
-        shared = read_weights(source)
-        if "autoencoder" in source_config:
-            shared = {name: tensor for name, tensor in shared.items() if name.startswith(AUTOENCODER_PREFIX)}
-        else:
-            shared = {AUTOENCODER_PREFIX + name: tensor for name, tensor in shared.items()}
-        weights = weights | shared
-    return source_config.get("autoencoder", source_config), weights
-
-
-def _autoencoder_folder(folder: Path, config: dict) -> Path:
-    path = str(config.get("ae_path") or OFFICIAL_AUTOENCODER)
-    candidates = [Path(path), folder / path, folder.parent / Path(path).name]
-    local = next((candidate for candidate in candidates if (candidate / "config.json").is_file()), None)
-    return local or download(path if is_hub_id(path) else OFFICIAL_AUTOENCODER)
-
-
 def _build(
-    model_class: type, config_class: type, config: dict, weights: dict[str, Tensor], folder: Path, dtype: torch.dtype
+    model_class: type,
+    config_class: type,
+    config: dict,
+    weights: Mapping[str, StoredTensor],
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Any:
-    """A model with the weights in ``dtype``. Raises CalmError if the configuration is invalid or does not fit them."""
+    """A model in evaluation mode with the weights in ``dtype`` on ``device``.
+
+    The model is built without memory for its parameters. Then each tensor is copied from its file to its place, so
+    that no second copy of the weights exists at any time. Raises CalmError if the configuration is invalid or does not
+    fit the weights.
+    """
     from transformers.initialization import no_init_weights
 
     try:
-        with no_init_weights():  # the weights replace the initial values
+        with torch.device("meta"), no_init_weights():
             model = model_class(config_class.from_dict(config)).to(dtype)  # type: ignore[attr-defined]
     except CalmError:
         raise
@@ -188,25 +175,42 @@ def _build(
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise CalmError(f"{folder.name}/config.json does not describe a model ({reason}).") from error
     model.tie_weights()
-    _fill(model, weights, folder)
-    return model
+    _check_names_and_shapes(model, weights, folder)
+    _allocate(model, device)
+    copy_weights(weights, dict(model.named_parameters(remove_duplicate=False)))
+    return model.eval()
 
 
-def _fill(model: torch.nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    """Copies weights into a model. Raises CalmError unless they are exactly those of the model."""
-    own = model.state_dict()
+def _check_names_and_shapes(model: torch.nn.Module, weights: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Raises CalmError unless the weights are exactly those of the model. Tied parameters need one of their names."""
+    own = dict(model.named_parameters(remove_duplicate=False))
     shapes = (
         f"{name} has the shape {list(tensor.shape)} instead of {list(own[name].shape)}"
         for name, tensor in weights.items()
         if name in own and own[name].shape != tensor.shape
     )
-    if problem := next(shapes, None):
+    filled = {id(own[name]) for name in weights if name in own}
+    missing = (f"{name} is missing" for name, parameter in model.named_parameters() if id(parameter) not in filled)
+    unexpected = (f"{name} is not part of it" for name in weights if name not in own)
+    if problem := next(chain(shapes, missing, unexpected), None):
         raise CalmError(f"The weights of {folder.name} do not fit its configuration ({problem}).")
-    unexpected = model.load_state_dict(weights, strict=False).unexpected_keys
-    filled = {p.data_ptr() for name, p in model.named_parameters(remove_duplicate=False) if name in weights}
-    missing = [f"{name} is missing" for name, p in model.named_parameters() if p.data_ptr() not in filled]
-    if problem := next(iter([*missing, *(f"{name} is not part of it" for name in unexpected)]), None):
-        raise CalmError(f"The weights of {folder.name} do not fit its configuration ({problem}).")
+
+
+def _allocate(model: torch.nn.Module, device: torch.device) -> None:
+    """Moves a model from the meta device: parameters get memory without values, and tied ones stay tied.
+
+    The only buffers are the frequencies of rotary embeddings, which are computed from the configuration in float32.
+    """
+    allocated: dict[int, torch.nn.Parameter] = {}
+    originals = list(model.parameters())  # they live on, so that their identities stay unique
+    for parameter in originals:
+        allocated[id(parameter)] = torch.nn.Parameter(torch.empty_like(parameter, device=device), requires_grad=False)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            setattr(module, name, allocated[id(parameter)].requires_grad_(parameter.requires_grad))
+        for name, child in module.named_children():
+            if isinstance(child, LlamaRotaryEmbedding):
+                setattr(module, name, LlamaRotaryEmbedding(child.config).to(device))
 
 
 def _read_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -1,7 +1,7 @@
 """Writes models to folders, averages models, and replaces the autoencoder of a CALM."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import CalmError
 from ..files import filling
-from . import checksums
+from . import autoencoders, checksums
 from .language_model import LanguageModel
-from .loading import AUTOENCODER_PREFIX, load_autoencoder, shared_autoencoder
+from .loading import load_autoencoder, shared_autoencoder
 
 WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of weights files in Hugging Face layout."""
@@ -62,7 +62,7 @@ def save(
         autoencoder.pop("_name_or_path", None)  # a path on the machine that trained the model
         lm.calm.config.ae_path = shared_autoencoder or None
     if shared_autoencoder:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(AUTOENCODER_PREFIX)}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(autoencoders.PREFIX)}
         lm.calm.config.autoencoder = None
     try:
         write_model(folder, lm.model, lm.tokenizer, state_dict=weights, max_shard_size="8MB")
@@ -87,6 +87,11 @@ def write_model(folder: str | Path, model: PreTrainedModel, tokenizer: PreTraine
             raise OSError(None, f"the weights cannot be written ({error})") from error
         tokenizer.save_pretrained(partial)
         written = {path.name for path in partial.iterdir()}
+    remove_other_weights(folder, written)
+
+
+def remove_other_weights(folder: Path, written: Collection[str]) -> None:
+    """Deletes the weights files of a folder that are not among the names of the ``written`` ones."""
     for path in folder.iterdir():
         if WEIGHTS.fullmatch(path.name) and path.name not in written:
             path.unlink()

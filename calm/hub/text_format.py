@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 FRONT, END, CONDITION = ALIGNMENTS = "front", "end", "condition"
 """The alignments of a prompt whose length is not a multiple of K (``calm.generate``)."""
-BEGIN_OF_TEXT = "begin-of-text"
+BEGIN_OF_TEXT, END_OF_TEXT = "begin-of-text", "end-of-text"
+"""Values of the field ``text_start`` of a checkpoint's config.json."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ def detect_format(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase) ->
     """The format of a checkpoint, by its config.json and its tokenizer.
 
     Begin-of-text starts the texts of CALM checkpoints in the official format, of checkpoints that name it in
-    ``text_start``, and of models whose tokenizer puts it in front of a text.
+    ``text_start``, and of models whose tokenizer puts it in front of a text. Models trained here that were written in
+    the official format name end-of-text in ``text_start``.
     """
-    bos = tokenizer.bos_token_id
+    bos, start = tokenizer.bos_token_id, config.get("text_start")
     is_official = "patch_size" in config and config.get("model_type") != "calm"
-    named = is_official or config.get("text_start") == BEGIN_OF_TEXT
+    named = start == BEGIN_OF_TEXT or (is_official and start != END_OF_TEXT)
     if bos is not None and (named or tokenizer("")["input_ids"][:1] == [bos]):
         return begin_of_text_format(tokenizer)
     return end_of_text_format(tokenizer)

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub on loopback: enough of its API to create a Space and to upload to it."""
+"""A stand-in for the Hugging Face Hub on loopback: enough of its API to create a Space or a model and to upload."""
 
 import base64
 import json
@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlparse
+
+REPOSITORIES = ("/api/spaces/", "/api/models/")
 
 
 class FakeHub:
@@ -58,15 +60,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _space(self) -> tuple[str, list[str]]:
-        """OWNER/NAME of a path below /api/spaces, and the parts after it."""
+    def _repository(self) -> tuple[str, list[str]]:
+        """OWNER/NAME of a path below /api/spaces or /api/models, and the parts after it."""
         _, _, _, owner, name, *rest = urlparse(self.path).path.split("/")
         return f"{owner}/{name}", rest
 
     def do_GET(self) -> None:
-        if not self.path.startswith("/api/spaces/"):
+        if not self.path.startswith(REPOSITORIES):
             return self._reply({"name": "tester"})
-        repository, rest = self._space()
+        repository, rest = self._repository()
         stored = self.hub.repositories.get(repository)
         if stored is None:
             self.send_response(404)
@@ -85,6 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": path} for path in stored["files"]]
         self._reply({"id": repository, "sha": "0" * 40, "siblings": siblings, "private": False, "tags": [], "likes": 0})
 
+    def do_HEAD(self) -> None:
+        """No file can be downloaded."""
+        self.send_response(404)
+        self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_PUT(self) -> None:
         self.hub.blobs[self.path.rpartition("/")[2]] = self._body()
         self._reply({})
@@ -98,9 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             for entry in objects:
                 entry["actions"] = {"upload": {"href": f"{self.hub.endpoint}/lfs/{entry['oid']}"}}
             return self._reply({"transfer": "basic", "objects": objects})
-        if not self.path.startswith("/api/spaces/"):
+        if not self.path.startswith(REPOSITORIES):
             return self._reply({})
-        repository, rest = self._space()
+        repository, rest = self._repository()
         stored = self.hub.repositories[repository]
         if rest[0] == "preupload":
             files = [
@@ -133,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         repository = f"{request.get('organization') or 'tester'}/{request['name']}"
         fresh = {"files": {}, "variables": {}, "hardware": request.get("hardware"), "sdk": request.get("sdk")}
         self.hub.repositories.setdefault(repository, fresh)
-        self._reply({"url": f"{self.hub.endpoint}/spaces/{repository}", "id": repository})
+        kind = "spaces/" if request.get("type") == "space" else ""
+        self._reply({"url": f"{self.hub.endpoint}/{kind}{repository}", "id": repository})
 
     def _commit(self, files: dict[str, bytes], body: bytes) -> None:
         for line in body.decode().splitlines():

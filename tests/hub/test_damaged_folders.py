@@ -84,7 +84,11 @@ DAMAGES = {
     ),
     "another model": (lambda f: change_config(f, architectures=["BertModel"]), "kind 'BertModel' cannot be run here"),
     "no autoencoder": (
-        lambda f: (change_config(f, autoencoder=None, ae_path="../somewhere"), (f.parent / "somewhere").mkdir()),
+        lambda f: (
+            change_config(f, autoencoder=None, ae_path="../somewhere"),
+            change_weights(f, lambda w: [w.pop(name) for name in list(w) if name.startswith("ae_model.")]),
+            (f.parent / "somewhere").mkdir(),
+        ),
         "could not be downloaded|does not exist on the Hugging Face Hub",
     ),
     "weights are a pointer": (write(WEIGHTS, POINTER), "model/model.safetensors is a Git LFS pointer.*git lfs pull"),

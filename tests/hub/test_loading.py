@@ -10,7 +10,7 @@ from calm import CalmError
 from calm.cli import main
 from calm.hub.folders import CHECKPOINTS
 from calm.hub.saving import save
-from calm.hub.weights import read_weights
+from calm.hub.weights import list_weights
 from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
 
@@ -46,7 +46,7 @@ def test_a_model_may_share_the_autoencoder_of_a_neighbouring_folder(tiny, tmp_pa
     lm, other = tiny(4), tiny(4)
     save(lm, tmp_path / "source", torch.float32)
     save(lm, tmp_path / "sharing", torch.float32, shared_autoencoder="source")
-    assert not any(name.startswith("ae_model.") for name in read_weights(tmp_path / "sharing"))
+    assert not any(name.startswith("ae_model.") for name in list_weights(tmp_path / "sharing"))
     again = calm.load(tmp_path / "sharing", device="cpu")
     for model in (lm.model, again.model):  # saving does not change the model
         assert model.config.autoencoder["latent_size"] == lm.calm.config.latent_size
@@ -110,6 +110,28 @@ def test_the_head_follows_the_architecture_or_the_names_of_the_weights(tiny, tmp
         states = original.model.state_dict(), other.model.state_dict()
         assert states[0].keys() == states[1].keys()
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "archive", "old pickle"])
+def test_weights_are_copied_to_their_places_in_the_wanted_dtype(tiny, tmp_path, file_format):
+    lm = tiny(4)
+    save(lm, tmp_path / "model", torch.float32)
+    if file_format != "safetensors":
+        (tmp_path / "model" / "model.safetensors").unlink()
+        archive = file_format == "archive"
+        torch.save(
+            lm.model.state_dict(), tmp_path / "model" / "pytorch_model.bin", _use_new_zipfile_serialization=archive
+        )
+    again = calm.load(tmp_path / "model", device="cpu", dtype=torch.bfloat16).calm
+    for name, parameter in lm.model.named_parameters(remove_duplicate=False):
+        loaded = again.get_parameter(name)
+        assert torch.equal(loaded, parameter.to(torch.bfloat16)), name
+        assert loaded.requires_grad == parameter.requires_grad, name
+    assert again.mlp_generator is again.generative_head
+    assert again.ae_model.decoder.lm_head_weight is again.ae_model.encoder.embed_tokens.weight
+    for name, buffer in lm.model.named_buffers():
+        assert torch.equal(again.get_buffer(name), buffer) and buffer.dtype == torch.float32
+    assert not any(tensor.is_meta for tensor in (*again.parameters(), *again.buffers()))
 
 
 def test_a_pickle_that_holds_code_is_refused(tiny, tmp_path, capsys):
