@@ -10,7 +10,7 @@ from . import compute, metrics
 from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.routing import BaseRoute
 
     from calm.doctor import Check
 
@@ -51,8 +51,8 @@ def _failure(error: BaseException) -> str:
     return f"{DEFAULT} could not be loaded because of an error in the program ({type(error).__name__})."
 
 
-def add_routes(server: FastAPI) -> None:
-    """Adds ``/health`` and ``/metrics`` in front of Gradio's routes, which end in one that matches every path."""
+def routes() -> list[BaseRoute]:
+    """``/health`` and ``/metrics``. They must come before Gradio's routes, which end in one that matches every path."""
     from fastapi import APIRouter
     from fastapi.responses import JSONResponse, Response
 
@@ -67,4 +67,4 @@ def add_routes(server: FastAPI) -> None:
     def measure() -> Response:
         return Response(metrics.render(), media_type=metrics.CONTENT_TYPE_LATEST)
 
-    server.router.routes[:0] = router.routes
+    return router.routes

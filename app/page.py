@@ -16,7 +16,7 @@ from .errors import Page, error_sentence, exception_handlers
 from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
 from .headers import SecurityHeaders
-from .health import machine_checks
+from .health import machine_checks, routes
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
@@ -168,7 +168,11 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "run_history": False,
         "enable_monitoring": False,
-        "app_kwargs": {"middleware": [Middleware(SecurityHeaders)], "exception_handlers": exception_handlers()},
+        "app_kwargs": {
+            "routes": routes(),
+            "middleware": [Middleware(SecurityHeaders)],
+            "exception_handlers": exception_handlers(),
+        },
         "quiet": use_json(),
         "mcp_server": True,
         "max_file_size": f"{MAX_UPLOAD_MB}mb",

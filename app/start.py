@@ -5,7 +5,6 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from . import zero_gpu  # first, because on ZeroGPU it imports spaces, which must come before torch
-from .health import add_routes
 from .logs import adopt_web_server, configure_logs
 from .metrics import watch_queue
 from .page import build, launch_options
@@ -18,9 +17,8 @@ def main() -> None:
     page = build()
     if zero_gpu.ENABLED:
         load_on_zero_gpu()
-    server, _, _ = page.launch(prevent_thread_lock=True, **launch_options())
-    adopt_web_server()
     watch_queue(page)
-    add_routes(server)
+    page.launch(prevent_thread_lock=True, **launch_options())
+    adopt_web_server()
     loading()  # imports torch, which would delay the first page if it came earlier
     serve_until_signal(page)

@@ -13,9 +13,8 @@ from calm import CalmError
 @pytest.fixture
 def get(monkeypatch):
     monkeypatch.setattr(registry, "_loads", {})
-    server = FastAPI()
+    server = FastAPI(routes=health.routes())
     server.get("/{page}")(lambda page: "Gradio's own route")
-    health.add_routes(server)
     return lambda: TestClient(server).get("/health")
 
 

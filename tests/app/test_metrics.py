@@ -26,9 +26,8 @@ def change():
 
 
 def test_the_route_answers_in_front_of_gradios_routes():
-    server = FastAPI()
+    server = FastAPI(routes=health.routes())
     server.get("/{page}")(lambda page: "Gradio's own route")
-    health.add_routes(server)
     answer = TestClient(server).get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain") and "calm_tokens_total" in answer.text
 

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import re
+import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import jsonschema
@@ -62,6 +65,41 @@ def test_the_examples_of_the_documents_run(address, capsys):
     for code in examples:
         exec(code.replace("http://127.0.0.1:7860", address), {})
     assert "Once upon a time" in capsys.readouterr().out
+
+
+def figures(address: str) -> dict[str, float]:
+    """The figures of ``/metrics``, by name and labels as they are written."""
+    lines = urllib.request.urlopen(f"{address}/metrics").read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def idle(address: str) -> dict[str, float]:
+    """The figures once no text is generated and no request waits."""
+    for _ in range(600):
+        now = figures(address)
+        if not now["calm_active_slots"] and not now['calm_queued_requests{queue="page"}']:
+            return now
+        time.sleep(0.1)
+    raise AssertionError("The run goes on.")
+
+
+def test_a_client_that_leaves_in_the_middle_ends_its_run(address):
+    before = idle(address)
+    host, steps = address.removeprefix("http://"), 128
+    inputs = {"data": ["Once upon a time", 2.0, 4 * steps, 0, "auto", 3000, "story-k4"]}
+    call = HTTPConnection(host)
+    call.request("POST", "/gradio_api/call/generate", json.dumps(inputs), {"Content-Type": "application/json"})
+    event = json.loads(call.getresponse().read())["event_id"]
+    connection = HTTPConnection(host)
+    connection.request("GET", f"/gradio_api/call/generate/{event}")
+    stream = connection.getresponse()
+    assert any(b'"steps"' in line for line in iter(stream.readline, b""))
+    assert figures(address)["calm_active_slots"] == 1
+    stream.close()
+    connection.close()
+    after = idle(address)
+    assert 1 <= after["calm_steps_total"] - before["calm_steps_total"] < steps / 2
+    assert json.loads(urllib.request.urlopen(f"{address}/health").read())["status"] in ("ready", "degraded")
 
 
 def test_mcp_clients_list_and_call_the_tools(address):

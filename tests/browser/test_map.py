@@ -123,6 +123,13 @@ def test_a_chunk_is_found_and_its_neighbours_are_listed_by_keyboard(visitor):
     assert nearest.count() == 8 and first in page.locator("#map [data-near] h3").inner_text()
     distances = [float(text.split("·")[1]) for text in nearest.locator(".figure").all_inner_texts()]
     assert distances == sorted(distances) and distances[0] > 0
+    # The lists belong to the shown model.
+    shown = page.evaluate("() => CALM.store.shown.run_id")
+    page.evaluate("() => CALM.store.receive({ ...CALM.store.shown, run_id: 'other', model: 'story-ar' })")
+    found = page.locator("#map [data-found] button")
+    assert found.count() == 0 and page.locator("#map [data-near]").is_hidden()
+    page.evaluate("run => CALM.store.show(CALM.store.runs.get(run))", shown)
+    assert found.count() > 0 and page.locator("#map [data-near]").is_hidden()
     page.get_by_label("Find a chunk").focus()
     page.keyboard.press("Escape")
     assert page.get_by_label("Find a chunk").input_value() == ""

@@ -125,6 +125,8 @@ def test_the_address_repeats_the_shown_run_until_an_input_changes(visitor, brows
     page.locator("#settings > button").click()
     visitor.set("#length", 28)
     page.wait_for_function("() => !location.search.includes('run=')")
+    visitor.generate("é" * 1300)  # the address has no room for it, so that it names no run
+    assert "run=" not in page.url and "prompt=" not in page.url
 
 
 def test_a_link_repeats_the_branches_of_a_run(visitor, browser):
