@@ -94,12 +94,15 @@ class Page(gr.Blocks):
             call.update(result)
             return result
 
-    async def preprocess_data(self, block_fn: BlockFunction, *arguments: Any, **options: Any) -> list[Any]:
+    async def preprocess_data(self, block_fn: BlockFunction, inputs: Any, *arguments: Any, **options: Any) -> list[Any]:
         """The inputs of an event as its components read them. What they cannot read is a mistake in the request."""
         if block_fn.fn is None:
             raise calm.CalmError("This event runs in the browser alone.")
+        if len(inputs) < len(block_fn.inputs):
+            name = block_fn.api_name if isinstance(block_fn.api_name, str) else "This event"
+            raise calm.CalmError(f"{name} takes {len(block_fn.inputs)} inputs; the request has {len(inputs)}.")
         try:
-            return await super().preprocess_data(block_fn, *arguments, **options)
+            return await super().preprocess_data(block_fn, inputs, *arguments, **options)
         except gr.Error:
             raise
         except Exception as error:

@@ -29,6 +29,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs/reliability.md"
 START, END = "<!-- soak -->", "<!-- end of soak -->"
+MODEL = "story-k4"
+CHUNK_SIZE, LATENT_SIZE = 4, 64
 SEEDS = 16
 TOKENS = 48
 MAX_GROWTH = 0.05
@@ -97,6 +99,28 @@ def call(address: str, endpoint: str, *inputs: Any) -> Iterator[tuple[str, Any]]
         connection.close()
 
 
+def fit(address: str, seed: int) -> dict[str, Any]:
+    """Fits a map to random vectors through the hidden event of the page; the last message of its queue."""
+    event = next(d for d in json.loads(get(address, "/config"))["dependencies"] if d["api_name"] == "_fit")
+    vectors = np.random.default_rng(seed).standard_normal((20, LATENT_SIZE)).round(3).tolist()
+    own = [{"run_id": "soak", "prompt": "", "vectors": vectors, "chunks": [[5] * CHUNK_SIZE] * len(vectors)}]
+    session = f"soak{seed}-{time.monotonic_ns()}"
+    inputs = [MODEL, own, 15, 0.15, "euclidean", 2, seed]
+    body = json.dumps({"data": inputs, "fn_index": event["id"], "session_hash": session})
+    connection = _connect(address)
+    try:
+        connection.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json"})
+        connection.getresponse().read()
+        connection.request("GET", f"/gradio_api/queue/data?session_hash={session}")
+        for line in connection.getresponse():
+            key, _, value = line.decode().strip().partition(": ")
+            if key == "data" and (message := json.loads(value))["msg"] == "process_completed":
+                return message
+        raise RuntimeError("the fit ended without a message")
+    finally:
+        connection.close()
+
+
 @dataclass
 class Soak:
     """A run in progress and its figures."""
@@ -110,16 +134,24 @@ class Soak:
     done: int = 0
     left: int = 0
     killed: int = 0
+    fits: int = 0
+    """Fits that ended with a map; those whose process was killed end with a sentence."""
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def request(self, number: int) -> None:
-        """One request: every fifth closes its connection after the first chunk, every tenth reconstructs a text."""
+        """One request: every fifth closes its connection after the first chunk, every tenth reconstructs a text, and
+        every fiftieth fits a map."""
         seed, start = number % SEEDS, time.monotonic()
         leaves, reconstructs = number % 5 == 1, number % 10 == 2
         try:
-            inputs = ("Once upon a time.", 0, seed) if reconstructs else ("Once upon a time", 0.5, TOKENS, seed)
-            events = call(self.address, "reconstruct" if reconstructs else "generate", *inputs)
+            if number % 50 == 3:
+                self.fit(seed)
+                return
+            if reconstructs:
+                events = call(self.address, "reconstruct", "Once upon a time.", 0, seed, MODEL)
+            else:
+                events = call(self.address, "generate", "Once upon a time", 0.5, TOKENS, seed, "auto", 200, MODEL)
             name, data = "", None  # type: str, Any
             for count, event in enumerate(events):
                 name, data = event
@@ -138,6 +170,13 @@ class Soak:
         except Exception as error:
             self.failures.append(f"request {number}: {type(error).__name__}: {error}")
 
+    def fit(self, seed: int) -> None:
+        message = fit(self.address, seed)
+        self.fits += message["success"]
+        self.done += 1
+        if not message["success"] and not message["output"].get("error"):
+            raise RuntimeError(f"the fit failed without a sentence: {message}")
+
     def usage(self) -> dict[str, float]:
         folder = Path(f"/proc/{self.process.pid}")
         status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
@@ -153,8 +192,8 @@ class Soak:
         return [int(pid) for path in tasks.glob("*/children") for pid in path.read_text().split()]
 
     def kill_helpers(self, stop: threading.Event) -> None:
-        """Kills the helper processes of the page every few seconds, such as the one that compiles kernels."""
-        while not stop.wait(3):
+        """Kills the helper processes of the page now and then: those of fits, and the one that compiles kernels."""
+        while not stop.wait(20):
             for pid in self.children():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -179,7 +218,7 @@ class Soak:
         after = self.usage()
         return {
             "clients": clients, "requests": requests, "finished": self.done, "left_early": self.left,
-            "failed": len(self.failures), "helpers_killed": self.killed,
+            "failed": len(self.failures), "helpers_killed": self.killed, "maps_fitted": self.fits,
             "different_texts_of_a_seed": max(map(len, self.texts.values()), default=0),
             "first_chunk_median": float(np.median(self.first_chunks)),
             "first_chunk_95": float(np.quantile(self.first_chunks, 0.95)),
@@ -206,7 +245,7 @@ def table(figures: dict[str, Any], machine: str) -> str:
     rows = {
         "clients, requests": f"{figures['clients']}, {figures['requests']:,}",
         "finished, left early, failed": f"{figures['finished']}, {figures['left_early']}, {figures['failed']}",
-        "helper processes killed": figures["helpers_killed"],
+        "helper processes killed, maps fitted": f"{figures['helpers_killed']}, {figures['maps_fitted']}",
         "first chunk, median and 95th percentile": f"{figures['first_chunk_median']:.2f} s, "
         f"{figures['first_chunk_95']:.2f} s",
         "requests a second": f"{figures['requests_a_second']:.1f}",

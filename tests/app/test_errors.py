@@ -40,6 +40,14 @@ def test_server_functions_and_endpoints_share_the_boundary(error, sentence):
     assert sentence in raised.value.message and not raised.value.print_exception
 
 
+def test_a_request_with_too_few_inputs_is_reported_with_both_numbers():
+    with Page() as page:
+        gr.Button().click(lambda *_: None, [gr.Number(), gr.Number()], None, api_name="add")
+    (function,) = page.fns.values()
+    with pytest.raises(CalmError, match="add takes 2 inputs; the request has 1"):
+        asyncio.run(page.preprocess_data(function, [1], None))
+
+
 def test_input_that_gradio_cannot_parse_is_reported_in_one_sentence():
     with Page() as page:
         box, out = gr.Number(precision=0), gr.Number()
