@@ -7,13 +7,14 @@ import calm
 from calm.files import write_json
 
 from . import compute
+from .backends import LoadedModel
 from .controls import status_line
 from .files import ASSETS
 from .limits import DEFAULT_NEW_TOKENS, NOISE_LEVELS
 from .payloads import latent
 from .payloads.runs import Run
 from .payloads.types import RunPayload
-from .registry import BASELINE, LoadedModel, loaded, map_files
+from .registry import BASELINE, loaded, map_files
 from .requests import GenerateArguments
 from .tabs import race, reconstruct
 
@@ -27,14 +28,14 @@ CONDITIONS = f"T = {SETTINGS['temperature']:g}, seed {SETTINGS['seed']}"
 def example_run(model: LoadedModel) -> RunPayload:
     options = calm.GenerationOptions(**SETTINGS)
     run = Run(model, PROMPT, options)
-    for event in calm.stream(model.lm, PROMPT, options):
+    for event in model.stream(PROMPT, options):
         run.add(event)
     status = status_line(f"An example, made when the page was built: {CONDITIONS}. Press Generate to make your own.")
     return {**run.finished(status), "run_id": "example"}
 
 
 def example_race(model: LoadedModel) -> dict[str, Any]:
-    models = [model.lm, loaded(BASELINE).lm]
+    models = [model, loaded(BASELINE)]
     arguments = GenerateArguments.parse({"prompt": PROMPT, **SETTINGS, "max_new_tokens": RACE_TOKENS})
     *_, final = compute.iterate(race.race(models, arguments))
     device = f"{os.cpu_count()} CPU cores" if model.lm.device.type == "cpu" else "a GPU"
@@ -43,7 +44,7 @@ def example_race(model: LoadedModel) -> dict[str, Any]:
 
 
 def example_reconstruction(model: LoadedModel) -> dict[str, Any]:
-    result = calm.reconstruct(model.lm, reconstruct.SAMPLE)
+    result = model.reconstruct(reconstruct.SAMPLE, 0, 0)
     return {
         "view": latent.reconstruction(model, result),
         "status": status_line(reconstruct.summary(result, 0)),

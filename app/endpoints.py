@@ -7,9 +7,7 @@ from typing import cast
 import gradio as gr
 from typing_extensions import TypedDict
 
-import calm
-
-from . import compute
+from . import backends
 from .controls import throttle
 from .errors import api_errors
 from .limits import AT_ONCE
@@ -103,7 +101,7 @@ def reconstruct(arguments: ReconstructArguments) -> ReconstructedText:
         seed: Random seed of the noise, a whole number.
         model: Name of a CALM in the page's menu.
     """
-    result = calm.reconstruct(loaded(arguments.model).lm, arguments.text, arguments.noise, arguments.seed)
+    result = loaded(arguments.model).reconstruct(arguments.text, arguments.noise, arguments.seed)
     return {
         "token_accuracy": result.token_accuracy,
         "chunk_accuracy": result.chunk_accuracy,
@@ -144,8 +142,8 @@ def evaluate(arguments: ScoreArguments) -> Iterator[Score]:
         seed: Random seed of the model's samples, a whole number.
         model: Name of a model in the page's menu.
     """
-    measuring = measure([loaded(arguments.model).lm], split_texts(arguments.text), arguments.seed)
-    for (measurement,) in throttle(compute.iterate(measuring)):
+    measuring = measure([loaded(arguments.model)], split_texts(arguments.text), arguments.seed)
+    for (measurement,) in throttle(backends.current().iterate(measuring)):
         if measurement.result:
             yield cast(Score, measurement.result.figures())
 

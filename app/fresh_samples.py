@@ -1,17 +1,12 @@
 """Fresh samples at a step of a run: the server functions behind "Draw 200 samples" in the text and on the map."""
 
-from collections.abc import Callable
-from typing import Any
-
-import calm
-
-from . import compute
+from .backends import LoadedModel
 from .errors import answers_with_error
 from .limits import FRESH_SAMPLES, MAX_NEW_TOKENS
 from .payloads.latent import cloud
 from .payloads.runs import pool
 from .payloads.types import Cloud, Pool
-from .registry import LoadedModel, loaded
+from .registry import loaded
 from .requests import StepArguments, validated_message
 from .shares import DRAWS
 
@@ -25,7 +20,8 @@ def draw_pool(step: StepArguments) -> Pool:
 
 def pool_at(step: StepArguments) -> Pool:
     """The same for a caller in Python. Raises CalmError."""
-    model, candidates = _draw(step, calm.draw_pool)
+    model = loaded(step.model)
+    candidates = model.draw_pool(step.prompt, _prefix(model, step), FRESH_SAMPLES)
     return pool(model.lm, candidates, step.chosen, step.prefix_chunks)
 
 
@@ -33,12 +29,11 @@ def pool_at(step: StepArguments) -> Pool:
 @validated_message(StepArguments, DRAWS)
 def draw_cloud(step: StepArguments) -> Cloud:
     """Fresh vectors at a step, on the map."""
-    model, (vectors, token_ids) = _draw(step, calm.draw_vectors)
+    model = loaded(step.model)
+    vectors, token_ids = model.draw_vectors(step.prompt, _prefix(model, step), FRESH_SAMPLES)
     return cloud(model, vectors, token_ids)
 
 
-def _draw(step: StepArguments, draw: Callable[..., Any]) -> tuple[LoadedModel, Any]:
-    """The model, and the result of ``draw`` for this step. Raises CalmError if the request is not a step of a run."""
-    model = loaded(step.model)
-    prefix = step.prefix_chunks[: MAX_NEW_TOKENS // model.lm.chunk_size]
-    return model, compute.run(draw, model.lm, step.prompt, prefix, FRESH_SAMPLES)
+def _prefix(model: LoadedModel, step: StepArguments) -> list[list[int]]:
+    """The chunks before a step, as many as a run can have."""
+    return step.prefix_chunks[: MAX_NEW_TOKENS // model.lm.chunk_size]

@@ -18,7 +18,7 @@ from .shares import LOOKUPS
 def place_chunks(arguments: ChunksArguments) -> list[MapPosition]:
     """The map positions of the autoencoder's vectors of chunks."""
     model = loaded(arguments.model)
-    return map_positions(model.require_map(), list(calm.encode(model.lm, arguments.chunks).mean))
+    return map_positions(model.require_map(), list(model.encode(arguments.chunks).mean))
 
 
 @answers_with_error
@@ -27,7 +27,7 @@ def find_nearest(arguments: NearestArguments) -> NearestChunks:
     """The training chunks whose vectors are nearest to the vector of a chunk: one of the map, or any token ids."""
     model, index = loaded(arguments.model), arguments.index
     if index is None:
-        vectors = calm.encode(model.lm, arguments.chunks).mean[:1]
+        vectors = model.encode(arguments.chunks).mean[:1]
     else:
         vectors = model.require_map().vectors[index : index + 1]
         if not len(vectors):

@@ -10,6 +10,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from . import endpoints, tools
+from .backends import LoadedModel
 from .components import VectorMapPlot
 from .controls import CHECKED, error_line, in_browser, sync_with_url
 from .errors import Page, error_sentence, exception_handlers
@@ -21,7 +22,7 @@ from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
-from .registry import DEFAULT, LoadedModel, ModelFacts, check_name, facts, is_loaded, loaded, offered
+from .registry import DEFAULT, ModelFacts, check_name, facts, is_loaded, loaded, offered
 from .tabs import compare, evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
@@ -82,7 +83,7 @@ def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Seque
         if known.latent_size:
             rows["latent dimensions"] = str(known.latent_size)
         rows["step"] = tokens_per_step(known)
-    rows["device"] = str(model.lm.device) if model else "loading …"
+    rows["device"] = model.device if model else "loading …"
     rows["precision"] = str(model.lm.dtype).removeprefix("torch.") if model else "loading …"
     if model:
         on_gpu = model.lm.device.type != "cpu"

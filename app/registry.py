@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import calm
@@ -16,7 +16,9 @@ from calm.errors import short_repr
 from calm.hub import folders
 from calm.vector_map import VectorMap, map_path, read, summary_path
 
-from . import compute, zero_gpu
+from . import backends, zero_gpu
+from .backends import LoadedModel
+from .backends.local import uses_fallback
 from .files import ASSETS
 
 if TYPE_CHECKING:
@@ -35,22 +37,6 @@ class ModelFacts:
     chunk_size: int
     latent_size: int
     """0 for a token-by-token model."""
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model under its name in the menu, with the map of its chunk vectors, if there is one."""
-
-    name: str
-    lm: LanguageModel
-    map: VectorMap | None
-
-    def require_map(self) -> VectorMap:
-        """The map. Raises CalmError if there is none."""
-        if self.map is None:
-            hint = "build one with python -m calm map" if self.lm.is_calm else "a token-by-token model has no vectors"
-            raise calm.CalmError(f"There is no map of {self.name}: {hint}.")
-        return self.map
 
 
 @cache
@@ -105,7 +91,7 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     with _loads_lock:
         known = _loads.get(name)
         if known is None or (known.done() and known.exception()):
-            _loads[name] = _downloads.submit(_download_and_load, name)
+            _loads[name] = _downloads.submit(backends.current().load, name)
         return _loads[name]
 
 
@@ -132,7 +118,7 @@ def is_loaded(name: str) -> bool:
 
 def loaded(name: str = DEFAULT) -> LoadedModel:
     """A model of the menu with its map; waits until it is loaded. Raises CalmError if it cannot be loaded."""
-    return LoadedModel(name, loading(name).result(), _map(name))
+    return backends.current().model(name, loading(name).result(), _map(name))
 
 
 @cache
@@ -144,56 +130,6 @@ def _map(name: str) -> VectorMap | None:
 def map_files() -> dict[str, Path]:
     """The file of each map, by the name of its model. A map without a summary is left out."""
     return {name: map_path(name, ASSETS) for name in offered() if summary_path(name, ASSETS).is_file()}
-
-
-def _download_and_load(name: str) -> LanguageModel:
-    """Downloads on this thread, so that the compute thread can run requests meanwhile, then loads the model."""
-    from calm.hub.loading import fetch
-
-    fetch(name)
-    return compute.run(_load, name)
-
-
-def _load(name: str) -> LanguageModel:
-    try:
-        lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None)
-    except (OSError, RuntimeError) as error:  # damaged files, or too little memory
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise calm.CalmError(f"{name} could not be loaded: {reason}") from error
-    from calm.engine.warmup import warm_up_or_fall_back
-
-    compute.use_one_core_elsewhere()
-    if not warm_up_or_fall_back(lm, compute.executor()):
-        compute.use_cores(leave_one=True)
-        Thread(target=_compile, args=(name, lm), daemon=True).start()
-    return lm
-
-
-_compile_lock = Lock()
-
-
-def _compile(name: str, lm: LanguageModel) -> None:
-    """Compiles the kernels of a model in another process, while its fallback engine generates. The fallback engine
-    remains if compilation fails."""
-    from calm.engine.warmup import compile_in_subprocess
-
-    with _compile_lock:
-        if compile_in_subprocess(name):
-            compute.run(_replace_fallback, lm)
-
-
-def _replace_fallback(lm: LanguageModel) -> None:
-    from calm.engine.warmup import replace_fallback
-
-    replace_fallback(lm)
-    compute.use_cores(leave_one=bool(on_fallback()))
-
-
-def uses_fallback(lm: LanguageModel) -> bool:
-    """Whether a model generates without its kernels, because they are still being compiled."""
-    from calm.engine import engine_for
-
-    return engine_for(lm).is_fallback
 
 
 def _loaded_here() -> dict[str, LanguageModel]:

@@ -36,7 +36,7 @@ def first_chunk(prompt: str, seed: int) -> float:
 
 def others() -> list[Callable[[], None]]:
     """The work of the other visitors, one function each, which runs once."""
-    models = [loaded(name).lm for name in EVALUATED]
+    models = [loaded(name) for name in EVALUATED]
     texts = "\n\n".join(calm.storyland.stories("validation", 60))[: limits.MAX_EVALUATION].split("\n\n")
 
     def generate() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..registry import LoadedModel
+from ..backends import LoadedModel
 from .types import ChunkPayload, Cloud, FittedMap, FittedRun, MapPosition, NearestChunks, ReconstructionPayload, Walk
 
 if TYPE_CHECKING:

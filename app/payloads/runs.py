@@ -14,8 +14,8 @@ import numpy as np
 import calm
 from calm.hub.tokenization import LONGEST_CHARACTER, labels
 
+from ..backends import LoadedModel
 from ..limits import SHOWN_CANDIDATES
-from ..registry import LoadedModel
 from ..story_prompts import suggested_prompts
 from .latent import map_positions, rounded
 from .origins import BranchPoint, GenerationSettings, RunOrigin
@@ -95,7 +95,7 @@ class Run:
     """A run that grows step by step; the page shows its ``payload``."""
 
     def __init__(self, model: LoadedModel, prompt: str, options: GenerationOptions):
-        self.lm, self.map = model.lm, model.map
+        self.model, self.lm, self.map = model, model.lm, model.map
         self.queued: Queued | None = None
         """The last position in the queue, until the first step."""
         self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
@@ -153,7 +153,7 @@ class Run:
             step["draws"] = sum(c["count"] for c in candidates) + sum(count * chunks for count, chunks in other_counts)
             step["chosen_by_hand"] = True
             if self.lm.is_calm:
-                encoded = calm.encode(self.lm, [token_ids]).mean[0]
+                encoded = self.model.encode([token_ids]).mean[0]
                 self._add_positions(step, encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
             origin = _with_branch(request["origin"], replaced["index"], token_ids, self.payload["options"])
@@ -168,7 +168,7 @@ class Run:
         if self.map is None:
             return []
         chunks = prompt_chunk_ids(self.lm, prompt)
-        positions = map_positions(self.map, list(calm.encode(self.lm, chunks).mean)) if chunks else []
+        positions = map_positions(self.map, list(self.model.encode(chunks).mean)) if chunks else []
         texts = labels(list(map(self.lm.token_bytes, chunks)))
         return [{"text": text, "encoded": at} for text, at in zip(texts, positions)]
 
@@ -207,7 +207,7 @@ class Run:
         opened = pool(self.lm, event.candidates, event.token_ids, prefix)
         step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
         if event.vector is not None:
-            self._add_positions(step, event.vector, calm.encode(self.lm, [event.token_ids]).mean[0])
+            self._add_positions(step, event.vector, self.model.encoded(event))
         # A new list, because Gradio compares each payload with the one before.
         self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
 

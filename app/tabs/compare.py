@@ -15,12 +15,13 @@ import calm
 from calm import storyland
 
 from .. import compute, limits
+from ..backends import LoadedModel
 from ..components import RunCard
 from ..controls import seed_box, start_and_stop, sync_with_url, throttle
 from ..parsing import parse_range
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
-from ..registry import DEFAULT, LoadedModel, bundled
+from ..registry import DEFAULT, bundled
 from ..requests import Arguments, ModelName, Prompt, Seed, Temperature, check_draws, validated
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
@@ -74,7 +75,7 @@ class Text:
 def texts(model: LoadedModel, prompt: str, options: Sequence[GenerationOptions], visitor: str) -> Iterator[list[Text]]:
     """A text for each of ``options``, all generated together. Yields all texts after each step of one of them."""
     shown = [Text(one.temperature, one.seed) for one in options]
-    for events in compute.side_by_side([calm.stream(model.lm, prompt, one, visitor) for one in options]):
+    for events in compute.side_by_side([model.stream(prompt, one, visitor) for one in options]):
         for text, event in zip(shown, events):
             if isinstance(event, calm.Step):
                 text.text += event.text

@@ -16,7 +16,8 @@ from calm import storyland
 from calm.data.text_files import read_text, split_documents
 from calm.hub import folders
 
-from .. import compute
+from .. import backends
+from ..backends import LoadedModel
 from ..components import RunCard, ScoresPlot
 from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, sync_with_url, throttle
 from ..errors import error_sentence
@@ -25,12 +26,12 @@ from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.cards import run_card
 from ..payloads.measurement_types import ModelCost, ScoresPayload
 from ..payloads.origins import RunCardPayload
-from ..registry import BASELINE, DEFAULT, bundled, loading
+from ..registry import BASELINE, DEFAULT, bundled, loaded
 from ..requests import EvaluateArguments, parse_evaluation, validated
 from ..streaming import Panel, Progress, wire
 
 if TYPE_CHECKING:
-    from calm import BrierDifference, BrierLM, LanguageModel
+    from calm import BrierDifference, BrierLM
 
 
 ENOUGH_TEXTS = 10
@@ -55,18 +56,16 @@ def split_texts(text: str) -> list[str]:
     return texts
 
 
-def measure(
-    models: Sequence[LanguageModel], texts: Sequence[str], seed: int
-) -> Generator[list[Measurement], None, None]:
+def measure(models: Sequence[LoadedModel], texts: Sequence[str], seed: int) -> Generator[list[Measurement], None, None]:
     """All measurements after each forward pass, one model after another.
 
     Other work of the compute thread runs between two passes. Raises CalmError where no text is long enough.
     """
     from calm.evaluation.brier import Pause
 
-    measurements = [Measurement(lm.name) for lm in models]
-    for lm, measurement in zip(models, measurements):
-        for item in calm.stream_brier_lm(lm, texts, seed, EVALUATION_SAMPLES, pauses=True):
+    measurements = [Measurement(model.name) for model in models]
+    for model, measurement in zip(models, measurements):
+        for item in model.brier_lm(texts, seed, EVALUATION_SAMPLES):
             if not isinstance(item, Pause):
                 measurement.result, measurement.texts = item, measurement.texts + 1
             yield measurements
@@ -203,9 +202,9 @@ def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     if not arguments.models:
         raise calm.CalmError("Choose at least one model.")
     references = reference_scores()
-    models = [loading(name).result() for name in dict.fromkeys(arguments.models)]
+    models = [loaded(name) for name in dict.fromkeys(arguments.models)]
     measurements: list[Measurement] = []
-    for measurements in throttle(compute.iterate(measure(models, texts, arguments.seed))):
+    for measurements in throttle(backends.current().iterate(measure(models, texts, arguments.seed))):
         done = sum(measurement.texts for measurement in measurements)
         results = scores_table(measurements, references), card(arguments, texts, measurements)
         yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", results)

@@ -11,6 +11,7 @@ import gradio as gr
 import calm
 
 from .. import compute, limits, run_links, zero_gpu
+from ..backends import LoadedModel, LocalModel
 from ..components import RunText, VectorMapPlot
 from ..controls import (
     FALLBACK_NOTE,
@@ -29,7 +30,7 @@ from ..fresh_samples import draw_pool
 from ..map_queries import place_chunks
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import RunPayload
-from ..registry import LoadedModel, is_loaded, loaded, uses_fallback
+from ..registry import is_loaded, loaded
 from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws, validated
 from ..story_prompts import example_prompts, random_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
@@ -52,9 +53,7 @@ def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Ru
     each = [replace(options, seed=options.seed + i) for i in range(arguments.samples)]
     runs = [Run(model, arguments.prompt, one) for one in each]
     prefix = runs[0].branch_off(branch) if branch else []
-    events = [
-        calm.stream(model.lm, arguments.prompt, replace(one, prefix_chunks=prefix), arguments.visitor) for one in each
-    ]
+    events = [model.stream(arguments.prompt, replace(one, prefix_chunks=prefix), arguments.visitor) for one in each]
     if branch:
         yield runs
     for step in compute.side_by_side(events) if not runs[0].payload["ended"] else ():
@@ -88,7 +87,7 @@ def summary(runs: Sequence[Run], running: bool = False) -> str:
         parts.append(f"{sum(step['draws'] for step in steps) / len(steps):.0f} samples per step")
     if lm.chunk_size > 1:
         parts.append(f"a token-by-token model needs <strong>{tokens}</strong> steps")
-    if uses_fallback(lm):
+    if runs[0].model.uses_fallback:
         parts.append(FALLBACK_NOTE)
     return ("Generating … " if running else "") + " · ".join(parts)
 
@@ -152,7 +151,7 @@ def on_device(name: str, work: Callable[..., Iterator[Any]], arguments: tuple[An
 
 
 def _in_worker(lm: "calm.LanguageModel", work: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
-    return work(LoadedModel(lm.name, lm, None), *arguments)
+    return work(LocalModel(lm.name, lm, None), *arguments)
 
 
 def repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:

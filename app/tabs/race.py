@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import itertools
-import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 import calm
 
-from .. import compute
+from .. import backends
+from ..backends import LoadedModel
 from ..components import RaceView, RunCard
 from ..controls import (
     FALLBACK_NOTE,
@@ -27,13 +27,10 @@ from ..files import asset
 from ..payloads.cards import run_card
 from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..payloads.origins import RunCardPayload
-from ..registry import BASELINE, is_loaded, loading, uses_fallback
+from ..registry import BASELINE, is_loaded, loaded, loading
 from ..requests import GenerateArguments, validated
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
-
-if TYPE_CHECKING:
-    from calm import LanguageModel
 
 DEFAULT_NEW_TOKENS = 200
 _numbers = itertools.count(1)
@@ -48,9 +45,9 @@ def example() -> dict[str, Any]:
 class Racer:
     """One model's text, and the seconds that this model alone has spent on it."""
 
-    def __init__(self, lm: LanguageModel, prompt: str, options: calm.GenerationOptions, client: str):
-        self.lm = lm
-        self.events = calm.stream(lm, prompt, options, client)
+    def __init__(self, model: LoadedModel, prompt: str, options: calm.GenerationOptions, client: str):
+        self.model, self.lm = model, model.lm
+        self.events = model.timed_stream(prompt, options, client)
         self.total_seconds, self.draws, self.finished = 0.0, 0, False
         self.first_text_seconds: float | None = None
         self.texts: list[str] = []
@@ -58,13 +55,11 @@ class Racer:
 
     def advance(self) -> None:
         """Generates one step. Time in the queue does not count."""
-        start = time.perf_counter()
-        event = next(self.events, None)
-        elapsed = time.perf_counter() - start
+        event, seconds = next(self.events, (None, 0.0))
         if event is None:
             self.finished = True
         elif isinstance(event, calm.Step):
-            self.total_seconds += elapsed
+            self.total_seconds += seconds
             self.draws += event.draws
             self.texts.append(event.text)
             self.seconds.append(round(self.total_seconds, 5))
@@ -142,19 +137,19 @@ class Race:
         if len(speeds) == 2:
             first, second = speeds.values()
             parts.append(f"speed-up <strong>{first / second:.2f}x</strong>")
-        if any(uses_fallback(racer.lm) for racer in self.racers):
+        if any(racer.model.uses_fallback for racer in self.racers):
             parts.append(FALLBACK_NOTE)
         return " · ".join(parts)
 
 
-def race(models: Sequence[LanguageModel], arguments: GenerateArguments) -> Generator[Race, None, None]:
+def race(models: Sequence[LoadedModel], arguments: GenerateArguments) -> Generator[Race, None, None]:
     """The race after each step of a racer. Raises CalmError for bad input before the first.
 
     The models share the device but never use it at the same time. The racer that has used less time
     so far takes the next step, so both texts grow as if each model had the device to itself.
     """
     prompt, options = arguments.prompt, arguments.options()
-    return _steps(Race(prompt, [Racer(lm, prompt, options, arguments.visitor) for lm in models], options))
+    return _steps(Race(prompt, [Racer(model, prompt, options, arguments.visitor) for model in models], options))
 
 
 def _steps(race: Race) -> Generator[Race, None, None]:
@@ -172,11 +167,13 @@ def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     """A race of the chosen model against the baseline."""
     names = (arguments.model, BASELINE)
     yield Progress("Starting …" if all(is_loaded(each) for each in names) else "The models are being loaded …")
-    models = [future.result() for future in [loading(each) for each in names]]
-    if not models[0].is_calm:
+    for each in names:
+        loading(each)  # all of them at once
+    models = [loaded(each) for each in names]
+    if not models[0].lm.is_calm:
         raise calm.CalmError(f"{arguments.model} generates token by token: choose a CALM in the menu above.")
     arguments = arguments.model_copy(update={"prompt": with_line_end(arguments.model, arguments.prompt)})
-    for state in throttle(compute.iterate(race(models, arguments))):
+    for state in throttle(backends.current().iterate(race(models, arguments))):
         yield Progress(state.summary(), (state.payload(), state.card()))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 import calm
 
-from .. import compute, limits
+from .. import limits
+from ..backends import LoadedModel
 from ..components import CurveView, ReconstructionView, RunCard
 from ..controls import CHECKED, seed_box, start_and_stop, status_line, sync_with_url
 from ..errors import answers_with_error
@@ -21,7 +22,7 @@ from ..payloads import latent
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
 from ..payloads.types import CurvePayload, Walk
-from ..registry import DEFAULT, LoadedModel, loaded
+from ..registry import DEFAULT, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
 from ..shares import LOOKUPS
 from ..streaming import Panel, Progress, streamed, wire
@@ -62,7 +63,7 @@ def walk(arguments: WalkArguments) -> Walk:
         offsets = np.linspace(-limits.WALK_REACH, limits.WALK_REACH, limits.WALK_POINTS, dtype=np.float32)
         unit = directions[number] * widths[number]
     vectors = mean + offsets[:, None] * unit
-    token_ids = calm.decode(model.lm, vectors)
+    token_ids = model.decode(vectors)
     return latent.walk(model, offsets, vectors, token_ids, limits.WALK_NEIGHBOURS)
 
 
@@ -98,7 +99,7 @@ def card(name: str, text: str, noise: float, seed: int, result: Reconstruction) 
 @validated(ReconstructArguments, "model", "text", "noise", "seed")
 def _reconstruct(arguments: ReconstructArguments) -> Iterator[Progress]:
     model = loaded(arguments.model)
-    result = calm.reconstruct(model.lm, arguments.text, arguments.noise, arguments.seed)
+    result = model.reconstruct(arguments.text, arguments.noise, arguments.seed)
     shown = card(arguments.model, arguments.text, arguments.noise, arguments.seed, result)
     yield Progress(summary(result, arguments.noise), (latent.reconstruction(model, result), shown))
 
@@ -107,10 +108,10 @@ def _reconstruct(arguments: ReconstructArguments) -> Iterator[Progress]:
 def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
     """Robustness to noise, one noise level after another."""
     yield Progress("Measuring …")
-    lm = loaded(arguments.model).lm
+    model = loaded(arguments.model)
     curve: CurvePayload = {"reference": reference_curves().get(arguments.model, []), "measured": []}
     levels = limits.NOISE_LEVELS
-    for noise, share in compute.iterate(calm.robustness(lm, arguments.text, levels, seed=arguments.seed)):
+    for noise, share in model.robustness(arguments.text, levels, arguments.seed):
         curve = {**curve, "measured": [*curve["measured"], [noise, share]]}
         yield Progress(f"Measuring … {len(curve['measured'])} of {len(levels)} noise levels", (curve,))
     half = next((noise for noise, share in curve["measured"] if share < 0.5), None)

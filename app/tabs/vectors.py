@@ -11,6 +11,7 @@ import calm
 from calm.vector_map import METRICS, FitSettings, stream_fit
 
 from .. import limits
+from ..backends import LoadedModel
 from ..components import FitResult, VectorMapPlot
 from ..controls import PRIVATE, in_browser, seed_box, start_and_stop, status_line
 from ..payloads.latent import RunVectors, fitted_map
@@ -21,7 +22,7 @@ from ..requests import ChoiceArguments, FitArguments, validated
 from ..streaming import Panel, Progress, wire
 
 
-def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVectors]:
+def _own_vectors(model: LoadedModel, own: Sequence[OwnRun]) -> list[RunVectors]:
     """The vectors of a visitor's runs, the latest runs first, as many runs as the limit allows.
 
     Raises CalmError if there are none, or if the latest run alone is beyond the limit.
@@ -31,7 +32,7 @@ def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVec
     try:
         for run in reversed(own):
             predicted = np.array(run["vectors"], np.float32).reshape(len(run["chunks"]), -1)
-            prompt = prompt_chunk_ids(lm, run["prompt"])
+            prompt = prompt_chunk_ids(model.lm, run["prompt"])
             count = 2 * len(predicted) + len(prompt)
             if count > room and not found:
                 raise calm.CalmError(
@@ -41,7 +42,7 @@ def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVec
             if count > room:
                 break
             room -= count
-            found.append(_run_vectors(lm, run, predicted, prompt))
+            found.append(_run_vectors(model, run, predicted, prompt))
     except calm.CalmError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -51,15 +52,13 @@ def _own_vectors(lm: "calm.LanguageModel", own: Sequence[OwnRun]) -> list[RunVec
     return found
 
 
-def _run_vectors(
-    lm: "calm.LanguageModel", run: OwnRun, predicted: np.ndarray, prompt: Sequence[Sequence[int]]
-) -> RunVectors:
+def _run_vectors(model: LoadedModel, run: OwnRun, predicted: np.ndarray, prompt: Sequence[Sequence[int]]) -> RunVectors:
     """The predicted vectors [steps, L] of a run, and the encoded ones of its steps and of its prompt's chunks.
 
     Raises ValueError for vectors of another size, or with infinite numbers.
     """
     steps = len(predicted)
-    encoded = calm.encode(lm, [*run["chunks"], *prompt]).mean
+    encoded = model.encode([*run["chunks"], *prompt]).mean
     if predicted.shape[1] != encoded.shape[1] or not np.isfinite(predicted).all():
         raise ValueError("The vectors have the wrong size.")
     return RunVectors(str(run["run_id"]), predicted, encoded[:steps], encoded[steps:])
@@ -71,7 +70,7 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
     yield Progress("UMAP is being loaded …")
     model = loaded(arguments.model)
     base = model.require_map()
-    runs = _own_vectors(model.lm, arguments.own)
+    runs = _own_vectors(model, arguments.own)
     settings = FitSettings(
         arguments.neighbours, arguments.min_dist, arguments.metric, arguments.dimensions, arguments.seed
     )

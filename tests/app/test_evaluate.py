@@ -7,6 +7,8 @@ from app.requests import EvaluateArguments
 from app.tabs import evaluate as evaluate_tab
 from calm import CalmError, storyland
 
+from .arguments import local_model
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -15,9 +17,10 @@ def model():
 
 def test_models_are_measured_one_after_another(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
-    seen = [[(m.model, m.texts) for m in both] for both in evaluate_tab.measure([model.lm, tiny_ar], texts, 0)]
+    models = [model, local_model(tiny_ar)]
+    seen = [[(m.model, m.texts) for m in both] for both in evaluate_tab.measure(models, texts, 0)]
     assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
-    *_, measurements = evaluate_tab.measure([model.lm], texts, 0)
+    *_, measurements = evaluate_tab.measure([model], texts, 0)
     result = measurements[0].result
     assert result == calm.brier_lm(model.lm, texts, 0, EVALUATION_SAMPLES)
     table = evaluate_tab.scores_table(measurements, evaluate_tab.reference_scores())
@@ -26,7 +29,7 @@ def test_models_are_measured_one_after_another(model, tiny_ar):
 
 def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
-    *_, measurements = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    *_, measurements = evaluate_tab.measure([local_model(tiny_ar), model], texts, 0)
     gap = calm.brier_difference(measurements[1].result, measurements[0].result)
     cell = f"<td>{gap.difference:.1f} <small>({gap.low:.1f} to {gap.high:.1f})</small></td>"
     worse, best = evaluate_tab.scores_table(measurements, {}).split("<tbody>")[1].split("</tr>")[:2]
@@ -37,7 +40,7 @@ def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
 
 def test_a_single_text_has_no_interval(model, tiny_ar):
     texts = list(storyland.stories("validation", 1))
-    *_, (worse, best) = evaluate_tab.measure([tiny_ar, model.lm], texts, 0)
+    *_, (worse, best) = evaluate_tab.measure([local_model(tiny_ar), model], texts, 0)
     table = evaluate_tab.scores_table([worse, best], {})
     assert " to " not in table.split("<tbody>")[1]
     assert f"<td>{best.result.score - worse.result.score:.1f}</td>" in table

@@ -5,14 +5,14 @@ from app.tabs import race as race_tab
 from calm import CalmError
 from calm.engine import engine_for
 
-from .arguments import run_arguments
+from .arguments import local_model, run_arguments
 
 PROMPT = "Once upon a time"
 
 
 def test_each_racer_generates_the_same_text_as_alone(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
-    *_, race = race_tab.race(models, run_arguments(PROMPT, 0.7, 24, 3))
+    *_, race = race_tab.race(list(map(local_model, models)), run_arguments(PROMPT, 0.7, 24, 3))
     assert all(racer.finished for racer in race.racers)
     for lm, racer in zip(models, race.payload()["racers"]):
         alone = list(calm.generate(lm, PROMPT, 0.7, 24, seed=3))
@@ -25,7 +25,7 @@ def test_each_racer_generates_the_same_text_as_alone(tiny, tiny_ar):
 
 def test_the_racer_that_has_used_less_time_is_next(tiny, tiny_ar):
     before = [0.0, 0.0]
-    for race in race_tab.race([tiny(), tiny_ar], run_arguments(PROMPT, 1.0, 40, 0)):
+    for race in race_tab.race([local_model(tiny()), local_model(tiny_ar)], run_arguments(PROMPT, 1.0, 40, 0)):
         now = [racer.total_seconds for racer in race.racers]
         moved = [index for index in (0, 1) if now[index] != before[index]]
         assert len(moved) <= 1
@@ -36,7 +36,7 @@ def test_the_racer_that_has_used_less_time_is_next(tiny, tiny_ar):
 
 def test_a_race_that_is_closed_frees_its_slots(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
-    steps = race_tab.race(models, run_arguments(PROMPT, 1.0, 40, 0))
+    steps = race_tab.race(list(map(local_model, models)), run_arguments(PROMPT, 1.0, 40, 0))
     for _ in range(4):
         next(steps)
     steps.close()
@@ -65,4 +65,4 @@ def test_the_texts_of_a_race_belong_to_its_visitor(tiny, tiny_ar):
 def test_bad_input_is_an_error_before_the_start(tiny, tiny_ar, change, sentence):
     settings = {"prompt": PROMPT, "temperature": 1.0, "max_new_tokens": 8, "seed": 0, **change}
     with pytest.raises(CalmError, match=sentence):
-        race_tab.race([tiny(), tiny_ar], run_arguments(**settings))
+        race_tab.race([local_model(tiny()), local_model(tiny_ar)], run_arguments(**settings))

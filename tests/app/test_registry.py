@@ -8,6 +8,7 @@ import pytest
 import calm
 from app import compute, page
 from app import registry as models
+from app.backends import local
 from app.fresh_samples import draw_cloud, draw_pool
 from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
@@ -63,7 +64,7 @@ def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_p
     monkeypatch.setattr(warmup, "warm_up_or_fall_back", fall_back)
     monkeypatch.setattr(warmup, "compile_in_subprocess", lambda name: name == str(folder) and compiled.wait(60))
     monkeypatch.setattr(warmup, "replace_fallback", create_engine)
-    monkeypatch.setattr(models, "_compile_lock", threading.Lock())  # another test may still have something compiled
+    monkeypatch.setattr(local, "_compile_lock", threading.Lock())  # another test may still have something compiled
     folder = tmp_path / "new"
     save(tiny(), folder)
     monkeypatch.setenv("CALM_MODELS", str(folder))
@@ -147,7 +148,7 @@ def test_a_race_and_a_concurrent_text_do_not_wait_for_each_other():
     """Both use one engine: the race on the compute thread, the text on a visitor's thread."""
     model, beside = loaded(), loaded("story-ar")
     options = run_arguments("Once", 0.9, 48, 2)
-    *_, final = compute.iterate(race([model.lm, beside.lm], options))
+    *_, final = compute.iterate(race([model, beside], options))
     alone = [racer["texts"] for racer in final.payload()["racers"]]
     texts: list[list[int]] = []
 
@@ -159,7 +160,7 @@ def test_a_race_and_a_concurrent_text_do_not_wait_for_each_other():
     visitors = [threading.Thread(target=visit, daemon=True) for _ in range(3)]
     for visitor in visitors:
         visitor.start()
-    *_, final = compute.iterate(race([model.lm, beside.lm], options))
+    *_, final = compute.iterate(race([model, beside], options))
     for visitor in visitors:
         visitor.join(timeout=60)
         assert not visitor.is_alive()

@@ -18,7 +18,7 @@ WORK = {
     "curve": (reconstruct._measure_curve, reconstruct, "loaded", [DEFAULT, "Once", 0]),
     "fit": (vectors._fit, vectors, "loaded", [DEFAULT, OWN, 15, 0.1, "euclidean", 2, 0]),
     "race": (race._run, race, "loading", [DEFAULT, "Once", 1.0, 4, 0]),
-    "evaluate": (evaluate._measure, evaluate, "loading", ["Once upon a time", [DEFAULT], 0]),
+    "evaluate": (evaluate._measure, evaluate, "loaded", ["Once upon a time", [DEFAULT], 0]),
 }
 MESSAGES = {
     "draw_pool": (fresh_samples, {"prompt": "Once", "prefix_chunks": [], "chosen": [1, 2, 3, 4]}),

@@ -45,17 +45,17 @@ def test_the_vectors_of_a_run_are_its_predicted_and_encoded_ones_and_those_of_it
     steps = list(calm.generate(model.lm, PROMPT, 0.5, 12))
     run = {"run_id": "a", "prompt": PROMPT, "chunks": [step.token_ids for step in steps]}
     run["vectors"] = [step.vector.tolist() for step in steps]
-    own, again = vectors_tab._own_vectors(model.lm, [{**run, "run_id": "b"}, run])
+    own, again = vectors_tab._own_vectors(model, [{**run, "run_id": "b"}, run])
     assert [own.run_id, again.run_id] == ["a", "b"]
     assert own.predicted == pytest.approx(np.stack([step.vector for step in steps]))
     assert own.encoded == pytest.approx(calm.encode(model.lm, run["chunks"]).mean, abs=1e-5)
     assert own.prompt == pytest.approx(calm.encode(model.lm, PROMPT).mean, abs=1e-5)
     monkeypatch.setattr(limits, "MAX_FIT_VECTORS", len(own.stacked()))
-    assert [run.run_id for run in vectors_tab._own_vectors(model.lm, [{**run, "run_id": "b"}, run])] == ["a"]
+    assert [run.run_id for run in vectors_tab._own_vectors(model, [{**run, "run_id": "b"}, run])] == ["a"]
     monkeypatch.setattr(limits, "MAX_FIT_VECTORS", len(own.stacked()) - 1)
     monkeypatch.setattr(calm, "encode", None)  # the limit is checked before anything is encoded
     with pytest.raises(CalmError, match=rf"The latest run has {len(own.stacked())} vectors, and a map is fitted to at"):
-        vectors_tab._own_vectors(model.lm, [run])
+        vectors_tab._own_vectors(model, [run])
 
 
 def test_a_fit_uses_the_chunks_that_the_map_has(model, monkeypatch):

@@ -1,0 +1,114 @@
+"""What the page asks of whatever computes: a backend loads models, and a loaded model generates, encodes and measures.
+
+Arguments and results are plain data: numbers, texts, arrays and the dataclasses of the library. A backend may therefore
+compute in this process or elsewhere. B, T, K and L are batch, chunks, tokens of a chunk and latent size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import calm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
+    from calm.evaluation.brier import Pause
+    from calm.vector_map import VectorMap
+
+Item = TypeVar("Item")
+Chunks = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class LoadedModel(ABC):
+    """A model under its name in the menu, with the map of its chunk vectors, if there is one.
+
+    Every method raises CalmError as the function of the library does that it names.
+    """
+
+    name: str
+    lm: LanguageModel
+    """Tokenizer, text format and configuration. Only a local model has weights."""
+    map: VectorMap | None
+
+    def require_map(self) -> VectorMap:
+        """The map. Raises CalmError if there is none."""
+        if self.map is None:
+            hint = "build one with python -m calm map" if self.lm.is_calm else "a token-by-token model has no vectors"
+            raise calm.CalmError(f"There is no map of {self.name}: {hint}.")
+        return self.map
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where the model computes, in words."""
+
+    @property
+    @abstractmethod
+    def uses_fallback(self) -> bool:
+        """Whether the model generates without its kernels, because they are still being compiled."""
+
+    @abstractmethod
+    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
+        """The steps of a text, and its positions in the queue (``calm.stream``)."""
+
+    @abstractmethod
+    def timed_stream(
+        self, prompt: str, options: GenerationOptions, client: str = ""
+    ) -> Generator[tuple[Step | Queued, float], None, None]:
+        """The same, each with the seconds that this model has computed for it."""
+
+    @abstractmethod
+    def encoded(self, step: Step) -> np.ndarray:
+        """float32 [L], the mean to which the autoencoder encodes the chunk of a step."""
+
+    @abstractmethod
+    def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
+        """Fresh candidates for the chunk after ``prefix_chunks`` (``calm.draw_pool``)."""
+
+    @abstractmethod
+    def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
+        """Fresh vectors, float32 [count, L], and the chunks that they decode to (``calm.draw_vectors``)."""
+
+    @abstractmethod
+    def encode(self, chunks: Chunks) -> Encoding:
+        """The posteriors of chunks [n, K] (``calm.encode``)."""
+
+    @abstractmethod
+    def decode(self, vectors: np.ndarray) -> list[list[int]]:
+        """The chunks [n, K] of vectors [n, L] (``calm.decode``)."""
+
+    @abstractmethod
+    def reconstruct(self, text: str, noise: float, seed: int) -> Reconstruction:
+        """A text through the autoencoder (``calm.reconstruct``)."""
+
+    @abstractmethod
+    def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
+        """The share of tokens restored at each level of noise (``calm.robustness``)."""
+
+    @abstractmethod
+    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
+        """BrierLM after each text (``calm.stream_brier_lm``), None as long as all are too short. Other work may run at
+        each ``Pause``."""
+
+
+class Backend(ABC):
+    """Loads models and computes with them."""
+
+    @abstractmethod
+    def load(self, name: str) -> LanguageModel:
+        """The model of this name, for ``model``. Waits until it can generate. Raises CalmError if it cannot be
+        loaded."""
+
+    @abstractmethod
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
+        """The interface to a model that ``load`` has returned."""
+
+    @abstractmethod
+    def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
+        """The items of a generator that computes with models of this backend. Closing the iterator closes it."""

@@ -1,0 +1,143 @@
+"""The backend of this process: models share the compute thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import calm
+
+from .. import compute, zero_gpu
+from .base import Backend, Chunks, Item, LoadedModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
+    from calm.evaluation.brier import Pause
+    from calm.vector_map import VectorMap
+
+
+class LocalModel(LoadedModel):
+    """A model whose weights are in this process."""
+
+    @property
+    def device(self) -> str:
+        return str(self.lm.device)
+
+    @property
+    def uses_fallback(self) -> bool:
+        return uses_fallback(self.lm)
+
+    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
+        return calm.stream(self.lm, prompt, options, client)
+
+    def timed_stream(
+        self, prompt: str, options: GenerationOptions, client: str = ""
+    ) -> Generator[tuple[Step | Queued, float], None, None]:
+        return _timed(self.stream(prompt, options, client))
+
+    def encoded(self, step: Step) -> np.ndarray:
+        return self.encode([step.token_ids]).mean[0]
+
+    def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
+        return compute.run(calm.draw_pool, self.lm, prompt, prefix_chunks, count)
+
+    def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
+        return compute.run(calm.draw_vectors, self.lm, prompt, prefix_chunks, count)
+
+    def encode(self, chunks: Chunks) -> Encoding:
+        return calm.encode(self.lm, chunks)
+
+    def decode(self, vectors: np.ndarray) -> list[list[int]]:
+        return calm.decode(self.lm, vectors)
+
+    def reconstruct(self, text: str, noise: float, seed: int) -> Reconstruction:
+        return calm.reconstruct(self.lm, text, noise, seed)
+
+    def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
+        return compute.iterate(calm.robustness(self.lm, text, noises, seed=seed))
+
+    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
+        return calm.stream_brier_lm(self.lm, texts, seed, samples, pauses=True)
+
+
+def _timed(
+    events: Generator[Step | Queued, None, None],
+) -> Generator[tuple[Step | Queued, float], None, None]:
+    """The engine's seconds of a step would include the steps of other models between its draws and its choice."""
+    try:
+        while True:
+            start = time.perf_counter()
+            event = next(events, None)
+            if event is None:
+                return
+            yield event, time.perf_counter() - start
+    finally:
+        events.close()
+
+
+class LocalBackend(Backend):
+    """Computes in this process, or in the workers of a ZeroGPU Space."""
+
+    def load(self, name: str) -> LanguageModel:
+        """Downloads on this thread, so that the compute thread can run requests meanwhile, then loads the model."""
+        from calm.hub.loading import fetch
+
+        fetch(name)
+        return compute.run(_load, name)
+
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
+        return LocalModel(name, lm, map)
+
+    def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
+        return compute.iterate(items)
+
+
+_loaded: WeakSet[LanguageModel] = WeakSet()
+
+
+def _load(name: str) -> LanguageModel:
+    try:
+        lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None)
+    except (OSError, RuntimeError) as error:  # damaged files, or too little memory
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise calm.CalmError(f"{name} could not be loaded: {reason}") from error
+    from calm.engine.warmup import warm_up_or_fall_back
+
+    compute.use_one_core_elsewhere()
+    _loaded.add(lm)
+    if not warm_up_or_fall_back(lm, compute.executor()):
+        compute.use_cores(leave_one=True)
+        Thread(target=_compile, args=(name, lm), daemon=True).start()
+    return lm
+
+
+_compile_lock = Lock()
+
+
+def _compile(name: str, lm: LanguageModel) -> None:
+    """Compiles the kernels of a model in another process, while its fallback engine generates. The fallback engine
+    remains if compilation fails."""
+    from calm.engine.warmup import compile_in_subprocess
+
+    with _compile_lock:
+        if compile_in_subprocess(name):
+            compute.run(_replace_fallback, lm)
+
+
+def _replace_fallback(lm: LanguageModel) -> None:
+    from calm.engine.warmup import replace_fallback
+
+    replace_fallback(lm)
+    compute.use_cores(leave_one=any(map(uses_fallback, _loaded)))
+
+
+def uses_fallback(lm: LanguageModel) -> bool:
+    """Whether a model generates without its kernels, because they are still being compiled."""
+    from calm.engine import engine_for
+
+    return engine_for(lm).is_fallback
