@@ -91,8 +91,12 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     with _loads_lock:
         known = _loads.get(name)
         if known is None or (known.done() and known.exception()):
-            _loads[name] = _downloads.submit(backends.current().load, name)
+            _loads[name] = _downloads.submit(_load, name)
         return _loads[name]
+
+
+def _load(name: str) -> LanguageModel:
+    return backends.current().load(name)
 
 
 def load_on_zero_gpu() -> None:

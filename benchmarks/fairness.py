@@ -40,7 +40,7 @@ def others() -> list[Callable[[], None]]:
     texts = "\n\n".join(calm.storyland.stories("validation", 60))[: limits.MAX_EVALUATION].split("\n\n")
 
     def generate() -> None:
-        for _ in calm.stream(models[0], "Once upon a time", BUSY, "busy"):
+        for _ in models[0].stream("Once upon a time", BUSY, "busy"):
             pass
 
     def evaluate() -> None:
@@ -49,7 +49,7 @@ def others() -> list[Callable[[], None]]:
 
     def curve() -> None:
         text = " ".join(texts)[: limits.MAX_TEXT]
-        for _ in compute.iterate(calm.robustness(models[0], text, limits.NOISE_LEVELS)):
+        for _ in models[0].robustness(text, limits.NOISE_LEVELS, 0):
             pass
 
     return [*[generate] * limits.MAX_REQUESTS_PER_VISITOR, evaluate, evaluate, curve]

@@ -47,7 +47,7 @@ def test_a_race_that_is_closed_frees_its_slots(tiny, tiny_ar):
 
 def test_the_texts_of_a_race_belong_to_its_visitor(tiny, tiny_ar):
     models = [tiny(), tiny_ar]
-    steps = race_tab.race(models, run_arguments(PROMPT, 1.0, 40, 0, visitor="a"))
+    steps = race_tab.race(list(map(local_model, models)), run_arguments(PROMPT, 1.0, 40, 0, visitor="a"))
     next(steps)
     next(steps)
     assert [request.client for lm in models for request in engine_for(lm).running] == ["a", "a"]
