@@ -60,10 +60,13 @@ class RunText(_Component):
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
 </div>
 <div class="calm-side">
+<div class="calm-sheet">
 <section class="calm-detail" aria-label="candidates of the selected chunk"></section>
+</div>
 <div class="calm-path"></div>
 </div>
 </div>
+<details class="calm-run-steps"><summary>Steps of this run</summary></details>
 """
     EVENTS: list[Any] = [*gr.HTML.EVENTS, *map(EventListener, ("branch", "suggestion", "repeat", "show_run"))]
 

@@ -11,7 +11,9 @@ import { repeatOpenedLink } from "./repeat.js";
 import { replay } from "./replay.js";
 import { runActions } from "./run_actions.js";
 import { createRunCard, generationCard, saveShownRun } from "./run_card.js";
+import { createRunSteps } from "./run_steps.js";
 import { createSampleList } from "./samples.js";
+import { createSheet } from "./sheet.js";
 import { createRunProgress } from "./step_counter.js";
 import { store } from "./store.js";
 import { createSuggestions } from "./suggestions.js";
@@ -41,6 +43,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
       if (run) trigger("branch", branchRequest(run, stepIndex, pool, choice));
     },
   });
+  createSheet(find(element, ".calm-sheet"), find(element, ".calm-text"));
   const actions = find(element, ".calm-actions");
   const cardElement = node("div", { class: "calm-card" });
   const card = createRunCard(cardElement);
@@ -50,6 +53,7 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   actions.after(code.element);
   onInputs(element, () => store.shown && saveShownRun(store.shown));
   createPathMap(find(element, ".calm-path"), server);
+  createRunSteps(element, find(element, ".calm-run-steps"));
 
   const renderStep = () => {
     if (!store.shown) return;

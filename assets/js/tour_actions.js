@@ -2,6 +2,7 @@
 // error if the page did not do what the step shows.
 import { config } from "./config.js";
 import { delay, find, prefersReducedMotion, waitFor } from "./dom.js";
+import { openSheet } from "./sheet.js";
 import { store } from "./store.js";
 
 const EXAMPLE = "Once upon a time there was a brave fox named Mia.";
@@ -131,6 +132,7 @@ export const tourActions = {
     return shown("#map .calm-plot");
   },
   async temper() {
+    openSheet(find(document.body, "#run .calm-sheet"));
     const panel = await shown("#run .calm-detail");
     await selectOpenStep();
     highlight(panel);

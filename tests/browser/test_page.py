@@ -166,3 +166,42 @@ def test_two_visitors_do_not_affect_each_other(address):
     for thread in threads:
         thread.join()
     assert [together[1], together[2]] == alone
+
+
+@pytest.mark.parametrize("visitor", [PHONE], indirect=True)
+def test_on_a_phone_the_candidates_are_a_sheet_below_the_text(visitor):
+    page = visitor.page
+    title, menu = (
+        page.evaluate(
+            """(selector) => { const range = document.createRange();
+                range.selectNodeContents(document.querySelector(selector));
+                const { left, right } = range.getBoundingClientRect(); return [left, right]; }""",
+            selector,
+        )
+        for selector in ("#header h1", "#model .wrap-inner")
+    )
+    assert title[1] < menu[0]  # the menu of models stands beside the title
+    sheet, chunk = page.locator("#run .calm-sheet"), page.locator("#run .calm-chunk").nth(3)
+    close = sheet.get_by_role("button", name="Close")
+    is_closed = "() => !document.querySelector('#run .calm-sheet').checkVisibility()"
+    assert page.evaluate(is_closed)
+
+    def open_sheet() -> None:
+        chunk.click()
+        assert "Step 4" in sheet.inner_text() and page.evaluate("() => document.activeElement.innerText") == "Close"
+        top = sheet.bounding_box()["y"]
+        assert top > PHONE["height"] / 2 - 5 and chunk.bounding_box()["y"] + chunk.bounding_box()["height"] <= top
+
+    open_sheet()
+    page.locator("#run .calm-chunk").nth(2).click()
+    assert "Step 3" in sheet.inner_text()
+    close.click()
+    assert page.evaluate(is_closed)
+    assert page.evaluate("() => document.activeElement.dataset.index") == "2"
+    open_sheet()
+    page.keyboard.press("Escape")
+    assert page.evaluate(is_closed) and page.evaluate("() => document.activeElement.dataset.index") == "3"
+    page.keyboard.press("Enter")
+    assert not page.evaluate(is_closed)
+    page.locator("#run .calm-prompt").click()
+    assert page.evaluate(is_closed)
