@@ -58,6 +58,7 @@ class RunText(_Component):
 <div class="calm-actions" hidden></div>
 <div class="calm-samples" role="group" aria-label="samples of this prompt" hidden></div>
 <nav class="calm-tree" aria-label="branches of this text" hidden></nav>
+<details class="calm-run-steps"><summary>Steps of this run</summary></details>
 </div>
 <div class="calm-side">
 <div class="calm-sheet">
@@ -66,7 +67,6 @@ class RunText(_Component):
 <div class="calm-path"></div>
 </div>
 </div>
-<details class="calm-run-steps"><summary>Steps of this run</summary></details>
 """
     EVENTS: list[Any] = [*gr.HTML.EVENTS, *map(EventListener, ("branch", "suggestion", "repeat", "show_run"))]
 

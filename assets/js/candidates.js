@@ -2,7 +2,7 @@
 import { config } from "./config.js";
 import { button, factList, node, percent, plural, visible } from "./dom.js";
 import { store } from "./store.js";
-import { temper, temperatureMessage } from "./temperature.js";
+import { exactShares, temper, temperatureMessage } from "./temperature.js";
 
 const SLIDER_MIN = 0.1;
 /** The temperatures of the published batch rule, T = 1/n. */
@@ -18,7 +18,7 @@ const END_OF_TEXT = "∎";
 
 /**
  * One candidate's bar.
- * @typedef {{ share: HTMLElement, tempered: HTMLElement, figure: HTMLElement }} Row
+ * @typedef {{ share: HTMLElement, tempered: HTMLElement, exact: HTMLElement, figure: HTMLElement }} Row
  */
 
 /**
@@ -31,6 +31,8 @@ const END_OF_TEXT = "∎";
 export function createCandidatePanel(element, actions) {
   /** @type {number | null} the slider's, until another run is shown */
   let temperature = null;
+  /** Whether the probabilities of the exact sampler stand beside those of the pooled one. */
+  let compares = false;
   /** @type {{ run: RunPayload, stepIndex: number, pool: Pool } | null} */
   let rendered = null;
 
@@ -56,12 +58,16 @@ export function createCandidatePanel(element, actions) {
     const { list, rows } = candidateList(pool, (choice) => actions.branch(run, stepIndex, pool, choice));
     const parts = [heading(step, fresh), facts(step, fresh)];
     if (isSampled(pool)) {
-      const weigh = () => showWeights(pool, rows, status, temperature ?? run.options.temperature);
+      const weigh = () => showWeights(pool, rows, status, temperature ?? run.options.temperature, compares);
+      const comparison = comparisonBox(compares, (checked) => {
+        compares = checked;
+        weigh();
+      });
       const slider = temperatureSlider(temperature ?? run.options.temperature, (value) => {
         temperature = value;
         weigh();
       });
-      parts.push(node("div", { class: "calm-row" }, slider, fresh ? null : drawButton(run, stepIndex)));
+      parts.push(node("div", { class: "calm-row" }, slider, comparison, fresh ? null : drawButton(run, stepIndex)));
       weigh();
     } else {
       showProbabilities(pool, rows, status);
@@ -145,10 +151,15 @@ function candidateList(pool, onchoose) {
     const row = {
       share: node("div", { class: "fill share" }),
       tempered: node("div", { class: "fill" }),
+      exact: node("div", { class: "fill exact" }),
       figure: node("span", { class: "figure" }),
     };
     const name = candidateName(candidate, () => onchoose(i));
-    const track = node("div", { class: "track" }, isSampled(pool) ? row.share : null, row.tempered);
+    const track = node(
+      "div",
+      { class: "track" },
+      ...(isSampled(pool) ? [row.share, row.tempered, row.exact] : [row.tempered]),
+    );
     list.append(node("li", { class: candidate.chosen ? "chosen" : "" }, name, track, row.figure));
     return row;
   });
@@ -174,22 +185,50 @@ function candidateName(candidate, onchoose) {
  * @param {Row[]} rows
  * @param {HTMLElement} status
  * @param {number} temperature
+ * @param {boolean} compares whether the exact sampler is shown, too; it has no rule above T = 1
  */
-function showWeights(pool, rows, status, temperature) {
+function showWeights(pool, rows, status, temperature, compares) {
   const counts = allCounts(pool);
   const total = countSamples(pool);
   const shares = temper(counts, temperature);
-  const longest = Math.max(...shares, ...counts.map((count) => count / total));
-  rows.forEach(({ share, tempered, figure }, i) => {
+  const exact = compares && temperature <= 1 ? exactShares(counts, temperature) : null;
+  const longest = Math.max(...shares, ...(exact ?? []), ...counts.map((count) => count / total));
+  /** @param {number} share */
+  const width = (share) => `${((100 * share) / longest).toFixed(2)}%`;
+  rows.forEach((row, i) => {
     const sampled = counts[i] / total;
-    share.style.width = `${((100 * sampled) / longest).toFixed(2)}%`;
-    tempered.style.width = `${((100 * shares[i]) / longest).toFixed(2)}%`;
-    figure.textContent = `${percent(sampled)} → ${percent(shares[i])}, ${counts[i]} of ${plural(total, "sample")}`;
+    row.share.style.width = width(sampled);
+    row.tempered.style.width = width(shares[i]);
+    row.exact.hidden = !exact;
+    row.exact.style.width = width(exact?.[i] ?? 0);
+    const after = exact ? `${percent(shares[i])} pooled, ${percent(exact[i])} exact` : percent(shares[i]);
+    row.figure.textContent = `${percent(sampled)} → ${after}, ${counts[i]} of ${plural(total, "sample")}`;
   });
   const rest = shares.slice(rows.length).reduce((sum, share) => sum + share, 0);
   const others = counts.length - rows.length;
   const more = others ? `; ${plural(others, "more chunk")} ${others === 1 ? "has" : "have"} ${percent(rest)}` : "";
-  status.textContent = temperatureMessage(temperature) + more;
+  const compared = compares ? `. ${comparisonMessage(shares, exact)}` : "";
+  status.textContent = temperatureMessage(temperature) + more + compared;
+}
+
+/**
+ * @param {number[]} pooled
+ * @param {number[] | null} exact
+ */
+function comparisonMessage(pooled, exact) {
+  if (!exact) return "The exact sampler has no rule above T = 1.";
+  const distance = pooled.reduce((sum, share, i) => sum + Math.abs(share - exact[i]), 0) / 2;
+  return `Total-variation distance between pooled and exact: ${distance.toFixed(3)}.`;
+}
+
+/**
+ * @param {boolean} checked
+ * @param {(checked: boolean) => void} onchange
+ */
+function comparisonBox(checked, onchange) {
+  const input = node("input", { type: "checkbox", checked, onchange: () => onchange(input.checked) });
+  const title = "The exact sampler, where each of its draws is one of these samples";
+  return node("label", { class: "calm-compare-box", title }, input, "exact beside pooled");
 }
 
 /**

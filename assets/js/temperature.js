@@ -34,6 +34,20 @@ export function temper(counts, temperature) {
 }
 
 /**
+ * The distribution of the exact sampler where each of its draws is one of these samples: each share to the power 1/T,
+ * renormalised (paper, section 5.1, Algorithm 1). It exists for T <= 1.
+ * @param {number[]} counts how often each distinct chunk occurs in a pool
+ * @param {number} temperature
+ * @returns {number[]}
+ */
+export function exactShares(counts, temperature) {
+  const highest = Math.max(...counts);
+  const weights = counts.map((count) => (count / highest) ** (1 / temperature));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return weights.map((weight) => weight / total);
+}
+
+/**
  * The effect of a temperature, in one line.
  * @param {number | string | null} temperature
  */

@@ -155,6 +155,17 @@ def test_a_pool_is_drawn_in_full_and_reweighted_as_the_slider_moves(visitor):
     assert shown["1"][0] == shown["1"][1] == pytest.approx(shown["1"][2] / 2, abs=0.5)
     assert shown["2"][1] < shown["1"][1] <= shown["0.35"][1]
     assert len({drawn for drawn, _, _ in shown.values()}) == 1
+    detail.get_by_label("exact beside pooled").check()
+    compared = re.match(r"[\d.]+% → ([\d.]+)% pooled, ([\d.]+)% exact, \d+ of 200 samples", figure.inner_text())
+    drawn = page.evaluate("() => CALM.store.freshPool(CALM.store.shown.run_id, 1)")
+    counts = [candidate["count"] for candidate in drawn["candidates"]]
+    counts += [count for count, chunks in drawn["other_counts"] for _ in range(chunks)]
+    powers = [count ** (1 / 0.35) for count in counts]
+    expected = [calm.temper(counts, 0.35)[0], powers[0] / sum(powers)]
+    assert [float(share) for share in compared.groups()] == pytest.approx([100 * share for share in expected], abs=0.51)
+    slider.fill("1.5")
+    assert "The exact sampler has no rule above T = 1." in detail.locator(".calm-note").inner_text()
+    slider.fill("0.35")
     page.locator("#run .calm-chunk").nth(2).focus()
     assert slider.input_value() == "0.35"  # the next step keeps the temperature
 
@@ -303,13 +314,14 @@ def test_a_prompt_to_try_runs_at_a_click(visitor):
 
 def test_the_steps_of_a_run_as_chart_table_and_csv(visitor, tmp_path):
     page = visitor.page
-    page.locator("#run .calm-run-steps summary").click()
+    page.locator("#run .calm-run-steps summary").focus()
+    page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#run .calm-plot.steps').data?.[0].x.length")
     steps = page.evaluate("() => CALM.store.shown.steps")
     rows = page.locator("#run .calm-step-table tbody tr")
     assert rows.count() == len(steps)
     rows.nth(2).click()
-    assert page.evaluate("() => CALM.store.selected.step_index") == 2
+    assert page.evaluate("() => CALM.store.currentStep") == 2
     assert rows.nth(2).get_attribute("aria-current") == "true"
     shown = "() => document.querySelector('#run .calm-plot.steps').data.map((trace) => [...trace.y])"
     for column, expected in {
