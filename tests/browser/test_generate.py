@@ -1,4 +1,3 @@
-import csv
 import json
 import random
 import re
@@ -310,40 +309,3 @@ def test_a_prompt_to_try_runs_at_a_click(visitor):
     visitor.finished()
     assert page.locator("#run .calm-prompt").inner_text().strip() == page.locator("#prompt textarea").input_value()
     assert visitor.text()
-
-
-def test_the_steps_of_a_run_as_chart_table_and_csv(visitor, tmp_path):
-    page = visitor.page
-    page.locator("#run .calm-run-steps summary").focus()
-    page.keyboard.press("Enter")
-    page.wait_for_function("() => document.querySelector('#run .calm-plot.steps').data?.[0].x.length")
-    steps = page.evaluate("() => CALM.store.shown.steps")
-    rows = page.locator("#run .calm-step-table tbody tr")
-    assert rows.count() == len(steps)
-    rows.nth(2).click()
-    assert page.evaluate("() => CALM.store.currentStep") == 2
-    assert rows.nth(2).get_attribute("aria-current") == "true"
-    shown = "() => document.querySelector('#run .calm-plot.steps').data.map((trace) => [...trace.y])"
-    for column, expected in {
-        "samples": [step["draws"] for step in steps],
-        "prediction_error": [step["distance"] for step in steps],
-        "milliseconds": [1000 * step["seconds"] for step in steps],
-    }.items():
-        page.get_by_label("quantity of the chart").select_option(column)
-        page.wait_for_function(
-            "([read, expected]) => (0, eval)(read)()[0].join() === expected.join()", arg=[shown, expected]
-        )
-        assert page.evaluate(shown)[1] == expected[2:3]  # the mark of the selected step
-    points = page.locator("#run .calm-plot.steps .scatterlayer .trace").first.locator(".points path")
-    point = points.nth(5).bounding_box()
-    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
-    page.wait_for_function("() => CALM.store.previewed?.step_index === 5")
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_function("() => CALM.store.selected.step_index === 5")
-    with page.expect_download() as download:
-        page.locator("#run .calm-run-steps").get_by_role("button", name="Export CSV").click()
-    download.value.save_as(tmp_path / "steps.csv")
-    lines = list(csv.DictReader((tmp_path / "steps.csv").open(encoding="utf-8-sig", newline="")))
-    assert [float(line["prediction_error"]) for line in lines] == [step["distance"] for step in steps]
-    assert [int(line["samples"]) for line in lines] == [step["draws"] for step in steps]
