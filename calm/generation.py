@@ -5,6 +5,7 @@ K tokens a chunk, L latent.
 
 import math
 import operator
+from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from .engine import engine_for
-from .engine.samplers import SAMPLERS, Choice, ChunkSampler, TokenSampler
+from .engine.samplers import SAMPLERS, Choice, ChunkSampler, CompletedStep, TokenSampler
 from .engine.scheduler import Queued, Request
 from .errors import CalmError, check_integer, check_seed, short_repr
 from .hub.language_model import LanguageModel
@@ -54,6 +55,12 @@ class Step:
     """The number of vectors drawn and decoded for this step."""
     seconds: float
     """Wall time of this step."""
+    random_numbers: int = 0
+    """Uniform numbers that the sampler used besides the noise of the draws."""
+
+    def completed(self) -> CompletedStep:
+        """What another engine needs to continue the text after this step (``stream``)."""
+        return CompletedStep(tuple(self.token_ids), self.draws, self.random_numbers)
 
 
 @dataclass(frozen=True)
@@ -133,12 +140,19 @@ def generate(
 
 
 def stream(
-    lm: LanguageModel, prompt: str, options: GenerationOptions, client: str = ""
+    lm: LanguageModel,
+    prompt: str,
+    options: GenerationOptions,
+    client: str = "",
+    completed: Sequence[CompletedStep] = (),
 ) -> Generator[Step | Queued, None, None]:
     """Like ``generate``. While the request is queued, it also yields ``Queued`` whenever the position changes.
 
     The engine shares its slots among clients: a ``client`` holds at most all but two, and the one with the fewest comes
     first. An empty name is no client and has no such limit.
+
+    ``completed`` are the first steps of this text, from another engine on equal hardware. The text continues after them
+    and equals the text of one engine to the bit. Nothing is drawn for them: the backbone reads their chunks.
     """
     if lm.is_calm and options.sampler == "exact":
         check_temperature(options.temperature, 1.0)
@@ -153,7 +167,9 @@ def stream(
         if lm.is_calm
         else TokenSampler(options.temperature, options.seed, lm.device)
     )
-    return _stream_steps(lm, Request(ids, steps, sampler, client), before, len(leftover))
+    join_chunks(lm, [step.token_ids for step in completed])  # raises CalmError for chunks of another model
+    request = Request(ids, steps - len(completed), sampler, client, deque(step.token_ids for step in completed))
+    return _stream_steps(lm, request, before, len(leftover), completed)
 
 
 def draw_pool(
@@ -232,20 +248,39 @@ def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
 
 
 def _stream_steps(
-    lm: LanguageModel, request: Request, before: Sequence[int], leftover: int
+    lm: LanguageModel, request: Request, before: Sequence[int], leftover: int, completed: Sequence[CompletedStep]
 ) -> Generator[Step | Queued, None, None]:
-    """The steps of a request. ``before`` are the last tokens in front of its text; the first chunk repeats ``leftover``
-    of them."""
+    """The steps of a request after the ``completed`` ones. ``before`` are the last tokens in front of its text; the
+    first chunk repeats ``leftover`` of them."""
     text, index = lm.text_stream(), 0
     text.add(before)
+
+    def shown(ids: Sequence[int]) -> str:
+        """The text that the next chunk adds."""
+        added = list(ids if index else ids[leftover:])
+        end = lm.text_format.end_position(added)
+        return text.add(added[:end], end is not None)
+
+    for step in completed:
+        shown(step.token_ids)
+        index += 1
+    if request.steps < 1 or (completed and lm.text_format.end_position(list(completed[-1].token_ids)) is not None):
+        return
+    _skip(lm, request.sampler, completed)
     for event in engine_for(lm).stream(request):
         if isinstance(event, Queued):
             yield event
             continue
         choice, seconds = event
-        ids = list(choice.token_ids)
-        added = ids if index else ids[leftover:]
-        end = lm.text_format.end_position(added)
-        shown = text.add(added[:end], end is not None)
-        yield Step(index, ids, shown, choice.vector, _candidates(lm, choice), choice.draws, seconds)
+        ids, candidates = list(choice.token_ids), _candidates(lm, choice)
+        yield Step(index, ids, shown(ids), choice.vector, candidates, choice.draws, seconds, choice.random_numbers)
         index += 1
+
+
+def _skip(lm: LanguageModel, sampler: ChunkSampler | TokenSampler, completed: Sequence[CompletedStep]) -> None:
+    """Moves the generators of a new sampler behind completed steps."""
+    head = engine_for(lm).head if completed else None
+    if isinstance(sampler, TokenSampler):
+        sampler.skip(completed, lm.model.config.vocab_size)
+    elif head is not None:
+        sampler.skip(completed, head, torch.empty(0, dtype=lm.dtype, device=lm.device))

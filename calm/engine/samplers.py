@@ -36,6 +36,17 @@ class Choice:
     candidates: list[tuple[TokenIds, int, float]]
     """The distinct chunks of the pool with their counts and tempered probabilities, most probable first."""
     draws: int
+    random_numbers: int = 0
+    """Uniform numbers that the rule used besides the noise of the draws."""
+
+
+@dataclass(frozen=True)
+class CompletedStep:
+    """A step that was chosen elsewhere, with what a sampler needs to continue after it as if it had chosen it."""
+
+    token_ids: TokenIds
+    draws: int
+    random_numbers: int
 
 
 Outcome = Choice | Exception | None
@@ -58,17 +69,37 @@ class ChunkSampler:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.random = random.Random(seed)
         self.noise_vectors, self.noise_used = torch.empty(0), 0
+        self.random_numbers = 0
         self._start_step(prefix)
 
     def _start_step(self, prefix: TokenIds = ()) -> None:
         self.prefix = prefix
         self.rule: ExactRule[TokenIds] | None = (
-            None if self.sampler == "pooled" else ExactRule(self.temperature, self.random.random)
+            None if self.sampler == "pooled" else ExactRule(self.temperature, self._uniform)
         )
         self.pool: list[TokenIds] = []
         self.vectors: list[np.ndarray] = []
         self.chosen: int | None = None
-        self.drawn = 0
+        self.drawn, self.random_numbers = 0, 0
+
+    def _uniform(self) -> float:
+        self.random_numbers += 1
+        return self.random.random()
+
+    def skip(self, steps: Sequence[CompletedStep], head: HeadStep, like: Tensor) -> None:
+        """Moves the generators behind steps that were chosen elsewhere. It draws their noise, but no vectors.
+
+        The steps have the batches of this machine's ``head``, so the next draws are those of the sampler that chose
+        them, if both machines have the same hardware. ``like`` has device and dtype of the head states.
+        """
+        for step in steps:
+            while self.drawn < step.draws and (count := self.draws_needed(head.free_draws)) > 0:
+                self.noise(count, head.head, like)
+                self.noise_used += count
+                self.drawn += count
+            for _ in range(step.random_numbers):
+                self.random.random()
+            self._start_step()
 
     def draws_needed(self, free_draws: int = 1) -> int:
         """The number of draws to feed next; 0 once the step is decided or the limit is reached.
@@ -123,11 +154,14 @@ class ChunkSampler:
         counts = Counter(self.pool)
         probabilities = temper(list(counts.values()), self.temperature)
         if self.chosen is None:
-            (chunk,) = self.random.choices(list(counts), probabilities)
+            (chunk,) = self.random.choices(list(counts), probabilities)  # uses one uniform number
+            self.random_numbers += 1
             self.chosen = self.pool.index(chunk)
         candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
         candidates.sort(key=lambda candidate: (-candidate[2], -candidate[1]))
-        choice = Choice(self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn)
+        choice = Choice(
+            self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn, self.random_numbers
+        )
         self._start_step()
         return choice
 
@@ -172,6 +206,12 @@ class TokenSampler:
     def __init__(self, temperature: float, seed: int, device: torch.device):
         self.temperature = temperature
         self.generator = torch.Generator(device).manual_seed(seed)
+
+    def skip(self, steps: Sequence[CompletedStep], vocabulary: int) -> None:
+        """Moves the generator behind steps that were chosen elsewhere."""
+        uniform = torch.ones(vocabulary, device=self.generator.device)
+        for _ in steps:
+            torch.multinomial(uniform, 1, generator=self.generator)
 
 
 def sample_tokens(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Outcome]:

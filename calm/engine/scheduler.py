@@ -57,6 +57,9 @@ class Request:
     sampler: ChunkSampler | TokenSampler
     client: str = ""
     """Requests of one client share slots; an empty name is no client."""
+    replayed: deque[TokenIds] = field(default_factory=deque)
+    """Chunks of the text that were chosen elsewhere. The backbone reads one a step, as it did there: read all at once,
+    as a prompt is, they could give other states in the last bits."""
     results: deque[Generated | Exception] = field(default_factory=deque)
     """Results that the caller has not taken."""
     updated: threading.Event = field(default_factory=threading.Event)
@@ -222,6 +225,9 @@ class Engine:
         A request that needs many draws therefore does not delay the others.
         """
         self.backbone.use_threads(torch.get_num_threads())
+        for request in self._active():
+            if request.state is not None and request.replayed:
+                request.state, request.unread = None, [request.replayed.popleft()]
         for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
             if outcome is None:
                 continue
