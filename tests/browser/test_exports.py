@@ -11,10 +11,10 @@ CSV = """async ([columns, rows]) => {
 
 def test_a_spreadsheet_reads_a_table_as_it_was_written(visitor):
     texts = ["a, b", 'say "x"', "one\ntwo", " plain", "=1+1", "+1", "-1", "@x", "\tx"]
-    table = visitor.page.evaluate(CSV, [["text", "figure"], [[text, -0.5] for text in texts]])
+    table = visitor.page.evaluate(CSV, [["text", "figure"], [*([text, -0.5] for text in texts), [None, 0]]])
     assert table.startswith("\ufeff")
-    head, *rows = csv.reader(io.StringIO(table.removeprefix("\ufeff"), newline=""))
-    assert head == ["text", "figure"]
+    head, *rows, last = csv.reader(io.StringIO(table.removeprefix("\ufeff"), newline=""))
+    assert head == ["text", "figure"] and last == ["", "0"]
     assert [figure for _, figure in rows] == ["-0.5"] * len(texts)  # a number is no formula
     assert [text for text, _ in rows] == texts[:4] + [f"'{text}" for text in texts[4:]]
 

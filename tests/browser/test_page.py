@@ -124,6 +124,12 @@ def test_the_page_works_at_phone_width(visitor):
         page.wait_for_timeout(400)
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= PHONE["width"] + 1, tab
+        small = page.evaluate(
+            """() => [...document.querySelectorAll('input, textarea, select')]
+                .filter((e) => e.checkVisibility() && !['range', 'radio', 'checkbox', 'file'].includes(e.type))
+                .filter((e) => parseFloat(getComputedStyle(e).fontSize) < 16).map((e) => e.outerHTML.slice(0, 80))"""
+        )
+        assert small == [], tab  # iOS enlarges the page when such an input gets the focus
         cut = page.evaluate(
             """() => [...document.querySelectorAll('p, dd, h1, h2, button, label, textarea')]
                 .filter((e) => e.checkVisibility())
