@@ -11,8 +11,9 @@ RUN apt-get update \
 RUN useradd --create-home --uid 1000 user && mkdir /cache && chown user /cache
 WORKDIR /home/user/app
 
-COPY requirements.txt .
-RUN pip install --no-cache-dir -r requirements.txt
+# "make lock" writes requirements.lock. With it, pip installs only files that have the hashes in it.
+COPY requirements.txt requirements.loc[k] ./
+RUN pip install --no-cache-dir $(test -f requirements.lock && echo --require-hashes -r requirements.lock || echo -r requirements.txt)
 
 COPY --chown=1000 . .
 

@@ -6,7 +6,7 @@ INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< &
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
 
-.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit soak screenshots
+.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit lock soak screenshots
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
@@ -50,6 +50,11 @@ assets: .venv/installed ## rebuild the vector map and the example of the first s
 
 audit: .venv/installed ## licences and known vulnerabilities of the requirements
 	$(BIN)/python -m tests.audit
+
+lock: .venv/installed ## write requirements.lock: every package that the requirements need, with the hashes of its files
+	$(BIN)/pip install -q --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--output-file requirements.lock requirements.txt
 
 soak: .venv/installed ## 1,000 requests of 32 clients with faults; writes the figures of docs/reliability.md
 	$(BIN)/python -m benchmarks.soak --write

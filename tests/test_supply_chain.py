@@ -1,6 +1,8 @@
 """No pickle is read or written except by functions that refuse code, and no code of a model folder runs."""
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_the_check_sees_unsafe_code(source):
 def test_every_requirement_is_pinned():
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         assert "==" in line, f"{line} is not pinned"
+
+
+def test_the_image_installs_from_the_lock_file_where_it_exists(tmp_path):
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (install,) = re.findall(r"^RUN pip install (.*)$", dockerfile, re.MULTILINE)
+
+    def options() -> str:
+        return subprocess.run(["sh", "-c", f"echo {install}"], cwd=tmp_path, capture_output=True, text=True).stdout
+
+    assert options() == "--no-cache-dir -r requirements.txt\n"
+    (tmp_path / "requirements.lock").touch()
+    assert options() == "--no-cache-dir --require-hashes -r requirements.lock\n"
 
 
 @pytest.mark.parametrize(
