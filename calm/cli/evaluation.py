@@ -10,22 +10,32 @@ from ..errors import CalmError
 from ..files import write_json, write_text
 from .options import COMMAND_LINE, MODEL, Command, add_device, add_model, add_seed, print_json, print_path
 
+OWN_LIMIT = 200
+"""Texts of a source that our own protocol reads by default."""
+
 
 def evaluate(arguments: Namespace) -> None:
     """Measure a model: reconstruction and BrierLM on texts, and the quality of the stories that it generates."""
     from .. import load
+    from ..evaluation.official import evaluate_official
     from ..evaluation.reports import evaluate
 
-    figures = evaluate(
-        load(arguments.model, device=arguments.device),
-        arguments.texts,
-        limit=arguments.limit,
-        noises=arguments.noise,
-        samples=arguments.samples,
-        stories=arguments.storyland,
-        temperatures=arguments.temperature,
-        seed=arguments.seed,
-    )
+    lm = load(arguments.model, device=arguments.device, autoencoder=arguments.autoencoder)
+    if arguments.protocol == "official":
+        figures = evaluate_official(
+            lm, arguments.texts, arguments.block_size, arguments.limit, arguments.samples, arguments.seed
+        )
+    else:
+        figures = evaluate(
+            lm,
+            arguments.texts,
+            limit=arguments.limit or OWN_LIMIT,
+            noises=arguments.noise,
+            samples=arguments.samples,
+            stories=arguments.storyland,
+            temperatures=arguments.temperature,
+            seed=arguments.seed,
+        )
     # The figures may be published, so they keep the file name of an absolute path and not its folders.
     given = (Path(word).name if Path(word).is_absolute() else word for word in getattr(arguments, COMMAND_LINE))
     figures = {"command": f"python -m calm {shlex.join(given)}", **figures}
@@ -36,7 +46,23 @@ def evaluate(arguments: Namespace) -> None:
         if arguments.json:
             print_json(figures)
         else:
-            print("\n".join(_lines(figures)))
+            print("\n".join(_official_lines(figures) if "protocol" in figures else _lines(figures)))
+
+
+def _official_lines(figures: dict[str, Any]) -> Iterator[str]:
+    """The figures of the official protocol as text."""
+    yield f"{figures['model']}: {figures['parameters']:,} parameters, official protocol"
+    for source, texts in figures["texts"].items():
+        loss = {name: value for name, value in texts.items() if name.endswith("_loss") or name == "perplexity"}
+        yield (
+            f"{source}, {texts['blocks']} blocks of {figures['block_size']:,} tokens: {_score(texts['brier_lm'])}, "
+            + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in loss.items())
+            + f", {texts['unused_tokens']:,} tokens at the end are not in a block"
+        )
+
+
+def _score(brier_lm: dict[str, Any]) -> str:
+    return f"BrierLM {brier_lm['score']:.2f} ({brier_lm['low']:.2f} to {brier_lm['high']:.2f})"
 
 
 def _lines(figures: dict[str, Any]) -> Iterator[str]:
@@ -45,11 +71,12 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
     yield f"{figures['model']}: {figures['parameters']:,} parameters"
     yield f"FLOPs per token: {flops['generation'] / 1e6:.1f} M to generate, {flops['training'] / 1e6:.1f} M to train"
     for source, texts in figures["texts"].items():
-        brier_lm = texts["brier_lm"]
-        score = f"BrierLM {brier_lm['score']:.1f} ({brier_lm['low']:.1f} to {brier_lm['high']:.1f})"
-        accuracy = texts.get("reconstruction", {}).get("token_accuracy", {})
+        reconstruction = texts.get("reconstruction", {"token_accuracy": {}})
+        accuracy = reconstruction["token_accuracy"]
         restored = "".join(f", {100 * share:.3f} % of tokens restored at noise {n}" for n, share in accuracy.items())
-        yield f"{source}, {texts['count']} texts: {score}{restored}"
+        if accuracy:
+            restored += f", {reconstruction['bits_per_dimension']:.2f} bits per latent dimension"
+        yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'])}{restored}"
     for stories in figures["stories"]:
         yield (
             f"{stories['stories']} stories at T = {stories['temperature']:g}: "
@@ -62,7 +89,17 @@ def evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "texts", nargs="*", help="files, folders, hub:OWNER/NAME, storyland:SEED:COUNT and other sources of text"
     )
-    parser.add_argument("--limit", type=int, default=200, help="largest number of texts per source (default: 200)")
+    parser.add_argument("--limit", type=int, help=f"texts per source (default: {OWN_LIMIT}; official: all)")
+    parser.add_argument(
+        "--protocol",
+        choices=("own", "official"),
+        default="own",
+        help="own: each text by itself; official: texts packed into blocks, as published (default: own)",
+    )
+    parser.add_argument(
+        "--block-size", type=int, default=8192, help="tokens of a block of the official protocol (default: 8192)"
+    )
+    parser.add_argument("--autoencoder", metavar="MODEL", help="replace the model's autoencoder")
     parser.add_argument(
         "--noise",
         type=float,

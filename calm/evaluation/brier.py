@@ -6,6 +6,7 @@ Shapes: S samples, P positions of a text, L latent, D width of the backbone, V v
 from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -114,7 +115,8 @@ def brier_lm(
     Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for a token-by-token model,
     the positions of a CALM with K = 4). The true text before a position is the context, and the next four tokens are
     the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued with the model's
-    own samples. Each position gets ``samples`` independent samples (at least 2).
+    own samples. Each position gets ``samples`` independent samples (at least 2). A text longer than the context of the
+    model is measured in parts, and each part starts like a text.
 
     For a token-by-token model the sampled indicators are replaced by their exact conditional probabilities: same mean,
     less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample
@@ -206,17 +208,43 @@ def _measure(
     if stride < 1 or stride % k:
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
-    measure = _measure_calm if lm.is_calm else _measure_tokens
+    start, window = lm.text_format.start(k) if lm.is_calm else [lm.text_format.start_id], (lm.context_length - 8) * k
     per_text: PerText = ()
     for text in texts:
-        ids = lm.tokenize(text)[: (lm.context_length - 8) * k]
-        if len(ids) + len(lm.text_format.start(k)) >= k + MAX_ORDER:
-            drawn, accuracy, collisions = yield from measure(lm, ids, stride, samples, generator)
-            if expected_match:
-                accuracy = expected_match(text, drawn).mean(0).to(collisions)
-            values = brier(accuracy, collisions).cpu().double()
-            per_text = (*per_text, (*values.sum(0).tolist(), float(len(values))))
+        ids, sums = lm.tokenize(text), np.zeros(MAX_ORDER + 1)
+        parts = [ids[i : i + window] for i in range(0, len(ids), window)]
+        if expected_match and len(parts) > 1:
+            raise CalmError(
+                f"A text of {len(ids):,} tokens is longer than the context of {lm.name}, {window:,} tokens."
+            )
+        for part in parts:
+            if len(part) + len(start) >= k + MAX_ORDER:
+                match = partial(expected_match, text) if expected_match else None
+                sums += yield from measure_row(lm, start + part, k, stride, samples, generator, match)
+        if sums[MAX_ORDER]:
+            per_text = (*per_text, tuple(sums.tolist()))
         yield per_text
+
+
+def measure_row(
+    lm: LanguageModel,
+    ids: list[int],
+    context: int,
+    stride: int,
+    samples: int,
+    generator: torch.Generator,
+    expected_match: Callable[[Tensor], Tensor] | None = None,
+) -> Generator[Pause, None, np.ndarray]:
+    """Measures a model at every ``stride``-th token of one row of token ids, after the first ``context`` of them.
+
+    Returns the sums of Brier-1 to Brier-4 over the positions, then the number of positions [5].
+    """
+    measure = _measure_calm if lm.is_calm else _measure_tokens
+    drawn, accuracy, collisions = yield from measure(lm, ids, context, stride, samples, generator)
+    if expected_match:
+        accuracy = expected_match(drawn).mean(0).to(collisions)
+    values = brier(accuracy, collisions).cpu().double()
+    return np.array([*values.sum(0).tolist(), len(values)])
 
 
 def _is_result(item: PerText | Pause) -> TypeGuard[PerText]:
@@ -260,17 +288,16 @@ accuracy and collisions, each [P, 4]."""
 
 @torch.no_grad()
 def _measure_calm(
-    lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator
+    lm: LanguageModel, ids: list[int], context: int, stride: int, samples: int, generator: torch.Generator
 ) -> Measuring:
-    """Samples a CALM at each position of the token ids of one text."""
+    """Samples a CALM at each position of one row of token ids. The context is a multiple of K."""
     model, k = lm.calm, lm.chunk_size
-    ids = lm.text_format.start(k) + ids  # the first chunk is context
-    targets = torch.tensor(ids[k:], device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
+    targets = torch.tensor(ids[context:], device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
     count = len(targets)
-    context = torch.tensor([ids[: k + (count - 1) * stride]], device=lm.device)
-    positions = torch.arange(count, device=lm.device) * (stride // k)
+    row = torch.tensor([ids[: context + (count - 1) * stride]], device=lm.device)
+    positions = torch.arange(count, device=lm.device) * (stride // k) + context // k - 1
     cache = DynamicCache()
-    first = model(context, past_key_values=cache, use_cache=True)[0, positions]
+    first = model(row, past_key_values=cache, use_cache=True)[0, positions]
     drawn = []
     for _ in range(samples):
         hidden, branches, chunks = first, _Branches(model.transformer, cache, positions), []
@@ -289,17 +316,16 @@ def _measure_calm(
 
 @torch.no_grad()
 def _measure_tokens(
-    lm: LanguageModel, ids: list[int], stride: int, samples: int, generator: torch.Generator
+    lm: LanguageModel, ids: list[int], context: int, stride: int, samples: int, generator: torch.Generator
 ) -> Measuring:
-    """Samples a token-by-token model at each position of one text, with exact conditional probabilities."""
+    """Samples a token-by-token model at each position of one row, with exact conditional probabilities."""
     backbone, head = lm.llama.model, lm.llama.lm_head
-    text = torch.tensor(ids, device=lm.device)
-    targets = text.unfold(0, MAX_ORDER, stride)
-    positions = torch.arange(len(targets), device=lm.device) * stride
-    context = torch.cat([text.new_tensor([lm.text_format.start_id]), text])[None]
+    row = torch.tensor(ids, device=lm.device)
+    targets = row[context:].unfold(0, MAX_ORDER, stride)
+    positions = torch.arange(len(targets), device=lm.device) * stride + context - 1
     cache = DynamicCache()
-    states = backbone(context, past_key_values=cache, use_cache=True).last_hidden_state[0]
-    p = head(states).float().softmax(-1)  # [1 + len, V]; row i predicts token i of the text
+    states = backbone(row[None], past_key_values=cache, use_cache=True).last_hidden_state[0]
+    p = head(states).float().softmax(-1)  # [tokens, V]; number i predicts token i + 1
     yield PAUSE
     each = p[positions[:, None] + torch.arange(MAX_ORDER, device=lm.device)].gather(-1, targets[..., None])[..., 0]
     accuracy = each.cumprod(-1)

@@ -1,42 +1,53 @@
 """The figures of evaluation.json: reconstruction, BrierLM, cost, and the quality of generated stories."""
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
+
+import numpy as np
+import torch
 
 from .. import storyland
 from ..data.documents import read_documents
 from ..errors import CalmError
 from ..generation import generate
 from ..hub.language_model import LanguageModel
+from ..modeling.losses import clamped_kl
 from ..reconstruction import reconstruct
 from .brier import brier_lm
 from .cost import flops_per_token, training_flops_per_token
 
-MAX_CHARACTERS = 4000
-"""Longer texts are cut: a chapter of a novel can exceed any context."""
 STORY_TOKENS = 280
 
 
-def read_texts(sources: Sequence[str], limit: int) -> dict[str, list[str]]:
-    """The first ``limit`` texts of each source, cut to 4,000 characters."""
-    return {source: [t[:MAX_CHARACTERS] for t in islice(read_documents(source), limit)] for source in sources}
+def read_texts(sources: Sequence[str], limit: int | None) -> dict[str, list[str]]:
+    """The first ``limit`` texts of each source; all of them without a limit."""
+    return {source: list(islice(read_documents(source), limit)) for source in sources}
 
 
 def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[float], seed: int = 0) -> dict[str, Any]:
     """Token accuracy in [0, 1] over all texts: ``token_accuracy`` maps each standard deviation of noise, and 0, to it.
 
-    ``tokens`` is the number of tokens.
+    ``tokens`` is the number of tokens. ``bits_per_dimension`` is the mean divergence of the posterior from the prior in
+    bits for each latent dimension: what a latent vector can hold at most.
     """
-    accuracy = {}
+    accuracy, bits = {}, 0.0
     for noise in (0.0, *noises):
-        restored = tokens = 0
+        restored = tokens = chunks = 0
+        nats = 0.0
         for number, text in enumerate(filter(None, texts)):
             result = reconstruct(lm, text, noise, seed + number)
             restored += round(result.token_accuracy * result.tokens)
             tokens += result.tokens
+            chunks += len(result.chunks)
+            mean, std = (
+                torch.from_numpy(np.stack(values)) for values in zip(*((c.mean, c.std) for c in result.chunks))
+            )
+            nats += len(mean) * float(clamped_kl(mean, std.log(), floor=0))
         accuracy[f"{noise:g}"] = restored / tokens
-    return {"token_accuracy": accuracy, "tokens": tokens}
+        bits = nats / chunks / lm.calm.config.latent_size / math.log(2)
+    return {"token_accuracy": accuracy, "tokens": tokens, "bits_per_dimension": bits}
 
 
 def generate_stories(
@@ -81,7 +92,7 @@ def story_figures(lm: LanguageModel, count: int, temperature: float, seed: int =
 def evaluate(
     lm: LanguageModel,
     sources: Sequence[str],
-    limit: int = 200,
+    limit: int | None = 200,
     noises: Sequence[float] = (0.3,),
     samples: int = 2,
     stories: int = 0,

@@ -21,6 +21,9 @@ from ..modeling.losses import (
 from .initialization import ATTENTION_COPY
 from .settings import CalmSettings
 
+MASKED = -100
+"""The label of a token that is no target, as in PyTorch's cross-entropy."""
+
 
 class AutoencoderObjective(nn.Module):
     """Reconstruction plus the clamped KL divergence (paper, eqs. 1 to 4)."""
@@ -105,16 +108,22 @@ class NextVectorObjective(nn.Module):
         self.decoder = TokenDecoder(width, k) if settings.token_loss_weight else None
         self.teacher = load(settings.distil_from, "cpu").calm.requires_grad_(False) if settings.distil_from else None
 
-    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, ids: Tensor, progress: float, generator: torch.Generator | None = None, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """ids [B, T * K] -> loss, and those of its terms that the stage has: the head's loss under the head's name
-        (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance."""
+        (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance.
+
+        ``labels`` [B, T * K] are the targets, ``ids`` by default. The head's loss leaves out chunks with a label of
+        -100, and the cross-entropy leaves out such tokens.
+        """
         model, settings = self.model, self.settings
         k = model.config.patch_size
         frozen = settings.head_warmup_from <= progress < settings.joint_from
         visible = corrupt(ids, k, settings.corruption, generator) if settings.corruption else ids
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             hidden = model(visible[:, :-k], use_cache=False)  # [B, T - 1, D]
-        following = ids.unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
+        following = (ids if labels is None else labels).unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
         figures: dict[str, Tensor] = {}
         loss = hidden.new_zeros(())
         if self.teacher is not None and progress < settings.head_warmup_from:
@@ -123,7 +132,8 @@ class NextVectorObjective(nn.Module):
             figures["distance"] = hidden_state_distance(hidden, target)
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
-            figures[model.head] = self._head_loss(hidden, following, generator)
+            known = ... if labels is None else (following != MASKED).all(-1)
+            figures[model.head] = self._head_loss(hidden[known], following[known], generator)
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
@@ -138,7 +148,7 @@ class NextVectorObjective(nn.Module):
         return settings.token_loss_weight * min(1.0, max(0.0, 1 - decay))
 
     def _head_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> mean loss of the head."""
+        """hidden [..., D] and the chunks that follow [..., K] -> mean loss of the head."""
         with torch.no_grad():
             mean, std = self.model.ae_model.encode(following)
         head = self.model.generative_head
@@ -149,7 +159,7 @@ class NextVectorObjective(nn.Module):
         assert self.decoder is not None
         embedding = self.model.transformer.embed_tokens
         # Embeddings of the usual initial size would be negligible beside the hidden state.
-        embedded = embedding(following) * hidden.shape[-1] ** 0.5
+        embedded = embedding(following.clamp(min=0)) * hidden.shape[-1] ** 0.5
         # Half of the chunks are decoded without their previous tokens, so that the hidden state itself has to hold all
         # of them, as the energy head needs, and the decoder does not model the language on its own.
         shown = torch.rand(following.shape[:-1], generator=generator, device=following.device) < 0.5
@@ -157,12 +167,15 @@ class NextVectorObjective(nn.Module):
 
 
 class NextTokenObjective(nn.Module):
-    """Cross-entropy of the next token."""
+    """Cross-entropy of the next token. Labels of -100 do not count."""
 
     def __init__(self, model: LlamaForCausalLM):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, progress: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """ids [B, tokens] -> loss in nats a token."""
-        return {"loss": cross_entropy(self.model(ids[:, :-1], use_cache=False).logits, ids[:, 1:])}
+    def forward(
+        self, ids: Tensor, progress: float, generator: torch.Generator | None = None, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """ids [B, tokens] and labels [B, tokens], which are ids by default -> loss in nats a token."""
+        targets = (ids if labels is None else labels)[:, 1:]
+        return {"loss": cross_entropy(self.model(ids[:, :-1], use_cache=False).logits, targets)}

@@ -8,7 +8,7 @@ from calm.modeling.calm import EnergyTransformer
 from calm.modeling.config import AutoencoderConfig, CalmConfig
 from calm.modeling.losses import energy_score
 from calm.training import recipe, tasks
-from calm.training.objectives import corrupt
+from calm.training.objectives import NextTokenObjective, NextVectorObjective, corrupt
 from calm.training.settings import AutoencoderSettings, CalmSettings
 
 from .conftest import baseline_settings, lm_settings, log
@@ -107,6 +107,21 @@ def test_a_model_of_fewer_layers_learns_the_hidden_states_of_a_deeper_one(tmp_pa
     )  # the autoencoder of the recipe
     with pytest.raises(CalmError, match="layers 0 to 1"):
         tasks.make("lm", {**few, "init_layers": [2]})
+
+
+def test_masked_targets_do_not_count(tiny, tiny_ar):
+    lm, ids = tiny(4), torch.arange(24).view(1, 24) + 7
+    labels = ids.clone()
+    labels[0, 8:12] = labels[0, 17] = -100  # the third chunk, and one token of the fifth
+    objective = NextVectorObjective(lm.calm, CalmSettings(out="run", autoencoder="", head_warmup_from=0, joint_from=0))
+    objective.decoder = None
+    loss = objective(ids, 0.5, torch.Generator().manual_seed(3), labels)["loss"]
+    hidden = lm.calm(ids[:, :-4])[0, [0, 2, 4]]
+    mean, std = lm.calm.ae_model.encode(ids.view(6, 4)[[1, 3, 5]])
+    samples, generator = objective.settings.posterior_samples, torch.Generator().manual_seed(3)
+    assert torch.allclose(loss, lm.calm.generative_head.loss(hidden, mean, std, samples, generator).mean())
+    expected = tiny_ar.llama(ids, labels=labels).loss
+    assert torch.allclose(NextTokenObjective(tiny_ar.llama)(ids, 0.5, labels=labels)["loss"], expected)
 
 
 def test_corruption_replaces_tokens_in_the_given_share_of_chunks():
