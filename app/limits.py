@@ -18,7 +18,7 @@ MAX_RUN_DRAWS = 400_000
 """Samples that one run draws and decodes in all its steps and texts."""
 MAX_EVALUATION_WORK = 60_000
 """Characters of the texts times the number of models of one evaluation."""
-MAX_FIT_SECONDS = 120
+MAX_FIT_SECONDS = 300
 """Seconds after which the fit of a map is ended."""
 MAX_UPLOAD_MB = 1
 """Size of an uploaded file."""

@@ -192,7 +192,7 @@ def test_a_map_of_a_visitors_own_runs_is_fitted(visitor):
     page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('Stopped')")
     visitor.record("document.querySelector('#fit-status').innerText")
     page.locator("#fit").click()
-    page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('own fit')", timeout=120_000)
+    page.wait_for_function("() => document.querySelector('#fit-status').innerText.includes('own fit')", timeout=300_000)
     assert any(re.search(r"Fitting … \d+ % of the epochs", status) for status in visitor.recorded())
     assert page.get_by_label("Layout").input_value() == "own"
     assert page.evaluate(TRACE, "training chunks") == 800 and page.evaluate(TRACE, "predicted path") == 8
