@@ -55,14 +55,16 @@ def _official_lines(figures: dict[str, Any]) -> Iterator[str]:
     for source, texts in figures["texts"].items():
         loss = {name: value for name, value in texts.items() if name.endswith("_loss") or name == "perplexity"}
         yield (
-            f"{source}, {texts['blocks']} blocks of {figures['block_size']:,} tokens: {_score(texts['brier_lm'])}, "
+            f"{source}, {texts['blocks']} blocks of {figures['block_size']:,} tokens: {_score(texts['brier_lm'], 2)}, "
             + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in loss.items())
             + f", {texts['unused_tokens']:,} tokens at the end are not in a block"
         )
 
 
-def _score(brier_lm: dict[str, Any]) -> str:
-    return f"BrierLM {brier_lm['score']:.2f} ({brier_lm['low']:.2f} to {brier_lm['high']:.2f})"
+def _score(brier_lm: dict[str, Any], digits: int) -> str:
+    """The score with its interval. The published scores have two decimal places."""
+    score, low, high = (f"{brier_lm[name]:.{digits}f}" for name in ("score", "low", "high"))
+    return f"BrierLM {score} ({low} to {high})"
 
 
 def _lines(figures: dict[str, Any]) -> Iterator[str]:
@@ -76,7 +78,7 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
         restored = "".join(f", {100 * share:.3f} % of tokens restored at noise {n}" for n, share in accuracy.items())
         if accuracy:
             restored += f", {reconstruction['bits_per_dimension']:.2f} bits per latent dimension"
-        yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'])}{restored}"
+        yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'], 1)}{restored}"
     for stories in figures["stories"]:
         yield (
             f"{stories['stories']} stories at T = {stories['temperature']:g}: "
