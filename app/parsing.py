@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import orjson
+
 import calm
 from calm.errors import short_repr
 
@@ -73,4 +75,14 @@ def parse_choice(value: Any, name: str, choices: Sequence[Any]) -> Any:
     """One of ``choices``. Raises CalmError."""
     if not isinstance(value, str) or value not in choices:
         raise calm.CalmError(f"{name} must be one of {', '.join(choices)}, not {short_repr(value)}.")
+    return value
+
+
+def check_encodable(value: Any) -> Any:
+    """The value. Raises ValueError unless the page can send it back: text has no half of a surrogate pair, and whole
+    numbers have at most 64 bits."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
     return value

@@ -14,14 +14,13 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Self
 
 import gradio as gr
-import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 import calm
 
 from . import limits, shares
-from .parsing import WRONG_FORM, parse_choice, parse_number, parse_range, parse_text, parse_whole
+from .parsing import WRONG_FORM, check_encodable, parse_choice, parse_number, parse_range, parse_text, parse_whole
 from .payloads.types import BranchRequest, OwnRun
 from .registry import DEFAULT, check_name, facts
 from .story_prompts import example_prompts
@@ -34,15 +33,6 @@ def check_draws(draws: int) -> None:
             f"A run may draw {limits.MAX_RUN_DRAWS:,} samples in all, and this one needs {draws:,}: "
             "lower the tokens, the texts or the samples per step."
         )
-
-
-def _encodable(value: Any) -> Any:
-    """A value that the page can send back: text without half of a surrogate pair, whole numbers of 64 bits."""
-    try:
-        orjson.dumps(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    return value
 
 
 parse_evaluation = partial(parse_text, name="text", limit=limits.MAX_EVALUATION)
@@ -162,7 +152,7 @@ class BranchArguments(GenerateArguments):
     """A run that continues another one. ``branch`` is the data of the page's event; it holds model and prompt, too."""
 
     mistake = "A branch must continue from a step of an existing run"
-    branch: Annotated[BranchRequest, AfterValidator(_encodable), EVENT]
+    branch: Annotated[BranchRequest, AfterValidator(check_encodable), EVENT]
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +200,9 @@ class FitArguments(Arguments):
 
     mistake = "There are no vectors to fit: generate a text first"
     model: ModelName
-    own: Annotated[list[OwnRun], Field(min_length=1, max_length=limits.MAX_FIT_VECTORS), AfterValidator(_encodable)]
+    own: Annotated[
+        list[OwnRun], Field(min_length=1, max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)
+    ]
     neighbours: Annotated[int, BeforeValidator(partial(parse_range, name="Neighbours", low=2, high=100))]
     min_dist: Annotated[float, BeforeValidator(partial(parse_number, name="The minimum distance"))]
     metric: str
