@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import calm
 
 from . import compute, metrics
-from .registry import DEFAULT, is_loaded, load_error, offered, on_fallback
+from .registry import DEFAULT, load_error, loaded_names, on_fallback
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -29,7 +29,7 @@ def health() -> dict[str, Any]:
     failed one cannot load its default model. A ready page has no reasons. ``machine`` is the short report of
     ``calm doctor``, by the names of its checks; it comes once the default model is loaded.
     """
-    models = [name for name in offered() if is_loaded(name)]
+    models = loaded_names()
     reasons: list[str] = []
     status = "ready"
     if compute.is_closed():

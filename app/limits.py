@@ -20,6 +20,8 @@ MAX_EVALUATION_WORK = 60_000
 """Characters of the texts times the number of models of one evaluation."""
 MAX_FIT_SECONDS = 300
 """Seconds after which the fit of a map is ended."""
+MAX_OTHER_MODELS = 4
+"""Models besides those of the menu that visitors may load, where the host allows it."""
 MAX_UPLOAD_MB = 1
 """Size of an uploaded file."""
 MAX_QUEUE = 64

@@ -22,7 +22,7 @@ from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .payloads.config import TABS, config
-from .registry import DEFAULT, ModelFacts, check_name, facts, is_loaded, loaded, offered
+from .registry import DEFAULT, ModelFacts, check_name, facts, loaded, loaded_names, offered
 from .tabs import compare, evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
@@ -99,15 +99,11 @@ def choose_model(name: str) -> Iterator[str]:
     """The facts of a model, before and after it is loaded."""
     try:
         check_name(name)
-        yield facts_list(facts(name), None, _loaded_names())
+        yield facts_list(facts(name), None, loaded_names())
         model = loaded(name)
-        yield facts_list(facts(name), model, _loaded_names())
+        yield facts_list(facts(name), model, loaded_names())
     except Exception as error:
         yield error_line(error_sentence(error))
-
-
-def _loaded_names() -> list[str]:
-    return [name for name in offered() if is_loaded(name)]
 
 
 def _menu() -> list[tuple[str, str]]:
@@ -126,7 +122,7 @@ def build() -> gr.Blocks:
             with gr.Column(scale=2, min_width=240):
                 model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
         tabs = _build_tabs(model)
-        status = gr.HTML(facts_list(facts(DEFAULT), None, _loaded_names()), elem_id="model-facts")
+        status = gr.HTML(facts_list(facts(DEFAULT), None, loaded_names()), elem_id="model-facts")
         learn.build_panel(tabs, model)
         endpoints.build()
         sync_with_url({"model": model})

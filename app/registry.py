@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +22,7 @@ from . import backends, zero_gpu
 from .backends import LoadedModel
 from .backends.local import uses_fallback
 from .files import ASSETS
+from .limits import MAX_OTHER_MODELS
 
 if TYPE_CHECKING:
     from calm import LanguageModel
@@ -70,13 +73,61 @@ def _total_parameters(folder: Path) -> int | None:
     return json.loads(index.read_text(encoding="utf-8")).get("metadata", {}).get("total_parameters")
 
 
+def allows_other_models() -> bool:
+    """Whether visitors may load a folder or a Hub id that is not in the menu: the environment variable
+    CALM_ALLOW_MODELS, 1 or 0. By default only on a page that no other machine reaches: it is bound to loopback, stands
+    behind no proxy and runs in no Space."""
+    setting = os.environ.get("CALM_ALLOW_MODELS", "").strip().lower()
+    if setting:
+        return setting in ("1", "true", "yes", "on") and not zero_gpu.ENABLED
+    if any(os.environ.get(name) for name in ("SPACE_ID", "GRADIO_ROOT_PATH", "GRADIO_SHARE")):
+        return False
+    return _is_loopback(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_name(name: object) -> str:
-    """The name of a model. Raises CalmError for a model that is not in the menu."""
-    if not isinstance(name, str) or name not in offered():
-        raise calm.CalmError(f"There is no model {short_repr(name)} here; choose one of {', '.join(offered())}.")
+    """The name of a model. Raises CalmError for a model that is not in the menu, unless it is a folder or a Hub id and
+    the host allows those."""
+    if isinstance(name, str) and name in offered():
+        return name
+    sentence = f"There is no model {short_repr(name)} here; choose one of {', '.join(offered())}"
+    if not isinstance(name, str) or "/" not in name.replace(os.sep, "/"):
+        raise calm.CalmError(f"{sentence}.")
+    if not allows_other_models():
+        raise calm.CalmError(f"{sentence}: this host loads no other models (CALM_ALLOW_MODELS).")
+    if not HUB_ID.fullmatch(name) and not _is_folder(name):
+        raise calm.CalmError(f"{sentence}, a folder of this machine or a Hub id such as OWNER/NAME.")
+    if name not in (others := other_models()) and len(others) >= MAX_OTHER_MODELS:
+        raise calm.CalmError(f"The page has loaded as many models besides its own as it may: {MAX_OTHER_MODELS}.")
     return name
 
 
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def other_models() -> list[str]:
+    """The models outside of the menu that are loaded or being loaded."""
+    in_menu = offered()
+    return [name for name in list(_loads) if name not in in_menu and load_error(name) is None]
+
+
+def loaded_names() -> list[str]:
+    """The names of all loaded models."""
+    return [name for name in [*offered(), *other_models()] if is_loaded(name)]
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _loads: dict[str, Future[LanguageModel]] = {}
 _loads_lock = Lock()
 _downloads = ThreadPoolExecutor(thread_name_prefix="download")
@@ -85,7 +136,7 @@ _downloads = ThreadPoolExecutor(thread_name_prefix="download")
 def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     """The load of a model. The first call starts it; after a failure, the next call starts it again.
 
-    Raises CalmError for a model that is not in the menu.
+    Raises CalmError as ``check_name`` does.
     """
     check_name(name)
     with _loads_lock:
@@ -138,7 +189,7 @@ def map_files() -> dict[str, Path]:
 
 def _loaded_here() -> dict[str, LanguageModel]:
     """The loaded models that run in this process, by name."""
-    here = [name for name in offered() if is_loaded(name) and zero_gpu.model(name) is None]
+    here = [name for name in loaded_names() if zero_gpu.model(name) is None]
     return {name: loading(name).result() for name in here}
 
 

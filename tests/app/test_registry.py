@@ -166,3 +166,53 @@ def test_a_race_and_a_concurrent_text_do_not_wait_for_each_other():
         assert not visitor.is_alive()
     assert [racer["texts"] for racer in final.payload()["racers"]] == alone
     assert len(texts) == 9 and all(text == texts[0] for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("variables", "allowed"),
+    [
+        ({}, True),
+        ({"GRADIO_SERVER_NAME": "::1"}, True),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        ({"GRADIO_SERVER_NAME": "example.org"}, False),
+        ({"SPACE_ID": "me/page"}, False),
+        ({"GRADIO_ROOT_PATH": "/calm"}, False),
+        ({"CALM_ALLOW_MODELS": "0"}, False),
+        ({"CALM_ALLOW_MODELS": "1", "GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+        ({"CALM_ALLOW_MODELS": "maybe"}, False),
+    ],
+)
+def test_other_models_are_allowed_where_only_this_machine_reaches_the_page(monkeypatch, variables, allowed):
+    for name in ("CALM_ALLOW_MODELS", "GRADIO_SERVER_NAME", "SPACE_ID", "GRADIO_ROOT_PATH", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert models.allows_other_models() == allowed
+
+
+def test_a_typed_folder_is_loaded_where_the_host_allows_it_and_refused_in_one_sentence_elsewhere(
+    monkeypatch, tiny, tmp_path
+):
+    from calm.hub.saving import save
+
+    save(tiny(), tmp_path / "typed")
+    folder = str(tmp_path / "typed")
+    monkeypatch.setattr(models, "_loads", {})
+    monkeypatch.setenv("CALM_ALLOW_MODELS", "0")
+    (refused,) = page.choose_model(folder)
+    assert "this host loads no other models (CALM_ALLOW_MODELS)" in refused
+    with pytest.raises(CalmError, match="There is no model 'someone/calm' here"):
+        models.check_name("someone/calm")
+    monkeypatch.setenv("CALM_ALLOW_MODELS", "1")
+    *_, last = page.choose_model(folder)
+    assert folder in last and "float32" in last and folder in models.loaded_names()
+    assert models.check_name("someone/calm") == "someone/calm"
+    for name in (str(tmp_path / "missing"), "../x", "a/b/c", "a/\x00", "x/" * 3000, "someone/calm?x"):
+        with pytest.raises(CalmError, match="a folder of this machine or a Hub id"):
+            models.check_name(name)
+    with pytest.raises(CalmError, match="There is no model 'nope' here"):
+        models.check_name("nope")
+    monkeypatch.setattr(models, "MAX_OTHER_MODELS", 1)
+    with pytest.raises(CalmError, match="as many models besides its own as it may: 1"):
+        models.check_name("someone/calm")
+    assert models.check_name(folder) == folder
