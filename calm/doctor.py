@@ -14,6 +14,7 @@ from typing import Literal
 
 from .errors import check_integer
 from .hub import folders, loading
+from .hub.memory import available_memory
 
 Status = Literal["ok", "warning", "error"]
 CHECK_TIMEOUT = 3.0
@@ -168,20 +169,6 @@ def _folder(name: str, path: Path) -> Check:
     except OSError as error:
         return Check(name, "warning", f"{path} cannot be written ({error.strerror}).", remedy)
     return Check(name, "ok", f"{path}, {shutil.disk_usage(existing).free / 2**30:.1f} GiB free.")
-
-
-def available_memory() -> tuple[int, int]:
-    """Available and total memory of this process in bytes, a container's limit included."""
-    available = total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        entries = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        available = 1024 * int(entries["MemAvailable"].split()[0])
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-        available = min(available, total - int(used.read_text()))
-    return available, total
 
 
 def _memory() -> Check:

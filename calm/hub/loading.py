@@ -16,6 +16,7 @@ from ..modeling.config import AutoencoderConfig, CalmConfig
 from .autoencoders import fetch_autoencoder, find_autoencoder, wrong_autoencoder
 from .folders import CHECKPOINTS, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
+from .memory import check_fits
 from .text_format import BEGIN_OF_TEXT, detect_format
 from .weights import StoredTensor, copy_weights, list_weights
 
@@ -36,7 +37,8 @@ def load(
     loaded CALM; it must have been trained on the same latent vectors. Loading needs little memory beside the model
     itself (docs/performance.md). Python code in a model folder never runs: pickled weights are read with
     ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose files are missing,
-    damaged, or of an unsupported kind of model, and for an autoencoder of another K or latent size.
+    damaged, or of an unsupported kind of model, for an autoencoder of another K or latent size, and for a model that
+    is larger than the free memory or than ``CALM_MEMORY``.
     """
     name = str(name)
     folder = find_folder(name, revision)
@@ -176,6 +178,7 @@ def _build(
         raise CalmError(f"{folder.name}/config.json does not describe a model ({reason}).") from error
     model.tie_weights()
     _check_names_and_shapes(model, weights, folder)
+    check_fits(folder.name, sum(parameter.nbytes for parameter in model.parameters()), device)
     _allocate(model, device)
     copy_weights(weights, dict(model.named_parameters(remove_duplicate=False)))
     return model.eval()
