@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,6 +22,14 @@ class Encoding:
     """float32 [n, L]"""
     std: np.ndarray
     """float32 [n, L], the standard deviations."""
+    offsets: list[tuple[int, int]]
+    """The characters of the chunks in the text of all tokens: the first, and the one after the last. Two chunks that
+    share a character both cover it."""
+
+    @property
+    def pooled(self) -> np.ndarray:
+        """float32 [L], the mean of the chunks' means: one vector for the text."""
+        return self.mean.mean(0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,18 @@ def encode(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> Encoding:
     """
     chunks, _ = _chunk_ids(lm, text)
     mean, std = lm.calm.ae_model.encode(chunks)
-    return Encoding(chunks.tolist(), mean.float().cpu().numpy(), std.float().cpu().numpy())
+    listed = chunks.tolist()
+    return Encoding(listed, mean.float().cpu().numpy(), std.float().cpu().numpy(), _offsets(lm, listed))
+
+
+def _offsets(lm: LanguageModel, chunks: list[list[int]]) -> list[tuple[int, int]]:
+    """The span of each chunk in characters of the text of all chunks."""
+    pieces = [lm.token_bytes(chunk) for chunk in chunks]
+    content = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+    first_bytes = np.append((content & 0xC0) != 0x80, True)  # other bytes of UTF-8 continue a character
+    characters = np.append(0, np.cumsum(first_bytes[:-1]))  # characters that start before each byte
+    ends = np.cumsum([0, *map(len, pieces)])
+    return [(int(characters[start]) - (not first_bytes[start]), int(characters[end])) for start, end in pairwise(ends)]
 
 
 @torch.no_grad()

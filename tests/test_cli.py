@@ -16,7 +16,7 @@ def run(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    "generate reconstruct evaluate map train export card push samples stories bench doctor deploy".split(),
+    "generate reconstruct evaluate map index search train export card push samples stories bench doctor deploy".split(),
 )
 def test_every_command_has_help_and_json(command, capsys):
     with pytest.raises(SystemExit) as stopped:

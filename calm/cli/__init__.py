@@ -14,12 +14,13 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import CalmError, is_out_of_memory
-from . import evaluation, generation, machine, models, training
+from . import evaluation, generation, machine, models, search, training
 from .options import COMMAND_LINE, Command
 
 COMMANDS: dict[str, Command] = {
     **generation.COMMANDS,
     **evaluation.COMMANDS,
+    **search.COMMANDS,
     **training.COMMANDS,
     **models.COMMANDS,
     **machine.COMMANDS,
