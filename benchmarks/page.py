@@ -1,4 +1,5 @@
-"""Times of the page in Chromium: first chunk after the click, plot update, slider; and the size of a first visit.
+"""Times of the page in Chromium: first chunk after the click, lag behind the engine, plot update, slider; and the size
+of a first visit.
 
 python -m benchmarks.page [--rounds 10] [--json]
 
@@ -9,10 +10,15 @@ the change.
 import argparse
 import json
 import statistics
+from itertools import accumulate
 
 from playwright.sync_api import Page
 
+from app.limits import MAX_NEW_TOKENS
 from tests.browser.conftest import Visitor, running_app, running_browser
+
+LAG_TEMPERATURE = 2
+"""At T = 1 and below, a text of the default model ends long before it has 512 tokens."""
 
 # Resolves after the next frame has been painted.
 PAINTED = "const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));"
@@ -53,6 +59,39 @@ def first_chunk(visitor: Visitor, seed: int) -> float:
     )
     visitor.finished()
     return seconds
+
+
+def lag(visitor: Visitor, seed: int) -> tuple[float, int]:
+    """The most seconds by which the page falls behind the engine during a run of at most 512 tokens, and its tokens.
+
+    Each step counts from the click until it is painted, less the engine's own time up to its end. The lag therefore
+    includes the way of the request to the server and of the step to the page.
+    """
+    visitor.tab("Generate")
+    visitor.set("#length", MAX_NEW_TOKENS)
+    visitor.set("#temperature", LAG_TEMPERATURE)
+    visitor.set("#seed", seed)
+    visitor.page.wait_for_timeout(300)
+    painted = visitor.page.evaluate(
+        f"""async () => {{ {PAINTED}
+          const before = CALM.store.shown.run_id, times = [], paints = [];
+          const start = performance.now();
+          const finished = new Promise((done) => CALM.store.subscribe("run", document.body, () => {{
+            const run = CALM.store.shown;
+            if (run.run_id === before) return;
+            paints.push(painted().then(() => {{
+              while (times.length < run.steps.length) times.push((performance.now() - start) / 1000);
+            }}));
+            if (run.finished) done();
+          }}));
+          document.querySelector('#generate').click();
+          await finished; await Promise.all(paints);
+          return times; }}"""
+    )
+    visitor.finished()
+    steps = visitor.page.evaluate("() => CALM.store.shown.steps.map((step) => [step.seconds, step.token_ids.length])")
+    engine = list(accumulate(seconds for seconds, _ in steps))
+    return max(shown - own for shown, own in zip(painted, engine, strict=True)), sum(tokens for _, tokens in steps)
 
 
 def plot_update(visitor: Visitor, index: int) -> float:
@@ -97,8 +136,11 @@ def measure(rounds: int) -> dict[str, list[float]]:
         visitor.page.wait_for_function("() => document.querySelector('#map .calm-plot').data")
         steps = visitor.page.locator("#map .calm-chunk").count()
         plots = [plot_update(visitor, i % steps) for i in range(rounds)]
+        lags = [lag(visitor, seed) for seed in range(1, rounds + 1)]
     return {
         "first chunk after the click, s": chunks,
+        "lag behind the engine, s": [seconds for seconds, _ in lags],
+        "tokens of these runs": [float(tokens) for _, tokens in lags],
         "plot update, s": plots,
         "re-weighting of a pool, s": weights,
         "transfer of a first visit, MB": [size],
