@@ -37,8 +37,8 @@ def cache_folder() -> Path:
     """A writable folder for the code compiled from these sources.
 
     It lies in numba's folder if NUMBA_CACHE_DIR names one, else beside the sources, else in the user's cache, else in
-    a folder for temporary files that no other user can write to. Without any, numba stores nothing in the folder that
-    this returns.
+    a folder for temporary files that no other user can write to. If none of them can be written to, it returns a
+    folder in which numba stores nothing.
     """
     name = f"calm-kernels-{source_digest()}"
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
@@ -113,7 +113,7 @@ class KernelCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:  # the code is in memory, so this process does not need the file
-            _warn_of_a_lost_store(str(error))
+            _warn_not_stored(str(error))
 
 
 @cache
@@ -126,7 +126,7 @@ def _warn_of_damage(reason: str) -> None:
     logger.info("Damaged kernel: %s", reason)
 
 
-def _warn_of_a_lost_store(reason: str) -> None:
+def _warn_not_stored(reason: str) -> None:
     _warn_once(
         f"Compiled kernels cannot be stored in {FOLDER}, so every start compiles them. "
         "Free space there, or set NUMBA_CACHE_DIR to another folder."
@@ -151,4 +151,4 @@ def store(dispatcher: Any) -> None:
         try:
             dispatcher._cache = KernelCache(dispatcher.py_func)
         except RuntimeError as error:
-            _warn_of_a_lost_store(str(error))
+            _warn_not_stored(str(error))
