@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import CalmError, is_out_of_memory
-from . import evaluation, generation, machine, models, search, training
+from . import evaluation, generation, machine, models, search, serving, training
 from .options import COMMAND_LINE, Command
 
 COMMANDS: dict[str, Command] = {
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     **training.COMMANDS,
     **models.COMMANDS,
     **machine.COMMANDS,
+    **serving.COMMANDS,
 }
 EXTRAS = {
     "accelerate": "train", "datasets": "train", "tqdm": "train", "zstandard": "train", "umap": "app", "plotly": "app",

@@ -1,0 +1,97 @@
+"""The backend of a page whose models are served by replicas on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .. import logs
+from .base import Backend, Chunks, Item, LoadedModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
+    from calm.evaluation.brier import Pause
+    from calm.serving.client import Client
+    from calm.vector_map import VectorMap
+
+ADDRESS = "CALM_RAY_ADDRESS"
+"""Environment variable with the address of the cluster; by default, the one on this machine."""
+
+_clients: dict[str, Client] = {}
+_devices: dict[str, str] = {}
+
+
+class RemoteModel(LoadedModel):
+    """A model that replicas serve. ``lm`` has no weights here."""
+
+    @property
+    def device(self) -> str:
+        return f"{_devices[self.name]} of a Ray cluster"
+
+    @property
+    def uses_fallback(self) -> bool:
+        return False  # a replica compiles its kernels before it takes requests
+
+    @property
+    def client(self) -> Client:
+        return _clients[self.name]
+
+    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
+        return self.client.stream(prompt, options, client, logs.request_id())
+
+    def timed_stream(
+        self, prompt: str, options: GenerationOptions, client: str = ""
+    ) -> Generator[tuple[Step | Queued, float], None, None]:
+        for event in self.stream(prompt, options, client):
+            yield event, getattr(event, "seconds", 0.0)
+
+    def encoded(self, step: Step) -> np.ndarray:
+        encoded = getattr(step, "encoded", None)  # a replica sends it with the step
+        return self.encode([step.token_ids]).mean[0] if encoded is None else encoded
+
+    def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
+        return self._compute("draw_pool", prompt, prefix_chunks, count)
+
+    def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
+        return self._compute("draw_vectors", prompt, prefix_chunks, count)
+
+    def encode(self, chunks: Chunks) -> Encoding:
+        return self._compute("encode", chunks)
+
+    def decode(self, vectors: np.ndarray) -> list[list[int]]:
+        return self._compute("decode", vectors)
+
+    def reconstruct(self, text: str, noise: float, seed: int) -> Reconstruction:
+        return self._compute("reconstruct", text, noise, seed)
+
+    def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
+        return self.client.iterate("robustness", text, noises, seed, request_id=logs.request_id())
+
+    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
+        return self.client.iterate("brier_lm", texts, seed, samples, request_id=logs.request_id())
+
+    def _compute(self, operation: str, *arguments: object):
+        return self.client.compute(operation, *arguments, request_id=logs.request_id())
+
+
+class RayBackend(Backend):
+    """Models of a Ray cluster (``calm serve --ray``)."""
+
+    def load(self, name: str) -> LanguageModel:
+        from calm.serving import deployment
+        from calm.serving.client import Client
+
+        deployment.connect(os.environ.get(ADDRESS, "auto"))
+        client = Client(name, deployment.ServeReplicas(name))
+        description = client.describe()
+        _clients[name], _devices[name] = client, description.device
+        return description.lm
+
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
+        return RemoteModel(name, lm, map)
+
+    def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
+        return items

@@ -1,0 +1,1 @@
+"""Serves a model by replicas: ``replica`` computes, ``client`` asks and recovers, ``deployment`` runs both on Ray."""

@@ -1,0 +1,205 @@
+"""One process that serves a model: its engine behind two methods, whose arguments and results are plain data.
+
+This module does not import Ray, so that tests run replicas in their own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..engine import ComputeThread, create_engine, engine_for
+from ..engine.head import SLOTS
+from ..engine.samplers import CompletedStep
+from ..engine.warmup import warm_up
+from ..errors import CalmError
+from ..evaluation.brier import stream_brier_lm
+from ..generation import GenerationOptions, Queued, Step, draw_pool, draw_vectors, stream
+from ..hub.language_model import LanguageModel
+from ..hub.loading import load
+from ..reconstruction import decode, encode, reconstruct, robustness
+from ..statistics import STATISTICS
+
+logger = logging.getLogger(__name__)
+
+QUEUE = 16
+"""Requests that wait in the engine of a replica."""
+AT_ONCE = SLOTS + QUEUE
+"""Requests that a replica accepts at once."""
+RESPONSE_SECONDS = 30.0
+"""A compute thread that does not take new work for so long is not healthy."""
+
+
+@dataclass(frozen=True)
+class EncodedStep(Step):
+    """A step with the vector to which the autoencoder encodes its chunk."""
+
+    encoded: np.ndarray | None = None
+    """float32 [L], the mean; None for a token-by-token model."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception of a request."""
+
+    sentence: str
+    """The message of a CalmError; empty for any other exception."""
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a client needs to know of a model."""
+
+    lm: LanguageModel
+    """Tokenizer, text format and configuration. The weights are on the device "meta", which holds no numbers."""
+    device: str
+
+
+def _failure(error: Exception, request_id: str) -> Failure:
+    if isinstance(error, CalmError):
+        return Failure(str(error), "")
+    logger.error("Request %s failed.", request_id, exc_info=error)
+    return Failure("", "".join(traceback.format_exception(error)))
+
+
+class Replica:
+    """A loaded model with its engine. Requests share its slots by continuous batching."""
+
+    def __init__(self, model: str, device: str | None = None):
+        """Loads the model and compiles its kernels. Raises CalmError if it cannot be loaded."""
+        self.executor = ComputeThread()
+        self.threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="request")
+        self.lm = self.executor.run(self._load, model, device)
+
+    def _load(self, model: str, device: str | None) -> LanguageModel:
+        lm = load(model, device)
+        create_engine(lm, self.executor)
+        warm_up(lm)
+        return lm
+
+    async def generate(
+        self,
+        prompt: str,
+        options: GenerationOptions,
+        client: str = "",
+        completed: Sequence[CompletedStep] = (),
+        request_id: str = "",
+    ) -> AsyncGenerator[list[EncodedStep | Queued | Failure], None]:
+        """The events of ``calm.stream``, each message with all that are ready. A failure is the last event."""
+        loop, ready, updated = asyncio.get_running_loop(), deque[Any](), asyncio.Event()
+        cancelled = threading.Event()
+
+        def run() -> None:
+            try:
+                with closing(stream(self.lm, prompt, options, client, completed)) as events:
+                    for event in events:
+                        if cancelled.is_set():
+                            return
+                        ready.append(self._with_encoding(event) if isinstance(event, Step) else event)
+                        loop.call_soon_threadsafe(updated.set)
+            except Exception as error:
+                ready.append(_failure(error, request_id))
+            finally:
+                ready.append(None)
+                loop.call_soon_threadsafe(updated.set)
+
+        logger.info("Request %s: starts after %d steps.", request_id, len(completed))
+        self.threads.submit(run)
+        try:
+            while True:
+                await updated.wait()
+                updated.clear()
+                events = [ready.popleft() for _ in range(len(ready))]
+                if some := [event for event in events if event is not None]:
+                    yield some
+                if len(some) < len(events):
+                    return
+        finally:
+            cancelled.set()
+
+    def _with_encoding(self, step: Step) -> EncodedStep:
+        encoded = encode(self.lm, [step.token_ids]).mean[0] if self.lm.is_calm else None
+        return EncodedStep(**vars(step), encoded=encoded)
+
+    async def compute(self, operation: str, arguments: tuple[Any, ...], request_id: str = "") -> AsyncGenerator:
+        """The items of an operation, or its single result. A failure is the last item."""
+        logger.info("Request %s: %s.", request_id, operation)
+        items: Generator | None = None
+        try:
+            result = await self._run(OPERATIONS[operation], self.lm, *arguments)
+            if not isinstance(result, Generator):
+                yield result
+                return
+            items = result
+            while (item := await self._run(_next, items)) is not END:
+                yield item
+        except Exception as error:
+            yield _failure(error, request_id)
+        finally:
+            if items is not None:
+                await self._run(items.close)
+
+    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.wrap_future(self.executor.submit(function, *arguments))
+
+    async def check_health(self) -> None:
+        """Raises an exception if the compute thread does not answer, so that the replica is replaced."""
+        await asyncio.wait_for(self._run(int), RESPONSE_SECONDS)
+
+    def load_figures(self) -> dict[str, int]:
+        """The requests in slots and in the queue."""
+        engine = engine_for(self.lm)
+        return {"active": sum(not request.finished for request in list(engine.running)), "queued": len(engine.queue)}
+
+
+def engine_totals() -> dict[str, int]:
+    """Totals of this process (``calm.statistics``)."""
+    return {"steps": STATISTICS.steps, "tokens": STATISTICS.tokens, "draws": STATISTICS.draws}
+
+
+END = object()
+
+
+def _next(items: Generator) -> Any:
+    return next(items, END)
+
+
+def describe(lm: LanguageModel) -> Description:
+    """The description of a model."""
+    with torch.device("meta"):
+        model = type(lm.model)(lm.model.config).to(lm.dtype).eval()
+    model.tie_weights()
+    return Description(LanguageModel(lm.name, model, lm.tokenizer, lm.text_format), str(lm.device))
+
+
+def _robustness(lm: LanguageModel, text: str, noises: Sequence[float], seed: int) -> Generator:
+    return robustness(lm, text, noises, seed=seed)
+
+
+def _brier_lm(lm: LanguageModel, texts: Sequence[str], seed: int, samples: int) -> Generator:
+    return stream_brier_lm(lm, texts, seed, samples, pauses=True)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "brier_lm": _brier_lm,
+    "decode": decode,
+    "describe": describe,
+    "draw_pool": draw_pool,
+    "draw_vectors": draw_vectors,
+    "encode": encode,
+    "reconstruct": reconstruct,
+    "robustness": _robustness,
+}
+"""Functions of a model that a client may call by name."""
