@@ -190,7 +190,8 @@ def map_files() -> dict[str, Path]:
 def _loaded_here() -> dict[str, LanguageModel]:
     """The loaded models that run in this process, by name."""
     here = [name for name in loaded_names() if zero_gpu.model(name) is None]
-    return {name: loading(name).result() for name in here}
+    models = {name: loading(name).result() for name in here}
+    return {name: lm for name, lm in models.items() if lm.device.type != "meta"}  # those of a cluster have no weights
 
 
 def engines() -> list[Engine]:
