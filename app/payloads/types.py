@@ -272,6 +272,11 @@ class ReconstructionPayload(TypedDict):
     chunks: list[ChunkPayload]
 
 
+class ChunkSizeCurve(TypedDict):
+    name: str
+    points: list[list[float]]
+
+
 class CurvePayload(TypedDict):
     """Share of tokens restored over noise, as pairs [standard deviation, share]."""
 
@@ -279,6 +284,8 @@ class CurvePayload(TypedDict):
     """The curve of held-out stories."""
     measured: list[list[float]]
     """The curve of the visitor's text."""
+    by_chunk_size: list[ChunkSizeCurve]
+    """The curve of the visitor's text for one autoencoder of each K, where they are compared."""
 
 
 class WalkRequest(TypedDict):

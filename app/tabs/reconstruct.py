@@ -21,8 +21,8 @@ from ..files import asset
 from ..payloads import latent
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
-from ..payloads.types import CurvePayload, Walk
-from ..registry import DEFAULT, loaded
+from ..payloads.types import CurvePayload, ChunkSizeCurve, Walk
+from ..registry import DEFAULT, bundled, facts, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
 from ..shares import LOOKUPS
 from ..streaming import Panel, Progress, streamed, wire
@@ -109,7 +109,11 @@ def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
     """Robustness to noise, one noise level after another."""
     yield Progress("Measuring …")
     model = loaded(arguments.model)
-    curve: CurvePayload = {"reference": reference_curves().get(arguments.model, []), "measured": []}
+    curve: CurvePayload = {
+        "reference": reference_curves().get(arguments.model, []),
+        "measured": [],
+        "by_chunk_size": [],
+    }
     levels = limits.NOISE_LEVELS
     for noise, share in model.robustness(arguments.text, levels, arguments.seed):
         curve = {**curve, "measured": [*curve["measured"], [noise, share]]}
@@ -121,6 +125,35 @@ def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
     # The curve is sent again, because a later progress may replace an earlier one before it is sent.
     name = html.escape(arguments.model)
     yield Progress(f"{name}: {len(curve['measured'])} noise levels, 4 draws each, {result}", (curve,))
+
+
+def autoencoders() -> dict[int, str]:
+    """One bundled model for each chunk size K, smallest K first."""
+    known = [known for name in bundled() if (known := facts(name)) and known.latent_size]
+    first: dict[int, str] = {}
+    for model in sorted(known, key=lambda model: (model.chunk_size, model.name)):
+        first.setdefault(model.chunk_size, model.name)
+    return first
+
+
+@validated(ReconstructArguments, "text", "seed")
+def _compare_curves(arguments: ReconstructArguments) -> Iterator[Progress]:
+    """Robustness to noise of the bundled autoencoders, one K after another."""
+    yield Progress("Measuring …")
+    levels = limits.NOISE_LEVELS[::2]
+    names, curves = autoencoders(), list[ChunkSizeCurve]()
+    payload: CurvePayload = {"reference": [], "measured": [], "by_chunk_size": curves}
+    for k, name in names.items():
+        points: list[list[float]] = []
+        for noise, share in loaded(name).robustness(arguments.text, levels, arguments.seed):
+            points = [*points, [noise, share]]
+            payload = {**payload, "by_chunk_size": [*curves, {"name": f"K = {k}, {name}", "points": points}]}
+            done = len(curves) * len(levels) + len(points)
+            yield Progress(f"Measuring … {done} of {len(names) * len(levels)} noise levels", (payload,))
+        curves = payload["by_chunk_size"]
+    # The curves are sent again, because a later progress may replace an earlier one before it is sent.
+    status = f"{len(names)} autoencoders, {len(levels)} noise levels, 4 draws each"
+    yield Progress(status, (payload,))
 
 
 def build(model: gr.Dropdown) -> None:
@@ -176,7 +209,12 @@ def _build_curve(model: gr.Dropdown, text: gr.Textbox, seed: gr.Number) -> None:
     )
     with gr.Row():
         go, stop = start_and_stop("Measure this text", "curve", scale=0, min_width=200)
+        compare = gr.Button("Compare all K", elem_id="compare-curves", scale=0, min_width=200)
     status = gr.HTML(status_line("The dotted line shows held-out stories."), elem_id="curve-status")
-    empty: CurvePayload = {"reference": reference_curves().get(DEFAULT, []), "measured": []}
+    empty: CurvePayload = {"reference": reference_curves().get(DEFAULT, []), "measured": [], "by_chunk_size": []}
     curve = CurveView(empty, elem_id="curve-view")
-    wire(Panel([curve], status, go, stop), [([go.click], _measure_curve, [model, text, seed])], group="measure")
+    works = [
+        ([go.click], _measure_curve, [model, text, seed]),
+        ([compare.click], _compare_curves, [text, seed]),
+    ]
+    wire(Panel([curve], status, go, stop), works, group="measure")

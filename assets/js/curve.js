@@ -2,6 +2,8 @@
 import { find } from "./dom.js";
 import { createFigure } from "./figures.js";
 
+const DASHES = ["solid", "dash", "dashdot", "longdash", "dot"];
+
 /** @param {Component<CurvePayload>} component */
 export function mountCurveView({ element, props, watch }) {
   const figure = createFigure(element, find(element, ".calm-plot"), (colours) =>
@@ -15,13 +17,18 @@ export function mountCurveView({ element, props, watch }) {
  * @param {Palette} colours
  * @returns {Figure}
  */
-function curveFigure({ reference, measured }, colours) {
+function curveFigure({ reference, measured, by_chunk_size }, colours) {
   const axis = { gridcolor: colours.grid, zeroline: false };
+  const others = [colours.accent, colours.second, ...colours.others];
+  const compared = by_chunk_size.map(({ name, points }, i) =>
+    curve(name, points, { color: others[i % others.length], width: 2, dash: DASHES[i % DASHES.length] }),
+  );
+  const traces = [
+    curve("held-out stories", reference, { color: colours.second, width: 2, dash: "dot" }),
+    curve("this text", measured, { color: colours.accent, width: 2.5 }),
+  ];
   return {
-    traces: [
-      curve("held-out stories", reference, { color: colours.second, width: 2, dash: "dot" }),
-      curve("this text", measured, { color: colours.accent, width: 2.5 }),
-    ],
+    traces: compared.length ? compared : traces,
     layout: {
       margin: { l: 48, r: 8, t: 8, b: 40 },
       showlegend: true,

@@ -246,11 +246,18 @@ interface ReconstructionPayload {
 }
 
 /** Share of tokens restored over noise, as pairs [standard deviation, share]. */
+interface ChunkSizeCurve {
+  name: string;
+  points: number[][];
+}
+
 interface CurvePayload {
   /** The curve of held-out stories. */
   reference: number[][];
   /** The curve of the visitor's text. */
   measured: number[][];
+  /** The curve of the visitor's text for one autoencoder of each K, where they are compared. */
+  by_chunk_size: ChunkSizeCurve[];
 }
 
 /** JavaScript asks to move the vector of a chunk, along a principal component or towards another vector. */

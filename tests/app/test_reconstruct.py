@@ -58,3 +58,15 @@ def test_robustness_falls_with_the_noise(model):
     shares = [share for _, share in curve]
     assert shares[0] == 1.0 and shares == sorted(shares, reverse=True) and shares[-1] < 0.3
     assert reconstruct_tab.reference_curves()[model.name][0] == [0.0, 1.0]
+
+
+def test_the_robustness_of_each_chunk_size_is_compared_on_one_text(monkeypatch):
+    monkeypatch.setattr(reconstruct_tab.limits, "NOISE_LEVELS", [0.0, 0.1, 3.0])
+    *_, last = reconstruct_tab._compare_curves("Once upon a time there was a fox.", 0)
+    (payload,) = last.results
+    curves = payload["by_chunk_size"]
+    assert [curve["name"] for curve in curves] == [f"K = {k}, story-k{k}" for k in (1, 2, 4, 8)]
+    for curve in curves:
+        (clean, share), (noisy, lower) = curve["points"]
+        assert (clean, share, noisy) == (0.0, 1.0, 3.0) and lower < 1
+    assert last.status == "4 autoencoders, 2 noise levels, 4 draws each"
