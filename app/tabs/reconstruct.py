@@ -21,7 +21,7 @@ from ..files import asset
 from ..payloads import latent
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
-from ..payloads.types import CurvePayload, ChunkSizeCurve, Walk
+from ..payloads.types import ChunkSizeCurve, CurvePayload, Walk
 from ..registry import DEFAULT, bundled, facts, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
 from ..shares import LOOKUPS
