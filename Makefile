@@ -6,7 +6,7 @@ INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< &
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
 MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
 
-.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit lock soak screenshots
+.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit lock soak screenshots cluster
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
@@ -56,6 +56,9 @@ lock: .venv/installed ## write requirements.lock: every package that the require
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--output-file requirements.lock requirements.txt
 
+cluster: .venv/installed-cluster ## replicas on Ray: a text survives kill -9, the page computes on the cluster
+	$(BIN)/python -m pytest tests/cluster/replicas_on_ray.py
+
 soak: .venv/installed ## 1,000 requests of 32 clients with faults; writes the figures of docs/reliability.md
 	$(BIN)/python -m benchmarks.soak --write
 
@@ -69,5 +72,9 @@ screenshots: .venv/installed-dev chromium ## retake the pictures of the README
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
+	$(INSTALL)
+	@touch $@
+
+.venv/installed-cluster: requirements-cluster.txt .venv/installed-dev
 	$(INSTALL)
 	@touch $@
