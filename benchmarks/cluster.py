@@ -175,10 +175,11 @@ def table() -> str:
         f"{VISITORS:,} visitors at once, each with a text every {THINK_SECONDS:.0f} seconds, need {count} replicas for "
         f"a 95th percentile within {WANTED_SECONDS:g} s ({first:.3f} s): {count * PRICE:.2f} dollars per hour.",
         "",
-        f"Assumptions: a text has {TOKENS} tokens; a replica is {MACHINE} at {PRICE} dollars per hour and computes as "
-        "measured in [performance.md](performance.md#several-clients) at T = 0.5; arrivals are a Poisson process with "
-        f"{BURST_FACTOR:g} times the rate for {BURST_SECONDS:.0f} of every {BURST_SECONDS + CALM_SECONDS:.0f} seconds; "
-        f"the mean load is {LOAD:.0%} of the capacity; the network and the page take no time.",
+        f"Assumptions: a text has {TOKENS} tokens; a replica is {MACHINE} at an assumed {PRICE} dollars per hour and "
+        "computes as measured in [performance.md](performance.md#several-clients) at T = 0.5; arrivals are a Poisson "
+        f"process with {BURST_FACTOR:g} times the rate for {BURST_SECONDS:.0f} of every "
+        f"{BURST_SECONDS + CALM_SECONDS:.0f} seconds; the mean load is {LOAD:.0%} of the capacity; the network and the "
+        "page take no time.",
     ]
     return "\n".join(lines)
 

@@ -86,11 +86,10 @@ class SharedReplica:
     """Several models behind the methods of ``Replica``; the request names its model."""
 
     def __init__(self, models_per_replica: int, device: str | None = None):
-        self.device = device
-        self._models = serve.multiplexed(self._load, max_num_models_per_replica=models_per_replica)
+        async def load(name: str) -> Replica:  # Ray keeps the loaded models as attributes of this function
+            return Replica(name, device)
 
-    async def _load(self, name: str) -> Replica:
-        return Replica(name, self.device)
+        self._models = serve.multiplexed(load, max_num_models_per_replica=models_per_replica)
 
     async def _replica(self) -> Replica:
         return await self._models(serve.get_multiplexed_model_id())
