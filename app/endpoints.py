@@ -76,8 +76,7 @@ def generate(arguments: GenerateArguments) -> Iterator[GeneratedText]:
     """Continues a prompt and streams the text so far after each step of K tokens.
 
     Args:
-        prompt: Text to continue; empty for a random story. A story prompt, such as "A story about a shy fox named Mia
-            and a fear of thunder.", gets the newline that ends it.
+        prompt: Text to continue; empty for a random story. A story prompt gets the newline that ends it.
         temperature: Any number above 0, at most 2 (at most 1 with the exact sampler).
         max_new_tokens: From 1 to 512, rounded up to whole chunks.
         seed: Random seed, a whole number; the same seed gives the same text.

@@ -16,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parents[2]
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# One process for all pages of a context compiles the page's scripts once.
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--process-per-site"]
 Value = TypeVar("Value")
 STORY_PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
 
@@ -230,9 +231,12 @@ class Visitor:
 
 
 @pytest.fixture(scope="session")
-def context(browser) -> BrowserContext:
-    """The context of all visitors. It keeps the files of the page in its cache, which takes half of the page's work."""
-    return browser.new_context()
+def context(browser, address) -> BrowserContext:
+    """The context of all visitors. Its cache holds the files of the page, and a page that stays open keeps the process
+    with its compiled scripts: that saves half of the time in which a page opens."""
+    context = browser.new_context()
+    context.new_page().goto(f"{address}/health")
+    return context
 
 
 @pytest.fixture

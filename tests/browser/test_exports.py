@@ -42,8 +42,7 @@ def test_the_steps_of_a_run_as_chart_table_and_csv(visitor, tmp_path):
         )
         assert page.evaluate(shown)[1] == expected[2:3]  # the mark of the selected step
     points = page.locator("#run .calm-plot.steps .scatterlayer .trace").first.locator(".points path")
-    point = points.nth(5).bounding_box()
-    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
+    points.nth(5).hover(force=True)  # the plot's own layer lies above
     page.wait_for_function("() => CALM.store.previewed?.step_index === 5")
     page.mouse.down()
     page.mouse.up()

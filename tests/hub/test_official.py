@@ -141,6 +141,8 @@ def test_a_model_is_pushed_to_the_hub(tiny, tmp_path, monkeypatch):
     lm = tiny(4)
     with running_hub() as hub:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+        address = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
         lm.model.push_to_hub("me/model", token="hf_test")
         for name, content in hub.files("me/model").items():
