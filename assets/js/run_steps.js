@@ -108,9 +108,18 @@ export function createRunSteps(element, details) {
 
 /** @param {PlotlyElement} plot */
 function linkToStore(plot) {
-  plot.on("plotly_hover", ({ points: [point] }) => store.previewStep(point.customdata));
-  plot.on("plotly_click", ({ points: [point] }) => store.selectStep(point.customdata));
-  plot.addEventListener("pointerleave", () => store.previewStep(null));
+  /** @type {number | null} */
+  let hovered = null;
+  plot.on("plotly_hover", ({ points: [point] }) => {
+    hovered = point.customdata;
+    store.previewStep(hovered);
+  });
+  // Plotly forgets the hovered point when the chart is drawn again, as a preview does, and then reports no click.
+  plot.addEventListener("pointerdown", () => hovered !== null && store.selectStep(hovered), true);
+  plot.addEventListener("pointerleave", () => {
+    hovered = null;
+    store.previewStep(null);
+  });
 }
 
 /**

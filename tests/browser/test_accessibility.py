@@ -9,8 +9,7 @@ TABS = ("Generate", "Reconstruct", "Vector space", "Race", "Evaluate", "Learn")
 SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
 def test_axe_finds_no_violation(browser, address, size, scheme):
     context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)
     visitor = Visitor(context.new_page(), address).open()

@@ -66,7 +66,7 @@ def test_temperature_changes_the_text_and_its_effect_is_described(visitor):
         visitor.page.wait_for_function(
             "message => document.querySelector('#temperature-words').innerText.includes(message)", arg=message
         )
-        texts[temperature] = visitor.generate("")
+        texts[temperature] = visitor.generate(STORY_PROMPT)
     assert words.inner_text().startswith("1.37")
     assert len(set(texts.values())) == 3
     formed = {t: storyland.check(text).well_formed for t, text in texts.items()}
