@@ -153,6 +153,11 @@ def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
     return tabs
 
 
+SESSIONS = 100
+"""Sessions that Gradio keeps in memory, each with a copy of the page's configuration. The page stores nothing in them, so
+a session that leaves the memory loses nothing."""
+
+
 def launch_options() -> dict[str, Any]:
     """Arguments of ``launch``. Port and host come from GRADIO_SERVER_PORT and GRADIO_SERVER_NAME."""
     tools.use()
@@ -172,6 +177,7 @@ def launch_options() -> dict[str, Any]:
         },
         "quiet": use_json(),
         "mcp_server": True,
+        "state_session_capacity": SESSIONS,
         "max_file_size": f"{MAX_UPLOAD_MB}mb",
         "server_name": os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
     }
