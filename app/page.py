@@ -154,8 +154,8 @@ def _build_tabs(model: gr.Dropdown) -> gr.Tabs:
 
 
 SESSIONS = 100
-"""Sessions that Gradio keeps in memory, each with a copy of the page's configuration. The page stores nothing in them, so
-a session that leaves the memory loses nothing."""
+"""Sessions that Gradio keeps in memory, each with a copy of the page's configuration. The page stores nothing in them,
+so a session that leaves the memory loses nothing."""
 
 
 def launch_options() -> dict[str, Any]:
