@@ -17,11 +17,10 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-SOURCE, DOCUMENT = ROOT / "docs/performance.md", ROOT / "docs/deploy.md"
-START, END = "<!-- cluster -->", "<!-- end of cluster -->"
+from benchmarks.documents import ROOT, write_figures
+
+SOURCE = ROOT / "docs/performance.md"
 SLOTS = 8
 CHUNK = 4
 TOKENS = 160
@@ -184,18 +183,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the table into docs/deploy.md")
     text = table()
     if parser.parse_args().write:
-        write(text)
+        write_figures("docs/deploy.md", "cluster", text)
     print(text)
 
 

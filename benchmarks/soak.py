@@ -26,9 +26,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-DOCUMENT = ROOT / "docs/reliability.md"
-START, END = "<!-- soak -->", "<!-- end of soak -->"
+from benchmarks.documents import ROOT, write_figures
+
 MODEL = "story-k4"
 CHUNK_SIZE, LATENT_SIZE = 4, 64
 SEEDS = 16
@@ -257,14 +256,6 @@ def table(figures: dict[str, Any], machine: str) -> str:
     return "\n".join([f"Measured on {machine}.", "", "| figure | value |", "| --- | --- |", *lines])
 
 
-def write(text: str) -> None:
-    """Puts the table between the marks of the document."""
-    document = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = document.partition(START)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=32)
@@ -280,7 +271,7 @@ def main() -> int:
     broken = problems(figures)
     print("\n".join(broken) or "All promises held.")
     if arguments.write and not broken:
-        write(table(figures, f"{os.cpu_count()} CPU cores"))
+        write_figures("docs/reliability.md", "soak", table(figures, f"{os.cpu_count()} CPU cores"))
     return int(bool(broken))
 
 

@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from ..errors import CalmError
 from .options import MODEL, Command, print_json
 
+DEFAULT_MODELS = ["story-k4", "story-ar"]
+
 
 def serve(arguments: Namespace) -> None:
     """Serve models by replicas on a Ray cluster, until Ctrl-C. The page uses them with CALM_BACKEND=ray."""
@@ -13,6 +15,7 @@ def serve(arguments: Namespace) -> None:
         raise CalmError("Replicas run on Ray: add --ray. The page by itself is started by python app.py.")
     from ..serving import deployment
 
+    models = arguments.model or DEFAULT_MODELS
     low, _, high = arguments.replicas.partition(":")
     try:
         bounds = int(low), int(high or low)
@@ -21,9 +24,9 @@ def serve(arguments: Namespace) -> None:
     scale = deployment.Scale(*bounds, num_cpus=arguments.cpus, num_gpus=arguments.gpus)
     deployment.connect(arguments.address)
     try:
-        deployment.start(arguments.model or ["story-k4", "story-ar"], scale, shared=arguments.shared)
+        deployment.start(models, scale, shared=arguments.shared)
         if arguments.json:
-            print_json({"models": arguments.model, "replicas": bounds})
+            print_json({"models": models, "replicas": bounds})
         else:
             print("The replicas are ready. The page uses them with CALM_BACKEND=ray python app.py. Ctrl-C ends them.")
         threading.Event().wait()
@@ -34,7 +37,9 @@ def serve(arguments: Namespace) -> None:
 def serve_options(parser: ArgumentParser) -> None:
     parser.add_argument("--ray", action="store_true", help="run the replicas on Ray Serve")
     parser.add_argument("--address", help="address of the cluster (default: a new one on this machine)")
-    parser.add_argument("--model", action="append", help=f"{MODEL} (repeatable; default: story-k4 and story-ar)")
+    parser.add_argument(
+        "--model", action="append", help=f"{MODEL} (repeatable; default: {' and '.join(DEFAULT_MODELS)})"
+    )
     parser.add_argument("--replicas", default="1", help="number of replicas of each model, or MIN:MAX (default: 1)")
     parser.add_argument("--cpus", type=float, default=1.0, help="CPU cores of a replica (default: 1)")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs of a replica; may be a fraction (default: 0)")
