@@ -6,6 +6,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from . import zero_gpu  # first, because on ZeroGPU it imports spaces, which must come before torch
 from .logs import adopt_web_server, configure_logs
+from .malloc import limit_arenas
 from .metrics import watch_queue
 from .page import build, launch_options
 from .registry import load_on_zero_gpu, loading
@@ -13,6 +14,7 @@ from .shutdown import serve_until_signal
 
 
 def main() -> None:
+    limit_arenas()
     configure_logs()
     page = build()
     if zero_gpu.ENABLED:
