@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -66,10 +67,18 @@ class Scale:
         }
 
 
+def _write_to_replica_log() -> None:
+    """Writes the library's lines into the log file of this replica. Ray writes only those of its own logger."""
+    library = logging.getLogger("calm")
+    library.handlers = logging.getLogger("ray.serve").handlers  # the same list, so that changes of Ray apply
+    library.setLevel(logging.INFO)
+
+
 class ServedReplica(Replica):
     """A replica that reports its figures to Ray."""
 
     def __init__(self, model: str, device: str | None = None):
+        _write_to_replica_log()
         self.gauges: dict[str, Gauge] = {}
         super().__init__(model, device)
 
@@ -86,6 +95,8 @@ class SharedReplica:
     """Several models behind the methods of ``Replica``; the request names its model."""
 
     def __init__(self, models_per_replica: int, device: str | None = None):
+        _write_to_replica_log()
+
         async def load(name: str) -> Replica:  # Ray keeps the loaded models as attributes of this function
             return Replica(name, device)
 
