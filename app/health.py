@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import calm
 
 from . import compute, metrics
-from .registry import DEFAULT, load_error, loaded_names, on_fallback
+from .leases import NoRoomError
+from .registry import DEFAULT, is_unloaded, load_error, loaded_names, on_fallback, used_memory
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -26,22 +27,25 @@ def health() -> dict[str, Any]:
     """``status`` is ``starting``, ``ready``, ``degraded``, ``stopping`` or ``failed``; ``reasons`` are sentences.
 
     A degraded page serves every request, but slower. A stopping one refuses requests, because the process ends. A
-    failed one cannot load its default model. A ready page has no reasons. ``machine`` is the short report of
-    ``calm doctor``, by the names of its checks; it comes once the default model is loaded.
+    failed one cannot load its default model. A ready page has no reasons. ``memory`` has the bytes of each loaded model
+    in this process. ``machine`` is the short report of ``calm doctor``, by the names of its checks; it comes once the
+    default model has been loaded.
     """
     models = loaded_names()
+    was_loaded = DEFAULT in models or is_unloaded(DEFAULT)
     reasons: list[str] = []
     status = "ready"
     if compute.is_closed():
         status, reasons = "stopping", ["The page is being restarted."]
-    elif (error := load_error(DEFAULT)) is not None:
+    elif (error := load_error(DEFAULT)) is not None and not isinstance(error, NoRoomError):
         status, reasons = "failed", [_failure(error)]
-    elif DEFAULT not in models:
+    elif not was_loaded:
         status, reasons = "starting", [f"{DEFAULT} is being loaded."]
     elif slow := on_fallback():
         status, reasons = "degraded", [f"The CPU kernels of {', '.join(slow)} are not compiled, so PyTorch computes."]
-    machine = {check.name: check.message for check in machine_checks()} if DEFAULT in models else {}
-    return {"status": status, "reasons": reasons, "models": models, "machine": machine}
+    machine = {check.name: check.message for check in machine_checks()} if was_loaded else {}
+    memory = used_memory() if models else {}
+    return {"status": status, "reasons": reasons, "models": models, "memory": memory, "machine": machine}
 
 
 def _failure(error: BaseException) -> str:

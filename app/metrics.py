@@ -18,12 +18,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from calm.statistics import FIRST_CHUNK_BOUNDS, STATISTICS
 
-from .registry import engines
+from .registry import engines, used_memory
 
 __all__ = ["CONTENT_TYPE_LATEST", "count_failure", "observe", "render", "watch_queue"]
 
@@ -70,7 +70,19 @@ class _EngineTotals(Collector):
         yield HistogramMetricFamily("calm_first_chunk_seconds", text, buckets, totals.first_chunk_seconds)
 
 
+class _ModelMemory(Collector):
+    """Bytes of the models in this process. A model that is unloaded has no figure."""
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Bytes of a loaded model: weights, packed copies of them, key/value cache."
+        family = GaugeMetricFamily("calm_model_memory_bytes", text, labels=["model"])
+        for name, size in used_memory().items():
+            family.add_metric([name], size)
+        yield family
+
+
 REGISTRY.register(_EngineTotals())
+REGISTRY.register(_ModelMemory())
 ProcessCollector(registry=REGISTRY)  # memory, CPU time and open files
 
 

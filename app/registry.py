@@ -1,17 +1,25 @@
-"""The models of the page and their maps. Each is loaded at its first request and shared by all visitors."""
+"""The models of the page and their maps. Each is loaded at its first request and shared by all visitors.
+
+When a model needs memory that others take, those that were used longest ago are unloaded, but none that a request uses.
+"""
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import json
+import logging
 import os
 import re
+import sys
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import calm
 from calm.errors import short_repr
@@ -22,11 +30,15 @@ from . import backends, zero_gpu
 from .backends import LoadedModel
 from .backends.local import uses_fallback
 from .files import ASSETS
+from .leases import Lease, models_to_unload
 from .limits import MAX_OTHER_MODELS
+from .malloc import return_free_memory
 
 if TYPE_CHECKING:
     from calm import LanguageModel
     from calm.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 DEFAULT, BASELINE = "story-k4", "story-ar"
 
@@ -59,8 +71,7 @@ def facts(name: str) -> ModelFacts | None:
     if name in bundled() and (parameters := _total_parameters(folders.CHECKPOINTS / name)):
         config = json.loads((folders.CHECKPOINTS / name / "config.json").read_text(encoding="utf-8"))
         return ModelFacts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
-    if is_loaded(name):
-        lm = loading(name).result()
+    if (lm := _model(name)) is not None:
         return ModelFacts(name, lm.num_parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
     return None
 
@@ -129,7 +140,9 @@ def loaded_names() -> list[str]:
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _loads: dict[str, Future[LanguageModel]] = {}
+"""The load of each model, in the order of their last use."""
 _loads_lock = Lock()
+_unloaded: set[str] = set()
 _downloads = ThreadPoolExecutor(thread_name_prefix="download")
 
 
@@ -140,14 +153,50 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
     """
     check_name(name)
     with _loads_lock:
-        known = _loads.get(name)
+        known = _loads.pop(name, None)
         if known is None or (known.done() and known.exception()):
-            _loads[name] = _downloads.submit(_load, name)
-        return _loads[name]
+            known = _downloads.submit(_load, name)
+        _loads[name] = known  # at the end of the dictionary
+        return known
 
 
 def _load(name: str) -> LanguageModel:
-    return backends.current().load(name)
+    try:
+        lm = backends.current().load(name, partial(_make_room, name))
+    except Exception as error:
+        _forget_variables(error)
+        raise
+    _unloaded.discard(name)
+    return lm
+
+
+def _forget_variables(error: BaseException | None) -> None:
+    """Clears the variables that the traceback of an error keeps alive: they may hold a large part of a model."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _make_room(name: str, needed: int, free: int | None) -> None:
+    """Unloads the models that ``models_to_unload`` chooses, with their maps. Raises CalmError as it does."""
+    with _loads_lock:
+        chosen = models_to_unload(name, needed, free, used_memory())
+        for other in chosen:
+            logger.info("%s is unloaded to make room for %s.", other, name)
+            del _loads[other]
+            _unloaded.add(other)
+    if chosen:
+        gc.collect()  # an engine with CUDA graphs refers to itself
+        return_free_memory()
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def used_memory() -> dict[str, int]:
+    """Bytes of each model in this process, with its engine. The model that was used longest ago comes first."""
+    from calm.engine.memory import used_memory
+
+    return {name: used_memory(lm) for name, lm in _loaded_here().items()}
 
 
 def load_on_zero_gpu() -> None:
@@ -166,20 +215,40 @@ def load_error(name: str) -> BaseException | None:
     return known.exception() if known is not None and known.done() else None
 
 
-def is_loaded(name: str) -> bool:
+def _model(name: str) -> LanguageModel | None:
+    """The model of this name if it is loaded."""
     known = _loads.get(name)
-    return known is not None and known.done() and not known.exception()
+    return known.result() if known is not None and known.done() and not known.exception() else None
+
+
+def is_loaded(name: str) -> bool:
+    return _model(name) is not None
+
+
+def is_unloaded(name: str) -> bool:
+    """Whether a model has made room for another one. Its next request loads it again."""
+    return name in _unloaded
 
 
 def loaded(name: str = DEFAULT) -> LoadedModel:
-    """A model of the menu with its map; waits until it is loaded. Raises CalmError if it cannot be loaded."""
-    return backends.current().model(name, loading(name).result(), _map(name))
+    """A model of the menu with its map; waits until it is loaded. It stays in memory while the caller keeps the result.
+
+    Raises CalmError if it cannot be loaded.
+    """
+    lease = Lease(name)  # before the load, because another load might unload the model before its request gets it
+    lm = loading(name).result()
+    return backends.current().model(name, lm, _map(name, lm), lease)
 
 
-@cache
-def _map(name: str) -> VectorMap | None:
-    path = map_path(name, ASSETS)
-    return read(path) if path.is_file() else None
+_maps: WeakKeyDictionary[LanguageModel, VectorMap | None] = WeakKeyDictionary()
+
+
+def _map(name: str, lm: LanguageModel) -> VectorMap | None:
+    """The map of a model, which is read once."""
+    if lm not in _maps:
+        path = map_path(name, ASSETS)
+        _maps[lm] = read(path) if path.is_file() else None
+    return _maps[lm]
 
 
 def map_files() -> dict[str, Path]:
@@ -189,8 +258,7 @@ def map_files() -> dict[str, Path]:
 
 def _loaded_here() -> dict[str, LanguageModel]:
     """The loaded models that run in this process, by name."""
-    here = [name for name in loaded_names() if zero_gpu.model(name) is None]
-    models = {name: loading(name).result() for name in here}
+    models = {name: lm for name in list(_loads) if (lm := _model(name)) is not None and zero_gpu.model(name) is None}
     return {name: lm for name, lm in models.items() if lm.device.type != "meta"}  # those of a cluster have no weights
 
 

@@ -35,7 +35,9 @@ def short_repr(value: object) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python or PyTorch says that the memory of the machine or of its GPU is full."""
-    name, message = type(error).__name__, str(error)
-    return name in ("MemoryError", "OutOfMemoryError") or (
-        name == "RuntimeError" and "can't allocate memory" in message
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):
+        return True
+    # PyTorch's allocator of the CPU, and a GPU whose memory is full before PyTorch has any of it
+    return isinstance(error, RuntimeError) and any(
+        text in str(error) for text in ("can't allocate memory", "out of memory")
     )

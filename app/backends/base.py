@@ -7,11 +7,13 @@ compute in this process or elsewhere. B, T, K and L are batch, chunks, tokens of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import calm
+
+from ..leases import Lease
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from calm.vector_map import VectorMap
 
 Item = TypeVar("Item")
+MakeRoom = Callable[[int, int | None], None]
+"""A function of the bytes that a model needs and of those that are free, if they are known. It unloads other models, or
+raises CalmError."""
 Chunks = Sequence[Sequence[int]]
 
 
@@ -35,6 +40,8 @@ class LoadedModel(ABC):
     lm: LanguageModel
     """Tokenizer, text format and configuration. Only a local model has weights."""
     map: VectorMap | None
+    lease: Lease | None = None
+    """Keeps the model in memory while this object lives; None outside of the page."""
 
     def require_map(self) -> VectorMap:
         """The map. Raises CalmError if there is none."""
@@ -101,12 +108,12 @@ class Backend(ABC):
     """Loads models and computes with them."""
 
     @abstractmethod
-    def load(self, name: str) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
         """The model of this name, for ``model``. Waits until it can generate. Raises CalmError if it cannot be
-        loaded."""
+        loaded. A backend that keeps models in this process calls ``make_room`` first."""
 
     @abstractmethod
-    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
         """The interface to a model that ``load`` has returned."""
 
     @abstractmethod

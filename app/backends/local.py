@@ -6,19 +6,22 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ReferenceType, WeakSet, ref
 
 import calm
 
 from .. import compute, zero_gpu
-from .base import Backend, Chunks, Item, LoadedModel
+from .base import Backend, Chunks, Item, LoadedModel, MakeRoom
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
     from calm.evaluation.brier import Pause
     from calm.vector_map import VectorMap
+
+    from ..leases import Lease
 
 
 class LocalModel(LoadedModel):
@@ -83,15 +86,15 @@ def _timed(
 class LocalBackend(Backend):
     """Computes in this process, or in the workers of a ZeroGPU Space."""
 
-    def load(self, name: str) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
         """Downloads on this thread, so that the compute thread can run requests meanwhile, then loads the model."""
         from calm.hub.loading import fetch
 
         fetch(name)
-        return compute.run(_load, name)
+        return compute.run(_load, name, make_room)
 
-    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
-        return LocalModel(name, lm, map)
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
+        return LocalModel(name, lm, map, lease)
 
     def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
         return compute.iterate(items)
@@ -100,9 +103,16 @@ class LocalBackend(Backend):
 _loaded: WeakSet[LanguageModel] = WeakSet()
 
 
-def _load(name: str) -> LanguageModel:
+def _load(name: str, make_room: MakeRoom) -> LanguageModel:
+    """Only the compute thread loads models, so that one load cannot take the memory that another one made free."""
+    from calm.engine.memory import packed_memory
+    from calm.hub.memory import free_memory
+
+    def reserve(weights: int, device: torch.device) -> None:
+        make_room(weights + packed_memory(weights, device), free_memory(device))
+
     try:
-        lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None)
+        lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None, reserve=reserve)
     except (OSError, RuntimeError) as error:  # damaged files, or too little memory
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise calm.CalmError(f"{name} could not be loaded: {reason}") from error
@@ -112,27 +122,28 @@ def _load(name: str) -> LanguageModel:
     _loaded.add(lm)
     if not warm_up_or_fall_back(lm, compute.executor()):
         compute.use_cores(leave_one=True)
-        Thread(target=_compile, args=(name, lm), daemon=True).start()
+        Thread(target=_compile, args=(name, ref(lm)), daemon=True).start()
     return lm
 
 
 _compile_lock = Lock()
 
 
-def _compile(name: str, lm: LanguageModel) -> None:
+def _compile(name: str, model: ReferenceType[LanguageModel]) -> None:
     """Compiles the kernels of a model in another process, while its fallback engine generates. The fallback engine
-    remains if compilation fails."""
+    remains if compilation fails, and nothing remains if the model is unloaded meanwhile."""
     from calm.engine.warmup import compile_in_subprocess
 
     with _compile_lock:
         if compile_in_subprocess(name):
-            compute.run(_replace_fallback, lm)
+            compute.run(_replace_fallback, model)
 
 
-def _replace_fallback(lm: LanguageModel) -> None:
+def _replace_fallback(model: ReferenceType[LanguageModel]) -> None:
     from calm.engine.warmup import replace_fallback
 
-    replace_fallback(lm)
+    if (lm := model()) is not None:
+        replace_fallback(lm)
     compute.use_cores(leave_one=any(map(uses_fallback, _loaded)))
 
 

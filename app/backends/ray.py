@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .. import logs
-from .base import Backend, Chunks, Item, LoadedModel
+from .base import Backend, Chunks, Item, LoadedModel, MakeRoom
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from calm.evaluation.brier import Pause
     from calm.serving.client import Client
     from calm.vector_map import VectorMap
+
+    from ..leases import Lease
 
 ADDRESS = "CALM_RAY_ADDRESS"
 """Environment variable with the address of the cluster; by default, the one on this machine."""
@@ -80,7 +82,7 @@ class RemoteModel(LoadedModel):
 class RayBackend(Backend):
     """Models of a Ray cluster (``calm serve --ray``)."""
 
-    def load(self, name: str) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
         from calm.serving import deployment
         from calm.serving.client import Client
 
@@ -90,8 +92,8 @@ class RayBackend(Backend):
         _clients[name], _devices[name] = client, description.device
         return description.lm
 
-    def model(self, name: str, lm: LanguageModel, map: VectorMap | None) -> LoadedModel:
-        return RemoteModel(name, lm, map)
+    def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
+        return RemoteModel(name, lm, map, lease)
 
     def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
         return items

@@ -1,6 +1,6 @@
 """Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ..errors import CalmError
+from ..errors import CalmError, is_out_of_memory
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
@@ -22,6 +22,10 @@ from .weights import StoredTensor, copy_weights, list_weights
 
 TOKEN_BY_TOKEN = "tokens"
 
+Reserve = Callable[[int, torch.device], None]
+"""A function of the bytes of a model's weights and their device, called before the weights take memory. It may free
+memory, or raise an error."""
+
 
 def load(
     name: str | Path,
@@ -29,16 +33,17 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     autoencoder: str | Path | None = None,
+    reserve: Reserve | None = None,
 ) -> LanguageModel:
     """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
 
-    The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``,
-    for any dtype of the files. ``autoencoder`` names an autoencoder, or a CALM whose autoencoder replaces that of the
-    loaded CALM; it must have been trained on the same latent vectors. Loading needs little memory beside the model
-    itself (docs/performance.md). Python code in a model folder never runs: pickled weights are read with
-    ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose files are missing,
-    damaged, or of an unsupported kind of model, for an autoencoder of another K or latent size, and for a model that
-    is larger than the free memory or than ``CALM_MEMORY``.
+    The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``, for any
+    dtype of the files. ``autoencoder`` names an autoencoder, or a CALM whose autoencoder replaces that of the loaded
+    CALM; it must have been trained on the same latent vectors. ``reserve`` makes room for the weights. Loading needs
+    little memory beside the model itself (docs/performance.md). Python code in a model folder never runs: pickled
+    weights are read with ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose
+    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K or latent size, and
+    for a model that is larger than the free memory or than ``CALM_MEMORY``.
     """
     name = str(name)
     folder = find_folder(name, revision)
@@ -52,10 +57,10 @@ def load(
             raise CalmError(f"{folder.name} works token by token and has no autoencoder; load it without one.")
         if "lm_head.weight" not in weights:
             config.setdefault("tie_word_embeddings", True)
-        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, device, dtype)
+        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, device, dtype, reserve)
     else:
         config["autoencoder"], weights = find_autoencoder(folder, config, weights, autoencoder)
-        model = _build(model_class(kind), CalmConfig, config, weights, folder, device, dtype)
+        model = _build(model_class(kind), CalmConfig, config, weights, folder, device, dtype, reserve)
     tokenizer = _read_tokenizer(folder)
     if len(tokenizer) > model.config.vocab_size:
         raise CalmError(
@@ -120,11 +125,15 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
 
 
 def _device(device: str | torch.device | None) -> torch.device:
-    """Raises CalmError if the device does not exist here."""
+    """Raises CalmError if the device does not exist here, or if its memory is full."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each for a missing device
+        if is_out_of_memory(error):
+            raise CalmError(
+                f"The memory of the device {str(device or 'cuda')!r} is full; end other programs on it, or choose cpu."
+            ) from error
         raise CalmError(f"There is no device {str(device)!r} on this machine; cpu always works.") from error
     return chosen
 
@@ -159,6 +168,7 @@ def _build(
     folder: Path,
     device: torch.device,
     dtype: torch.dtype,
+    reserve: Reserve | None = None,
 ) -> Any:
     """A model in evaluation mode with the weights in ``dtype`` on ``device``.
 
@@ -178,7 +188,10 @@ def _build(
         raise CalmError(f"{folder.name}/config.json does not describe a model ({reason}).") from error
     model.tie_weights()
     _check_names_and_shapes(model, weights, folder)
-    check_fits(folder.name, sum(parameter.nbytes for parameter in model.parameters()), device)
+    needed = sum(parameter.nbytes for parameter in model.parameters())
+    if reserve is not None:
+        reserve(needed, device)
+    check_fits(folder.name, needed, device)
     _allocate(model, device)
     copy_weights(weights, dict(model.named_parameters(remove_duplicate=False)))
     return model.eval()

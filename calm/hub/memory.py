@@ -51,25 +51,27 @@ def memory_limit() -> int | None:
     return int(float(match[1]) * UNITS[match[2]])
 
 
-def check_fits(name: str, needed: int, device: "torch.device") -> None:
-    """Raises CalmError if the ``needed`` bytes of a model's weights exceed ``CALM_MEMORY`` or the free memory of a
-    device."""
-    if (limit := memory_limit()) is not None and needed > limit:
-        raise CalmError(f"{name} needs {_gigabytes(needed)} of memory and CALM_MEMORY allows {_gigabytes(limit)}.")
+def free_memory(device: "torch.device") -> int | None:
+    """The free bytes of a device; None if the platform does not tell them."""
     if device.type == "cuda":
         import torch
 
-        free = torch.cuda.mem_get_info(device)[0]
-    elif device.type == "cpu" and hasattr(os, "sysconf"):
-        free = available_memory()[0]
-    else:
-        return
-    if needed > free:
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory()[0] if device.type == "cpu" and hasattr(os, "sysconf") else None
+
+
+def check_fits(name: str, needed: int, device: "torch.device") -> None:
+    """Raises CalmError if the ``needed`` bytes of a model exceed ``CALM_MEMORY`` or the free memory of a device."""
+    if (limit := memory_limit()) is not None and needed > limit:
+        raise CalmError(f"{name} needs {gigabytes(needed)} of memory and CALM_MEMORY allows {gigabytes(limit)}.")
+    free = free_memory(device)
+    if free is not None and needed > free:
         raise CalmError(
-            f"{name} needs {_gigabytes(needed)} of memory and {_gigabytes(free)} are free on {device}; "
+            f"{name} needs {gigabytes(needed)} of memory and {gigabytes(free)} are free on {device}; "
             "choose a smaller model or close other programs."
         )
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """A number of bytes in words."""
     return f"{count / 10**9:.2f} GB"

@@ -28,7 +28,13 @@ def _load(story, monkeypatch, fallback: bool) -> None:
 def test_a_page_without_its_default_model_is_starting(get):
     answer = get()
     assert answer.status_code == 200
-    loading = {"status": "starting", "reasons": ["story-k4 is being loaded."], "models": [], "machine": {}}
+    loading = {
+        "status": "starting",
+        "reasons": ["story-k4 is being loaded."],
+        "models": [],
+        "memory": {},
+        "machine": {},
+    }
     assert answer.json() == loading
 
 
@@ -36,6 +42,7 @@ def test_a_loaded_model_is_ready(get, story, monkeypatch):
     _load(story, monkeypatch, fallback=False)
     answer = get().json()
     assert set(answer.pop("machine")) == {"GPU", "CPU kernels", "Memory"}
+    assert answer.pop("memory")["story-k4"] > 2 * story.num_parameters
     assert answer == {"status": "ready", "reasons": [], "models": ["story-k4"]}
 
 

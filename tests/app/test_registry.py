@@ -50,7 +50,7 @@ def test_a_load_that_fails_without_a_message_names_its_error(monkeypatch):
 
     monkeypatch.setattr(calm, "load", fail)
     with pytest.raises(CalmError, match="story-k4 could not be loaded: RuntimeError"):
-        local._load("story-k4")
+        local._load("story-k4", lambda needed, free: None)
 
 
 def test_texts_are_generated_while_kernels_are_compiled(monkeypatch, tiny, tmp_path):

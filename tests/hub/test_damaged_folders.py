@@ -185,6 +185,20 @@ def test_an_unknown_device_is_reported_in_one_sentence(device, folder):
         calm.load(folder, device=device)
 
 
+@pytest.mark.parametrize(
+    "text", ["CUDA error: out of memory\nCompile with ...", "CUDA out of memory. Tried to allocate"]
+)
+def test_a_device_whose_memory_is_full_is_not_a_missing_one(text, folder, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(
+        CalmError, match="The memory of the device 'cuda:0' is full; end other programs on it, or choose"
+    ):
+        calm.load(folder, device="cuda:0")
+
+
 def test_weights_that_differ_from_the_manifest_are_refused(folder):
     (folder.parent / checksums.MANIFEST).write_text("")
     checksums.update(folder)
