@@ -3,16 +3,19 @@
 import html
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from calm.hub.memory import gigabytes
+
 from . import endpoints, tools
 from .backends import LoadedModel
 from .components import VectorMapPlot
-from .controls import CHECKED, error_line, in_browser, sync_with_url
+from .controls import CHECKED, PRIVATE, error_line, in_browser, status_line, sync_with_url
 from .errors import Page, error_sentence, exception_handlers
 from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
@@ -21,8 +24,20 @@ from .health import machine_checks, routes
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
+from .official_models import OFFICIAL_MODELS, TRAINING_DATA
 from .payloads.config import TABS, config
-from .registry import DEFAULT, ModelFacts, check_name, facts, loaded, loaded_names, offered
+from .registry import (
+    DEFAULT,
+    ModelFacts,
+    check_name,
+    facts,
+    is_downloading,
+    loaded,
+    loaded_names,
+    loading_status,
+    offered,
+    official_memory,
+)
 from .tabs import compare, evaluate, generate, learn, race, reconstruct, vectors
 
 HEADER = """<header class="calm-header">
@@ -74,16 +89,39 @@ def tokens_per_step(model: ModelFacts) -> str:
     return f"{model.chunk_size} token{'s' * (model.chunk_size > 1)} per vector"
 
 
-def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Sequence[str]) -> str:
+def _official_rows(name: str) -> dict[str, str]:
+    """What the authors say about a model of theirs, and the memory that it needs. Raises CalmError if it cannot fit."""
+    if (official := OFFICIAL_MODELS.get(name)) is None:
+        return {}
+    rows = {
+        "parameters": f"{official.size}, and 75 M of the autoencoder",
+        "trained on": TRAINING_DATA,
+        "licence": official.licence,
+        "published BrierLM": f"{official.brier_lm:g}",
+    }
+    if (needed := official_memory(name)) is not None:
+        rows["memory"] = f"at most {gigabytes(needed)}: fits here"
+    return rows
+
+
+def facts_list(
+    known: ModelFacts | None,
+    model: LoadedModel | None,
+    ready: Sequence[str],
+    status: str = "loading …",
+    published: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """HTML with the facts of the chosen model and the names of all loaded models. Once the model is loaded, the facts
-    include device, precision and the short report of ``calm doctor``."""
+    include device, precision and the short report of ``calm doctor``; before, its ``status``. ``published`` facts
+    replace those of the same name."""
     rows = {}
     if known:
         rows["parameters"] = f"{known.parameters / 1e6:.1f} M"
         if known.latent_size:
             rows["latent dimensions"] = str(known.latent_size)
         rows["step"] = tokens_per_step(known)
-    rows["device"] = model.device if model else "loading …"
+    rows |= published
+    rows["device"] = model.device if model else status
     rows["precision"] = str(model.lm.dtype).removeprefix("torch.") if model else "loading …"
     if model:
         on_gpu = model.lm.device.type != "cpu"
@@ -95,21 +133,38 @@ def facts_list(known: ModelFacts | None, model: LoadedModel | None, ready: Seque
     return f'<div role="status" data-model="{name}"{is_calm}><dl class="calm-facts">{items}</dl></div>'
 
 
-def choose_model(name: str) -> Iterator[str]:
-    """The facts of a model, before and after it is loaded."""
+def choose_model(name: str) -> Iterator[tuple[str, bool]]:
+    """The facts of a model, before and after it is loaded, and whether it is being downloaded."""
     try:
         check_name(name)
-        yield facts_list(facts(name), None, loaded_names())
+        published = _official_rows(name)
+        for status in loading_status(name):
+            yield facts_list(facts(name), None, loaded_names(), status, published), is_downloading(name)
         model = loaded(name)
-        yield facts_list(facts(name), model, loaded_names())
+        yield facts_list(facts(name), model, loaded_names(), published=published), False
     except Exception as error:
-        yield error_line(error_sentence(error))
+        yield error_line(error_sentence(error)), False
+
+
+def _choose(name: str) -> Iterator[tuple[str, Any]]:
+    for shown, downloading in choose_model(name):
+        yield shown, gr.update(visible=downloading)
+
+
+def _cancel_download(name: str) -> tuple[str, Any]:
+    """The message after a cancelled download. Visitors share downloads, so one ends when nobody waits for it."""
+    note = f"{html.escape(str(name))} is not waited for any more. Its download ends unless others wait for it, too."
+    return status_line(note), gr.update(visible=False)
 
 
 def _menu() -> list[tuple[str, str]]:
-    """The entries of the menu, with the tokens per step of each model whose facts are known."""
+    """The entries of the menu: the size of an official model, and the tokens per step of each model whose facts are
+    known."""
     known = [(name, facts(name)) for name in offered()]
-    return [(f"{name} · {tokens_per_step(model)}" if model else name, name) for name, model in known]
+    sizes = {name: f" · {official.size} · from the Hub" for name, official in OFFICIAL_MODELS.items()}
+    return [
+        (f"{name} · {tokens_per_step(model)}{sizes.get(name, '')}" if model else name, name) for name, model in known
+    ]
 
 
 def build() -> gr.Blocks:
@@ -123,12 +178,14 @@ def build() -> gr.Blocks:
                 model = gr.Dropdown(_menu(), value=DEFAULT, label="Model", elem_id="model", allow_custom_value=True)
         tabs = _build_tabs(model)
         status = gr.HTML(facts_list(facts(DEFAULT), None, loaded_names()), elem_id="model-facts")
+        cancel = gr.Button("Cancel the download", visible=False, size="sm", elem_id="cancel-download")
         learn.build_panel(tabs, model)
         endpoints.build()
         sync_with_url({"model": model})
         # A download from the Hub may take minutes; the pages of other visitors open meanwhile.
         options: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": MAX_CONCURRENT_RUNS, **CHECKED}
-        gr.on([page.load, model.change], choose_model, model, status, **options)
+        choosing = gr.on([page.load, model.change], _choose, model, [status, cancel], **options)
+        cancel.click(_cancel_download, model, [status, cancel], cancels=[choosing], queue=False, **PRIVATE)
         page.load(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.requestedTab() })', ""))
     return page.queue(max_size=MAX_QUEUE)
 

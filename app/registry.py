@@ -13,7 +13,9 @@ import os
 import re
 import sys
 import traceback
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -30,9 +32,10 @@ from . import backends, zero_gpu
 from .backends import LoadedModel
 from .backends.local import uses_fallback
 from .files import ASSETS
-from .leases import Lease, models_to_unload
+from .leases import Lease, NoRoomError, leased, models_to_unload
 from .limits import MAX_OTHER_MODELS
 from .malloc import return_free_memory
+from .official_models import CHUNK_SIZE, LATENT_SIZE, OFFICIAL_MODELS
 
 if TYPE_CHECKING:
     from calm import LanguageModel
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEFAULT, BASELINE = "story-k4", "story-ar"
+DEFAULT, BASELINE = os.environ.get("CALM_DEFAULT_MODEL", "").strip() or "story-k4", "story-ar"
+"""The model that a new page shows, and the token-by-token model that a race compares it with."""
+STATUS_SECONDS = 0.5
+"""Time between two messages about a model that is being loaded."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +67,24 @@ def bundled() -> list[str]:
 
 
 def offered() -> list[str]:
-    """Names in the menu: the bundled models, and the folders and Hub ids in the environment variable CALM_MODELS,
-    separated by commas."""
-    return [*bundled(), *(name.strip() for name in os.environ.get("CALM_MODELS", "").split(",") if name.strip())]
+    """Names in the menu: the bundled models, the official ones where visitors may load other models, and the folders
+    and Hub ids in the environment variables CALM_DEFAULT_MODEL and CALM_MODELS (separated by commas)."""
+    official = OFFICIAL_MODELS if allows_other_models() else ()
+    named = [name.strip() for name in os.environ.get("CALM_MODELS", "").split(",") if name.strip()]
+    default = [DEFAULT] if DEFAULT not in bundled() else []
+    return list(dict.fromkeys([*default, *bundled(), *official, *named]))
 
 
 def facts(name: str) -> ModelFacts | None:
-    """Facts of a bundled model whose files give its size, or of a loaded one; None for any other model."""
+    """Facts of a bundled model whose files give its size, of a loaded one, or of an official one; None for any other
+    model."""
     if name in bundled() and (parameters := _total_parameters(folders.CHECKPOINTS / name)):
         config = json.loads((folders.CHECKPOINTS / name / "config.json").read_text(encoding="utf-8"))
         return ModelFacts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
     if (lm := _model(name)) is not None:
         return ModelFacts(name, lm.num_parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
+    if (official := OFFICIAL_MODELS.get(name)) is not None:
+        return ModelFacts(name, official.all_parameters, CHUNK_SIZE, LATENT_SIZE)
     return None
 
 
@@ -161,13 +173,55 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
 
 
 def _load(name: str) -> LanguageModel:
+    def report(arrived: int, size: int) -> None:
+        if name not in leased():
+            raise calm.CalmError(f"The download of {name} was cancelled; the next one continues it.")
+        _downloaded[name] = arrived, size
+
+    lease = Lease(name) if name == DEFAULT else None  # no visitor cancels the download of the default model
     try:
-        lm = backends.current().load(name, partial(_make_room, name))
+        official_memory(name)
+        lm = backends.current().load(name, partial(_make_room, name), report)
     except Exception as error:
         _forget_variables(error)
         raise
+    finally:
+        _downloaded.pop(name, None)
+        del lease
     _unloaded.discard(name)
     return lm
+
+
+_downloaded: dict[str, tuple[int, int]] = {}
+"""For each running download, the bytes that have arrived and all bytes."""
+
+
+def is_downloading(name: str) -> bool:
+    return name in _downloaded
+
+
+def loading_status(name: str) -> Iterator[str]:
+    """Messages about a model until it is loaded, or until its load has failed. As long as somebody reads them or waits
+    for the model otherwise, its download goes on."""
+    lease, load = Lease(name), loading(name)
+    while not load.done():
+        arrived, size = _downloaded.get(name, (0, 0))
+        share = f": {arrived / 1e6:,.0f} of {size / 1e6:,.0f} MB downloaded" if size else " is being loaded"
+        yield f"{name}{share} …"
+        wait([load], timeout=STATUS_SECONDS)
+    del lease
+
+
+def official_memory(name: str) -> int | None:
+    """The most bytes that an official model takes in this process, by its published size, so that it can be refused
+    before it is downloaded; None for any other model. Raises CalmError if it does not fit even without other models."""
+    official = OFFICIAL_MODELS.get(name)
+    needed = backends.current().memory(official.all_parameters) if official and not is_loaded(name) else None
+    if needed is None:
+        return None
+    with suppress(NoRoomError):
+        models_to_unload(name, *needed, used_memory())
+    return needed[0]
 
 
 def _forget_variables(error: BaseException | None) -> None:

@@ -126,7 +126,7 @@ class TrajectoryArguments(GenerateArguments):
 
 
 def _example(value: Any) -> int:
-    return parse_range(value, "The example", 0, len(example_prompts()) - 1)
+    return parse_range(value, "The example", 0, len(example_prompts(DEFAULT)) - 1)  # every model has as many
 
 
 class ExampleArguments(GenerateArguments):

@@ -1,4 +1,7 @@
-"""Prompts in the language of the bundled models: examples, random ones, and whether a prompt is in that language."""
+"""Prompts that suit a model: examples, random ones, and whether a prompt is in the language of the model.
+
+The bundled models know only Storyland. Any other model gets prompts in English.
+"""
 
 import random
 
@@ -12,9 +15,36 @@ MIN_KNOWN_WORDS = 0.9
 """A prompt with a smaller share of Storyland's words is not in its language."""
 
 
-def example_prompts() -> list[str]:
-    """Six story prompts of different plots, without the end of their line, and one beginning of a text."""
-    return [*_story_prompts(EXAMPLE_SEEDS), "Once upon a time"]
+ENGLISH = (
+    "The history of the city begins in the",
+    "In this paper, we propose a new method for",
+    "The committee met on Monday to discuss",
+    "Question: What is the capital of France?\nAnswer:",
+    "The cell membrane consists of",
+    "import numpy as np\n\ndef mean(values):",
+    "Once upon a time",
+)
+
+
+def example_prompts(name: str) -> list[str]:
+    """Prompts for a model. For Storyland: story prompts of different plots, without the end of their line, and one
+    beginning of a text."""
+    return [*_story_prompts(EXAMPLE_SEEDS), "Once upon a time"] if name in bundled() else list(ENGLISH)
+
+
+def prompt_hint(name: str) -> str:
+    """What an empty prompt does, in words."""
+    return "Empty: a random story" if name in bundled() else "Empty: one of the prompts to try"
+
+
+def suited_prompt(name: str, prompt: str, first_prompt: str) -> str:
+    """The prompt that a visitor has written, or the first example for a model in place of an example for other models.
+
+    ``first_prompt`` is the story prompt with which the page opens.
+    """
+    stories = [*_story_prompts(EXAMPLE_SEEDS), first_prompt]
+    others = ENGLISH if name in bundled() else stories
+    return example_prompts(name)[0] if prompt in others and prompt not in example_prompts(name) else prompt
 
 
 def _story_prompts(seeds: tuple[int, ...]) -> list[str]:
@@ -22,8 +52,8 @@ def _story_prompts(seeds: tuple[int, ...]) -> list[str]:
 
 
 def random_prompt(name: str) -> str:
-    """A story prompt for a model that was trained on Storyland; none for any other."""
-    return calm.storyland.prompt(random.randrange(2**31)).strip() if name in bundled() else ""
+    """A story prompt for a model that was trained on Storyland; one of the English prompts for any other."""
+    return calm.storyland.prompt(random.randrange(2**31)).strip() if name in bundled() else random.choice(ENGLISH)
 
 
 def suggested_prompts(name: str, prompt: str) -> list[str]:

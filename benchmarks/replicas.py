@@ -97,7 +97,7 @@ def main() -> None:
     try:
         deployment.start([MODEL], deployment.Scale(), "cpu")
         backend = RayBackend()
-        remote = backend.model(MODEL, backend.load(MODEL, lambda needed, free: None), None)
+        remote = backend.model(MODEL, backend.load(MODEL, lambda needed, free: None, lambda arrived, size: None), None)
         speed(remote.stream, range(CLIENTS), prompts)
         figures["remote"] = speed(remote.stream, seeds, prompts)
 

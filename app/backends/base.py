@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from calm.vector_map import VectorMap
 
 Item = TypeVar("Item")
+Report = Callable[[int, int], None]
+"""A function of the bytes of a download that have arrived and of all its bytes. It raises CalmError to end it."""
 MakeRoom = Callable[[int, int | None], None]
 """A function of the bytes that a model needs and of those that are free, if they are known. It unloads other models, or
 raises CalmError."""
@@ -108,13 +110,19 @@ class Backend(ABC):
     """Loads models and computes with them."""
 
     @abstractmethod
-    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom, report: Report) -> LanguageModel:
         """The model of this name, for ``model``. Waits until it can generate. Raises CalmError if it cannot be
-        loaded. A backend that keeps models in this process calls ``make_room`` first."""
+        loaded. A backend that keeps models in this process calls ``report`` while it downloads the model, and
+        ``make_room`` before it loads it."""
 
     @abstractmethod
     def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
         """The interface to a model that ``load`` has returned."""
+
+    def memory(self, parameters: int) -> tuple[int, int | None] | None:
+        """The most bytes that a model of so many parameters takes in this process, and the free bytes of its device, if
+        they are known; None if models are elsewhere."""
+        return None
 
     @abstractmethod
     def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:

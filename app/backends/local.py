@@ -11,7 +11,7 @@ from weakref import ReferenceType, WeakSet, ref
 import calm
 
 from .. import compute, zero_gpu
-from .base import Backend, Chunks, Item, LoadedModel, MakeRoom
+from .base import Backend, Chunks, Item, LoadedModel, MakeRoom, Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,15 +86,24 @@ def _timed(
 class LocalBackend(Backend):
     """Computes in this process, or in the workers of a ZeroGPU Space."""
 
-    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom, report: Report) -> LanguageModel:
         """Downloads on this thread, so that the compute thread can run requests meanwhile, then loads the model."""
         from calm.hub.loading import fetch
 
-        fetch(name)
+        fetch(name, report=report)
         return compute.run(_load, name, make_room)
 
     def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
         return LocalModel(name, lm, map, lease)
+
+    def memory(self, parameters: int) -> tuple[int, int | None] | None:
+        from calm.engine.memory import packed_memory
+        from calm.hub.loading import default_device, default_dtype
+        from calm.hub.memory import free_memory
+
+        device = default_device()
+        weights = parameters * default_dtype(device).itemsize
+        return weights + packed_memory(weights, device), free_memory(device)
 
     def iterate(self, items: Generator[Item, None, None]) -> Iterator[Item]:
         return compute.iterate(items)

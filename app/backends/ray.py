@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .. import logs
-from .base import Backend, Chunks, Item, LoadedModel, MakeRoom
+from .base import Backend, Chunks, Item, LoadedModel, MakeRoom, Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ class RemoteModel(LoadedModel):
 class RayBackend(Backend):
     """Models of a Ray cluster (``calm serve --ray``)."""
 
-    def load(self, name: str, make_room: MakeRoom) -> LanguageModel:
+    def load(self, name: str, make_room: MakeRoom, report: Report) -> LanguageModel:
         from calm.serving import deployment
         from calm.serving.client import Client
 

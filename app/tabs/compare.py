@@ -151,7 +151,7 @@ def strip(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
 def compare(arguments: CompareArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt at several temperatures."""
     name, count = arguments.model, arguments.seeds
-    yield first_progress(name)
+    yield from first_progress(name)
     prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {"compare-seeds": count, "compare-length": arguments.max_new_tokens, "compare-seed": arguments.seed}
     for shown in _generate(arguments, prompt, limits.COMPARED_TEMPERATURES):
@@ -200,7 +200,7 @@ def table(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
 def sweep(arguments: SweepArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt with consecutive seeds."""
     name, heat = arguments.model, arguments.temperature
-    yield first_progress(name)
+    yield from first_progress(name)
     prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {
         "prompt": prompt,

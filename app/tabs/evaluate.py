@@ -263,7 +263,8 @@ def build() -> None:
             elem_id="evaluate-text",
         )
         with gr.Column(scale=4):
-            models = gr.CheckboxGroup(bundled(), value=[DEFAULT, BASELINE], label="Models", elem_id="evaluate-models")
+            first = [name for name in (DEFAULT, BASELINE) if name in bundled()]
+            models = gr.CheckboxGroup(bundled(), value=first, label="Models", elem_id="evaluate-models")
             seed = seed_box()
             with gr.Row():
                 stories = gr.Button(f"Fill in {EXAMPLE_STORIES} held-out stories", elem_id="evaluate-stories")

@@ -30,9 +30,9 @@ from ..fresh_samples import draw_pool
 from ..map_queries import place_chunks
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import RunPayload
-from ..registry import is_loaded, loaded
+from ..registry import DEFAULT, loaded, loading_status
 from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws, validated
-from ..story_prompts import example_prompts, random_prompt, with_line_end
+from ..story_prompts import example_prompts, prompt_hint, random_prompt, suited_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
 from .temperature import build_mark
 
@@ -121,13 +121,15 @@ def _payloads(model: LoadedModel, arguments: GenerateArguments) -> Iterator[RunP
         yield run.payload
 
 
-def first_progress(name: str) -> Progress:
-    """The status before the first step of a model."""
-    return Progress("Processing the prompt …" if is_loaded(name) else f"{html.escape(name)} is being loaded …")
+def first_progress(name: str) -> Iterator[Progress]:
+    """The status before the first step of a model: while it is downloaded or loaded, and while it reads the prompt."""
+    for status in loading_status(name):
+        yield Progress(html.escape(status))
+    yield Progress("Processing the prompt …")
 
 
 def _show(arguments: GenerateArguments) -> Iterator[Progress]:
-    yield first_progress(arguments.model)
+    yield from first_progress(arguments.model)
     yield from _on_device(_generate, arguments)
 
 
@@ -244,7 +246,7 @@ def _run_random(arguments: GenerateArguments) -> Iterator[Progress]:
 
 @validated(ExampleArguments, "model", "example", *RUN_OPTIONS, "samples")
 def _run_example(arguments: ExampleArguments) -> Iterator[Progress]:
-    yield from _run_prompt(arguments, example_prompts()[arguments.example])
+    yield from _run_prompt(arguments, example_prompts(arguments.model)[arguments.example])
 
 
 @validated(SuggestionArguments, "model", *RUN_OPTIONS, "samples", "suggestion")
@@ -262,15 +264,23 @@ def _repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
     yield from _beside_prompt(repeat(arguments), gr.skip())
 
 
+def _suit_prompts(name: str, prompt: str) -> tuple[Any, Any]:
+    """The prompt box and the examples for another model."""
+    suited = suited_prompt(name, prompt, example()["prompt"].strip())
+    hint = prompt_hint(name)
+    box = gr.update(placeholder=hint) if suited == prompt else gr.update(value=suited, placeholder=hint)
+    return box, gr.Dataset(samples=[[text] for text in example_prompts(name)])
+
+
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slider]:
     """Draws the tab. Each run is shown here and on the map ``plot``. Returns the inputs for prompt and temperature."""
     with gr.Row(elem_id="prompt-row"):
         prompt = gr.Textbox(
-            example()["prompt"].strip(),
+            suited_prompt(DEFAULT, example()["prompt"].strip(), example()["prompt"].strip()),
             label="Prompt",
             lines=1,
             max_lines=4,
-            placeholder="Empty: a random story",
+            placeholder=prompt_hint(DEFAULT),
             elem_id="prompt",
             scale=6,
             min_width=300,
@@ -286,7 +296,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slide
     text = RunText(value=example(), elem_id="run", server_functions=[draw_pool, place_chunks])
     examples = gr.Dataset(
         components=[gr.Textbox(visible=False)],
-        samples=[[text] for text in example_prompts()],
+        samples=[[text] for text in example_prompts(DEFAULT)],
         type="values",
         label="Prompts to try",
         elem_id="examples",
@@ -297,6 +307,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> tuple[gr.Textbox, gr.Slide
         "chunk to see the candidates of its step.</p>"
     )
 
+    model.change(_suit_prompts, [model, prompt], [prompt, examples], queue=False, **PRIVATE)
     sync_with_url({"prompt": prompt, "t": temperature, **settings})
     options = [temperature, *(settings[name] for name in ("length", "seed", "sampler", "pool"))]
     wire(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
-from .folders import download, find_folder, is_hub_id, read_config
+from .folders import Report, download, find_folder, is_hub_id, read_config
 from .weights import StoredTensor, list_weights
 
 OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
@@ -41,10 +41,10 @@ def find_autoencoder(
     return found, rest | _autoencoder_weights(source)
 
 
-def fetch_autoencoder(folder: Path, config: dict[str, Any]) -> None:
+def fetch_autoencoder(folder: Path, config: dict[str, Any], report: Report | None = None) -> None:
     """Downloads the autoencoder of the CALM in a folder, unless it is here already. Raises CalmError if that fails."""
     if not config.get("autoencoder") and not holds_autoencoder(list_weights(folder)):
-        _ = _local_folder(folder, config) or _download(config)
+        _ = _local_folder(folder, config) or _download(config, report)
 
 
 def holds_autoencoder(weights: Mapping[str, StoredTensor]) -> bool:
@@ -89,9 +89,9 @@ def _local_folder(folder: Path, config: dict[str, Any]) -> Path | None:
     return next((candidate for candidate in others if (candidate / "config.json").is_file()), None)
 
 
-def _download(config: dict[str, Any]) -> Path:
+def _download(config: dict[str, Any], report: Report | None = None) -> Path:
     path = str(config.get("ae_path") or "")
-    return download(path if is_hub_id(path) else OFFICIAL_AUTOENCODER)
+    return download(path if is_hub_id(path) else OFFICIAL_AUTOENCODER, report=report)
 
 
 def _owner(source: Path) -> Path:

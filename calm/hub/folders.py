@@ -5,6 +5,7 @@ This module does not import torch.
 
 import json
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ CHECKPOINTS = Path(os.environ.get("CALM_CHECKPOINTS") or Path(__file__).parents[
 
 DOWNLOADED = ["*.json", "*.safetensors", "*.bin", "*.model"]
 """The files of a Hub repository that a model needs. Python code is never among them."""
+
+Report = Callable[[int, int], None]
+"""A function of the bytes of a download that have arrived and of all its bytes. Its exception ends the download; the
+next one continues it."""
 
 HUB_TIMEOUT = 15.0
 """Seconds without an answer, or without the next bytes of a file, after which a request to the Hub fails."""
@@ -31,7 +36,7 @@ def is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/")) and not Path(name).exists()
 
 
-def find_folder(name: str, revision: str | None = None) -> Path:
+def find_folder(name: str, revision: str | None = None, report: Report | None = None) -> Path:
     """The folder of a bundled name, a local folder, or a Hub id, which is downloaded.
 
     Raises CalmError if there is no such model or it cannot be downloaded.
@@ -42,7 +47,7 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     if Path(name).exists():
         raise CalmError(f"The folder {name} holds no config.json, so it is not a model.")
     if is_hub_id(name):
-        return download(name, revision)
+        return download(name, revision, report)
     if names := bundled():
         raise CalmError(f"There is no model {name!r}: name a folder, a Hub id, or one of {', '.join(names)}.")
     raise CalmError(
@@ -51,8 +56,11 @@ def find_folder(name: str, revision: str | None = None) -> Path:
     )
 
 
-def download(name: str, revision: str | None = None) -> Path:
-    """The local copy of a Hub repository. Raises CalmError if it cannot be downloaded, with the reason."""
+def download(name: str, revision: str | None = None, report: Report | None = None) -> Path:
+    """The local copy of a Hub repository. Raises CalmError if it cannot be downloaded, with the reason.
+
+    Without ``report``, a terminal shows the progress.
+    """
     from huggingface_hub import errors, snapshot_download
 
     at = f" at revision {revision!r}" if revision else ""
@@ -67,13 +75,33 @@ def download(name: str, revision: str | None = None) -> Path:
     }
     _limit_waiting()
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOADED))
+        bar = _reporting_bar(report) if report else None
+        return Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOADED, tqdm_class=bar))
+    except CalmError:  # of ``report``
+        raise
     except Exception as error:  # the Hub's client and its HTTP library raise dozens of kinds
         cause = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
         reason = next(text for kind, text in reasons.items() if isinstance(cause, kind))
         is_disk = isinstance(error, OSError) and error.filename and not isinstance(error, errors.HfHubHTTPError)
         detail = f" ({error.strerror})" if is_disk and error.strerror else ""  # type: ignore[attr-defined]
         raise CalmError(f"The model {name!r} {reason}{detail}.") from error
+
+
+def _reporting_bar(report: Report) -> Any:
+    """The class of a progress bar that draws nothing and calls ``report`` for every piece of the files."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.counts_bytes = options.get("unit") == "B"
+            super().__init__(*arguments, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self.counts_bytes and self.total:
+                report(int(self.n), int(self.total))
+
+    return Bar
 
 
 @cache

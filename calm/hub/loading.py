@@ -14,7 +14,7 @@ from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
 from .autoencoders import fetch_autoencoder, find_autoencoder, wrong_autoencoder
-from .folders import CHECKPOINTS, find_folder, is_hub_id, read_config
+from .folders import CHECKPOINTS, Report, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
 from .memory import check_fits
 from .text_format import BEGIN_OF_TEXT, detect_format
@@ -73,6 +73,11 @@ def load(
     return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
 
 
+def default_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on a GPU that computes with it in hardware (compute capability 8.0, Ampere), else float32.
 
@@ -82,15 +87,16 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def fetch(name: str | Path, revision: str | None = None) -> Path:
+def fetch(name: str | Path, revision: str | None = None, report: Report | None = None) -> Path:
     """Downloads what ``load`` needs, the autoencoder included, and returns the model's folder.
 
-    Raises CalmError for an unknown name and for a failed download.
+    ``report`` is called with the progress of each download. Raises CalmError for an unknown name and for a failed
+    download, and what ``report`` raises.
     """
-    folder = find_folder(str(name), revision)
+    folder = find_folder(str(name), revision, report)
     config = read_config(folder)
     if "patch_size" in config and "num_hidden_layers" in config:  # an autoencoder has no backbone
-        fetch_autoencoder(folder, config)
+        fetch_autoencoder(folder, config, report)
     return folder
 
 
@@ -127,7 +133,7 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
 def _device(device: str | torch.device | None) -> torch.device:
     """Raises CalmError if the device does not exist here, or if its memory is full."""
     try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = torch.device(device) if device else default_device()
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each for a missing device
         if is_out_of_memory(error):

@@ -36,7 +36,7 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "calm.serving.deployment", raising=False)
     monkeypatch.delattr("calm.serving.deployment", raising=False)
     with pytest.raises(calm.CalmError, match=r"Ray is not installed: run pip install 'calm-playground\[cluster\]'"):
-        RayBackend().load("story-k4", lambda needed, free: None)
+        RayBackend().load("story-k4", lambda needed, free: None, lambda arrived, size: None)
     assert main(["serve", "--ray"]) == 2 and "Ray is not installed" in capsys.readouterr().err
     assert main(["serve"]) == 2 and "add --ray" in capsys.readouterr().err
 

@@ -157,8 +157,9 @@ def test_bad_input_is_reported_in_one_sentence(model, change, sentence):
         next(generate_tab.stream(model, run_arguments(**{**good, **change})))
 
 
-def test_the_name_of_a_model_is_escaped():
+def test_the_name_of_a_model_is_escaped(monkeypatch):
     name = "<img src=x onerror=alert(1)>"
+    monkeypatch.setattr(generate_tab, "loading_status", lambda name: iter([f"{name} is being loaded …"]))
     progress = next(generate_tab._show(GenerateArguments.model_construct(model=name)))
     assert "<img" not in progress.status and "&lt;img" in progress.status
 

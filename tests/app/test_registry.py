@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from app import compute, page
 from app import registry as models
 from app.backends import local
 from app.fresh_samples import draw_cloud, draw_pool
+from app.official_models import OFFICIAL_MODELS
 from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
 from app.tabs.race import race
@@ -30,8 +32,7 @@ def test_the_menu_offers_bundled_models_and_those_of_the_environment(monkeypatch
     assert loaded(str(folder)).map is None
     known = facts(str(folder))
     assert known is not None and known.parameters == loaded(str(folder)).lm.num_parameters and known.chunk_size == 4
-    first, *_, last = page.choose_model(str(folder))
-    assert "loading" in first or "cpu" in first
+    (last, _) = list(page.choose_model(str(folder)))[-1]
     assert str(folder) in last and "float32" in last
 
 
@@ -99,7 +100,7 @@ def test_the_page_is_built_before_torch_is_imported():
 def test_a_model_outside_the_menu_is_reported_in_one_sentence(name):
     with pytest.raises(CalmError, match="choose one of story-k4"):
         loading(name)
-    assert "choose one of" in list(page.choose_model(name))[-1]
+    assert "choose one of" in list(page.choose_model(name))[-1][0]
 
 
 def test_a_load_that_failed_is_reported_in_one_sentence_and_starts_again(monkeypatch, tmp_path):
@@ -117,7 +118,7 @@ def test_requests_continue_while_a_model_is_downloaded(monkeypatch, tiny, tmp_pa
     save(tiny(), tmp_path / "mine")
     arriving = threading.Event()
 
-    def download(name, revision=None):
+    def download(name, revision=None, report=None):
         assert name == "someone/mine" and arriving.wait(60)
         return tmp_path / "mine"
 
@@ -128,6 +129,63 @@ def test_requests_continue_while_a_model_is_downloaded(monkeypatch, tiny, tmp_pa
     assert run.payload["steps"] and not load.done()
     arriving.set()
     assert load.result(60).name == "someone/mine" and models.is_loaded("someone/mine")
+
+
+def test_a_download_shows_its_bytes_and_ends_when_nobody_waits_for_it(monkeypatch, tiny, tmp_path):
+    from calm.hub import folders
+    from calm.hub.saving import save
+
+    save(tiny(), tmp_path / "mine")
+    arriving = threading.Event()
+
+    def download(name, revision=None, report=None):
+        while not arriving.wait(0.01):
+            report(120_000_000, 1_500_000_000)
+        return tmp_path / "mine"
+
+    monkeypatch.setattr(folders, "download", download)
+    monkeypatch.setattr(models, "STATUS_SECONDS", 0.05)
+    monkeypatch.setattr(models, "_loads", {})
+    monkeypatch.setenv("CALM_MODELS", "someone/mine")
+    first, second = page.choose_model("someone/mine"), page.choose_model("someone/mine")
+    next(second)
+    shown = next(item for item in first if item[1])
+    assert "someone/mine: 120 of 1,500 MB downloaded" in shown[0]
+    first.close()  # another visitor still waits
+    assert next(second)[1] and not loading("someone/mine").done()
+    second.close()
+    with pytest.raises(CalmError, match="The download of someone/mine was cancelled; the next one continues it"):
+        loading("someone/mine").result(60)
+    arriving.set()
+    (last, downloading) = list(page.choose_model("someone/mine"))[-1]
+    assert "float32" in last and not downloading
+
+
+def test_official_models_are_in_the_menu_with_what_is_published_and_refused_before_they_are_downloaded(monkeypatch):
+    monkeypatch.setenv("CALM_ALLOW_MODELS", "0")
+    assert not set(OFFICIAL_MODELS) & set(offered())
+    monkeypatch.setenv("CALM_ALLOW_MODELS", "1")
+    assert set(OFFICIAL_MODELS) < set(offered()) and facts("cccczshao/CALM-M").chunk_size == 4
+    entries = {name: label for label, name in page._menu()}
+    assert entries["cccczshao/CALM-XL"] == "cccczshao/CALM-XL · 4 tokens per vector · 1.82 B · from the Hub"
+    monkeypatch.setenv("CALM_MEMORY", "100MB")
+    for name in OFFICIAL_MODELS:
+        with pytest.raises(CalmError, match=rf"{name} needs \d+\.\d\d GB of memory and CALM_MEMORY allows 0\.10 GB"):
+            loading(name).result()  # without a download, which would fail here in another sentence
+        assert "CALM_MEMORY allows" in list(page.choose_model(name))[-1][0]
+    monkeypatch.setenv("CALM_MEMORY", "")
+    rows = page._official_rows("cccczshao/CALM-M")
+    assert rows["parameters"] == "371 M, and 75 M of the autoencoder" and "Pile" in rows["trained on"]
+
+
+def test_a_host_chooses_the_default_model():
+    code = (
+        "from app import registry, story_prompts as prompts; "
+        "print(registry.DEFAULT, registry.offered()[0], prompts.random_prompt(registry.DEFAULT) in prompts.ENGLISH)"
+    )
+    environment = {**os.environ, "CALM_DEFAULT_MODEL": "cccczshao/CALM-M", "CALM_ALLOW_MODELS": "0"}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert process.stdout.split() == ["cccczshao/CALM-M", "cccczshao/CALM-M", "True"]
 
 
 def test_a_token_by_token_model_generates_and_has_no_map():
@@ -199,12 +257,12 @@ def test_a_typed_folder_is_loaded_where_the_host_allows_it_and_refused_in_one_se
     folder = str(tmp_path / "typed")
     monkeypatch.setattr(models, "_loads", {})
     monkeypatch.setenv("CALM_ALLOW_MODELS", "0")
-    (refused,) = page.choose_model(folder)
+    ((refused, _),) = page.choose_model(folder)
     assert "this host loads no other models (CALM_ALLOW_MODELS)" in refused
     with pytest.raises(CalmError, match="There is no model 'someone/calm' here"):
         models.check_name("someone/calm")
     monkeypatch.setenv("CALM_ALLOW_MODELS", "1")
-    *_, last = page.choose_model(folder)
+    *_, (last, _) = page.choose_model(folder)
     assert folder in last and "float32" in last and folder in models.loaded_names()
     assert models.check_name("someone/calm") == "someone/calm"
     for name in (str(tmp_path / "missing"), "../x", "a/b/c", "a/\x00", "x/" * 3000, "someone/calm?x"):

@@ -8,7 +8,7 @@ from app.registry import DEFAULT
 
 
 def test_the_examples_have_different_plots():
-    *prompts, beginning = story_prompts.example_prompts()
+    *prompts, beginning = story_prompts.example_prompts(DEFAULT)
     assert len(prompts) >= 6 and len(set(prompts)) == len(prompts) and beginning
 
 
@@ -16,7 +16,23 @@ def test_a_random_prompt_is_storylands_and_varies():
     prompts = [story_prompts.random_prompt(DEFAULT) for _ in range(20)]
     assert max(Counter(prompts).values()) == 1
     assert all(calm.storyland.vocabulary_share(prompt) == 1 for prompt in prompts)
-    assert story_prompts.random_prompt("someone/english-model") == ""
+    assert story_prompts.random_prompt("someone/english-model") in story_prompts.ENGLISH
+
+
+def test_prompts_follow_the_model_but_not_those_that_a_visitor_wrote():
+    first, english = "A story about a fox.", story_prompts.ENGLISH
+    stories = story_prompts.example_prompts(DEFAULT)
+    assert len(english) == len(stories) and story_prompts.example_prompts("someone/english-model") == list(english)
+    for prompt, name, suited in (
+        (first, "someone/english-model", english[0]),
+        (stories[2], "someone/english-model", english[0]),
+        (english[1], DEFAULT, stories[0]),
+        (first, DEFAULT, first),
+        ("Once upon a time", "someone/english-model", "Once upon a time"),
+        ("my own", "someone/english-model", "my own"),
+        ("my own", DEFAULT, "my own"),
+    ):
+        assert story_prompts.suited_prompt(name, prompt, first) == suited
 
 
 def test_prompts_are_suggested_where_the_model_does_not_know_the_language():
@@ -24,7 +40,7 @@ def test_prompts_are_suggested_where_the_model_does_not_know_the_language():
     suggested = story_prompts.suggested_prompts(DEFAULT, english)
     assert len(suggested) == 2 and all(story_prompts.suggested_prompts(DEFAULT, prompt) == [] for prompt in suggested)
     assert story_prompts.suggested_prompts("someone/english-model", english) == []
-    for prompt in ("", "Once upon a time", *story_prompts.example_prompts()):
+    for prompt in ("", "Once upon a time", *story_prompts.example_prompts(DEFAULT)):
         assert story_prompts.suggested_prompts(DEFAULT, prompt) == []
 
 

@@ -103,6 +103,19 @@ def test_a_repository_is_downloaded(hub):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
 
 
+def test_a_download_reports_its_bytes_and_continues_after_it_was_cancelled(hub):
+    seen: list[tuple[int, int]] = []
+
+    def cancel(arrived: int, size: int) -> None:
+        raise CalmError("Nobody waits for it.")
+
+    with pytest.raises(CalmError, match="Nobody waits for it"):
+        download("faults/none", report=cancel)
+    folder = download("faults/none", report=lambda arrived, size: seen.append((arrived, size)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+    assert max(seen) == (sum(map(len, FILES.values())),) * 2
+
+
 def test_each_refusal_has_its_own_sentence(hub):
     assert "needs permission: accept its terms on the Hub" in sentence("faults/gated")
     for name in ("faults/missing", "faults/private"):
