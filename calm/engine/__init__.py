@@ -1,7 +1,8 @@
 """Generates texts with a model, many at once: continuous batching over a key/value cache.
 
-``scheduler`` runs requests in slots, ``backbone`` and ``head`` compute a step, ``samplers`` choose chunks and tokens,
-``ops`` has the operators of a step, ``warmup`` handles the first steps and the compilation of kernels.
+``scheduler`` runs requests in slots; ``backbone``, ``head`` and ``token_step`` compute a step; ``samplers`` choose
+chunks and tokens. ``ops`` has the operators of a step; ``warmup`` handles the first steps and the compilation of
+kernels.
 """
 
 import threading

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import LlamaForCausalLM
 from transformers.activations import ACT2FN
 
 from ..modeling.autoencoder import AutoencoderLayer
@@ -28,21 +27,6 @@ DRAW_BLOCK = 32  # draws in one call; on a GPU, that many cost little more than 
 POOL_BLOCK = 128  # draws in one call of a head with many evaluations, for rows that need so many
 
 TokenIds = tuple[int, ...]
-
-
-class TokenStep:
-    """The input and output layers of a token-by-token model."""
-
-    def __init__(self, model: LlamaForCausalLM):
-        self.embedding, self.lm_head = model.model.embed_tokens, model.lm_head
-
-    def embed(self, tokens: Tensor) -> Tensor:
-        """tokens [R, 1] -> backbone inputs [R, D]."""
-        return self.embedding(tokens[:, 0])
-
-    def project(self, hidden: Tensor) -> Tensor:
-        """hidden [R, D] -> logits [R, V]."""
-        return self.lm_head(hidden)
 
 
 class HeadStep:

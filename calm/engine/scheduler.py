@@ -19,9 +19,10 @@ from ..hub.language_model import LanguageModel
 from ..statistics import STATISTICS
 from .backbone import make_backbone_step
 from .executor import ComputeThread
-from .head import SLOTS, HeadStep, TokenIds, TokenStep, make_head_step
+from .head import SLOTS, HeadStep, TokenIds, make_head_step
 from .ops.selection import FALLBACK, Backend
 from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
+from .token_step import make_token_step
 
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
@@ -105,7 +106,7 @@ class Engine:
         """Whether PyTorch runs the steps, for example while the CPU kernels are being compiled."""
         self.head: HeadStep | None = make_head_step(lm.calm, backend) if lm.is_calm else None
         """Draws and decodes; None for a token-by-token model."""
-        step = self.head or TokenStep(lm.llama)
+        step = self.head or make_token_step(lm.llama, backend)
         self._sample: Callable[[Tensor, Any], list[Outcome]] = (
             partial(sample_chunks, self.head) if self.head else sample_tokens
         )
