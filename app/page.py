@@ -24,7 +24,7 @@ from .health import machine_checks, routes
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
-from .official_models import OFFICIAL_MODELS, TRAINING_DATA
+from .official import OFFICIAL_MODELS, TRAINING_DATA
 from .payloads.config import TABS, config
 from .registry import (
     DEFAULT,

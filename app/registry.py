@@ -35,7 +35,7 @@ from .files import ASSETS
 from .leases import Lease, NoRoomError, leased, models_to_unload
 from .limits import MAX_OTHER_MODELS
 from .malloc import return_free_memory
-from .official_models import CHUNK_SIZE, LATENT_SIZE, OFFICIAL_MODELS
+from .official import CHUNK_SIZE, LATENT_SIZE, OFFICIAL_MODELS
 
 if TYPE_CHECKING:
     from calm import LanguageModel

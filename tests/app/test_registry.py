@@ -11,7 +11,7 @@ from app import compute, page
 from app import registry as models
 from app.backends import local
 from app.fresh_samples import draw_cloud, draw_pool
-from app.official_models import OFFICIAL_MODELS
+from app.official import OFFICIAL_MODELS
 from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
 from app.tabs.race import race
