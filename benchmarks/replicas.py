@@ -1,10 +1,15 @@
-"""Two replicas on Ray under faults, and the overhead of the remote path.
+"""Replicas on Ray: the overhead of the remote path, and requests while replicas are killed and replaced.
 
-    python -m benchmarks.replicas [--requests 200] [--clients 16] [--seconds 5]
+    python -m benchmarks.replicas overhead [--rounds 5]
+    python -m benchmarks.replicas faults [--requests 200] [--clients 16] [--seconds 5] [--pool-size 400]
 
-Clients request texts of story-k4 from two replicas. Meanwhile a replica is killed by SIGKILL every few seconds, and a
-rolling update replaces all of them. Every text must equal its solo run. Before that, eight clients measure tokens per
-second and the first chunk in this process and on a single replica, which has the same number of cores.
+``overhead`` compares story-k4 in this process with a single replica that has the same number of cores, in alternation:
+tokens per second of eight clients, and the time to the first chunk of one client alone. A request does what the page
+does for a step, the encoding of its chunk included.
+
+``faults`` requests texts of story-k4 from two replicas, twice. A replica is killed by SIGKILL every few seconds, as
+soon as both are ready; the second time, rolling updates replace all replicas meanwhile. The program fails if an error
+reaches a client or a text does not equal its solo run in this process.
 """
 
 from __future__ import annotations
@@ -17,108 +22,182 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import calm
-from app.backends import LocalModel
-from app.backends.ray import RayBackend
+from app.backends import LoadedModel
+from app.backends.ray import RayBackend, RemoteModel
+from app.registry import loaded
 from benchmarks.generation import openings
-from calm.engine import ComputeThread, create_engine
+from calm.serving import deployment
 
 MODEL = "story-k4"
 TOKENS = 96
-CLIENTS = 8
-OVERHEAD_REQUESTS = 64
+CLIENTS, REQUESTS = 8, 64
+"""Of a measurement of the overhead."""
+SOLO_REQUESTS = 16
+REPLICAS = 2
+KILL_CHECK_SECONDS = 0.1
 
-Stream = Callable[[str, calm.GenerationOptions], Generator[Any, None, None]]
+Chunks = list[list[int]]
 
 
-def request(stream: Stream, seed: int, prompts: list[str]) -> tuple[list[list[int]], float]:
+def request(model: LoadedModel, seed: int, prompts: list[str], **options: Any) -> tuple[Chunks, float]:
     """The chunks of one text, and the seconds to its first one."""
     start, first, chunks = time.perf_counter(), 0.0, []
-    options = calm.GenerationOptions(0.5, TOKENS, seed=seed)
-    for event in stream(prompts[seed % len(prompts)], options):
+    for event in model.stream(prompts[seed % len(prompts)], calm.GenerationOptions(0.5, TOKENS, seed=seed, **options)):
         if isinstance(event, calm.Step):
             first = first or time.perf_counter() - start
+            model.encoded(event)
             chunks.append(event.token_ids)
     return chunks, first
 
 
-def speed(stream: Stream, seeds: Iterable[int], prompts: list[str]) -> dict[str, float]:
-    """Tokens per second of eight clients, and the median time to the first chunk of one client alone."""
-    begin = time.perf_counter()
+def throughput(model: LoadedModel, seeds: Iterable[int], prompts: list[str]) -> float:
+    """Tokens per second of all clients."""
+    start = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as threads:
-        results = list(threads.map(lambda seed: request(stream, seed, prompts)[0], seeds))
-    seconds = time.perf_counter() - begin
-    first = statistics.median(request(stream, seed, prompts)[1] for seed in range(9))
-    return {"tokens_per_second": sum(map(len, results)) * 4 / seconds, "first_chunk": first}
+        texts = list(threads.map(lambda seed: request(model, seed, prompts)[0], seeds))
+    return sum(len(chunk) for chunks in texts for chunk in chunks) / (time.perf_counter() - start)
 
 
-def processes() -> list[int]:
-    """The ids of the replicas' processes, by the titles that Ray gives them."""
-    titles = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
-    found = []
-    for number, path in titles.items():
+def first_chunk(model: LoadedModel, seeds: Iterable[int], prompts: list[str]) -> float:
+    """Median seconds to the first chunk of one client alone."""
+    return statistics.median(request(model, seed, prompts)[1] for seed in seeds)
+
+
+def connect_to_replicas() -> RemoteModel:
+    def ignore(*_: Any) -> None: ...
+
+    return RemoteModel(MODEL, RayBackend().load(MODEL, ignore, ignore), None)
+
+
+def overhead(rounds: int) -> dict[str, Any]:
+    """Medians over rounds, and the differences of the medians."""
+    prompts = openings()
+    deployment.start([MODEL], deployment.Scale(num_cpus=float(os.cpu_count() or 1)), "cpu")
+    models = {"local": loaded(MODEL), "remote": connect_to_replicas()}
+    rates: dict[str, list[float]] = {name: [] for name in models}
+    firsts: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(rounds + 1):
+        for name, model in models.items():
+            rate = throughput(model, range(REQUESTS), prompts)
+            first = first_chunk(model, range(SOLO_REQUESTS), prompts)
+            if number:  # the first round warms up
+                rates[name].append(rate)
+                firsts[name].append(first)
+    rate_medians = {name: statistics.median(values) for name, values in rates.items()}
+    first_medians = {name: statistics.median(values) for name, values in firsts.items()}
+    return {
+        "tokens_per_second": rate_medians,
+        "throughput_overhead": 1 - rate_medians["remote"] / rate_medians["local"],
+        "first_chunk": first_medians,
+        "first_chunk_overhead": first_medians["remote"] - first_medians["local"],
+    }
+
+
+def ready_processes() -> list[int]:
+    """The ids of the replicas' processes that have loaded their model, by the titles that Ray gives them."""
+    ready = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"ServedReplica" in path.read_bytes():
-                found.append(number)
+            title = path.read_bytes()
         except OSError:  # it has ended meanwhile
             continue
-    return found
+        if title.startswith(b"ray::ServeReplica:") and b"initialize" not in title:
+            ready.append(int(path.parent.name))
+    return ready
 
 
-def kill_until(done: threading.Event, seconds: float, killed: list[int]) -> None:
-    while not done.wait(seconds):
-        if running := processes():
-            killed.append(random.choice(running))
-            os.kill(killed[-1], signal.SIGKILL)
+def kill_until(done: threading.Event, seconds: float) -> int:
+    """Kills a random replica every few seconds when all are ready. Returns how many."""
+    killed, last = 0, time.monotonic()
+    while not done.wait(KILL_CHECK_SECONDS):
+        if time.monotonic() - last >= seconds and len(ready := ready_processes()) >= REPLICAS:
+            os.kill(random.choice(ready), signal.SIGKILL)
+            killed, last = killed + 1, time.monotonic()
+    return killed
+
+
+def update_until(done: threading.Event) -> int:
+    """Replaces all replicas again and again. Returns how often."""
+    updates = 0
+    while not done.is_set():
+        cpus = (0.4, 0.5)[updates % 2]  # a change that needs new replicas
+        deployment.start([MODEL], deployment.Scale(REPLICAS, REPLICAS, num_cpus=cpus, drain_seconds=1), "cpu")
+        updates += 1
+    return updates
+
+
+def run_under(
+    faults: dict[str, Callable[[threading.Event], int]], ask: Callable[[int], Chunks], requests: int, clients: int
+) -> tuple[list[Chunks | calm.CalmError | RuntimeError], dict[str, int]]:
+    """The text or the error of each request, and how often each fault occurred. Raises what a fault raises."""
+
+    def text_or_error(seed: int) -> Chunks | calm.CalmError | RuntimeError:
+        try:
+            return ask(seed)
+        except (calm.CalmError, RuntimeError) as error:
+            return error
+
+    done = threading.Event()
+    with ThreadPoolExecutor(len(faults)) as fault_threads, ThreadPoolExecutor(clients) as client_threads:
+        running = {name: fault_threads.submit(fault, done) for name, fault in faults.items()}
+        try:
+            results = list(client_threads.map(text_or_error, range(requests)))
+        finally:
+            done.set()
+        return results, {name: future.result() for name, future in running.items()}
+
+
+def faults(requests: int, clients: int, seconds: float, pool_size: int) -> dict[str, Any]:
+    prompts, local = openings(), loaded(MODEL)
+    options = {"pool_size": pool_size, "sampler": "pooled"}
+    expected = [request(local, seed, prompts, **options)[0] for seed in range(requests)]
+    deployment.start([MODEL], deployment.Scale(REPLICAS, REPLICAS, num_cpus=0.5), "cpu")
+    model = connect_to_replicas()
+    kills = {"killed": lambda done: kill_until(done, seconds)}
+    figures: dict[str, Any] = {}
+    for name, some in {"kills": kills, "kills_and_updates": {**kills, "updates": update_until}}.items():
+        losses, start = model.client.losses, time.perf_counter()
+        results, counts = run_under(some, lambda seed: request(model, seed, prompts, **options)[0], requests, clients)
+        figures[name] = {
+            "seconds": round(time.perf_counter() - start, 1),
+            "texts": len(results),
+            "equal": sum(result == text for result, text in zip(results, expected, strict=True)),
+            "errors": [str(result) for result in results if isinstance(result, Exception)],
+            "losses": model.client.losses - losses,
+            **counts,
+        }
+    return figures
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {"overhead": overhead, "faults": faults}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=5.0, help="between two kills")
-    arguments = parser.parse_args()
-    from calm.serving import deployment
-
-    prompts, lm = openings(), calm.load(MODEL, device="cpu")
-    create_engine(lm, ComputeThread())
-    local = LocalModel(MODEL, lm, None)
-    seeds = range(OVERHEAD_REQUESTS)
-    speed(local.stream, range(CLIENTS), prompts)  # warm-up
-    figures: dict[str, Any] = {"local": speed(local.stream, seeds, prompts)}
-    expected = [request(local.stream, seed, prompts)[0] for seed in range(arguments.requests)]
-
+    commands = parser.add_subparsers(required=True, dest="command")
+    speed = commands.add_parser("overhead")
+    speed.add_argument("--rounds", type=int, default=5)
+    robust = commands.add_parser("faults")
+    robust.add_argument("--requests", type=int, default=200)
+    robust.add_argument("--clients", type=int, default=16)
+    robust.add_argument("--seconds", type=float, default=5.0, help="between two kills, at least")
+    robust.add_argument("--pool-size", type=int, default=400, help="samples of a step, which make texts long enough")
+    arguments = vars(parser.parse_args())
+    command = COMMANDS[arguments.pop("command")]
     deployment.connect(None)
     try:
-        deployment.start([MODEL], deployment.Scale(), "cpu")
-        backend = RayBackend()
-        remote = backend.model(MODEL, backend.load(MODEL, lambda needed, free: None, lambda arrived, size: None), None)
-        speed(remote.stream, range(CLIENTS), prompts)
-        figures["remote"] = speed(remote.stream, seeds, prompts)
-
-        deployment.start([MODEL], deployment.Scale(2, 2, num_cpus=0.5), "cpu")
-        done, killed = threading.Event(), list[int]()
-        killer = threading.Thread(target=kill_until, args=(done, arguments.seconds, killed))
-        update = threading.Thread(
-            target=deployment.start, args=([MODEL], deployment.Scale(2, 2, num_cpus=0.4, drain_seconds=1), "cpu")
-        )
-        killer.start()
-        update.start()
-        with ThreadPoolExecutor(arguments.clients) as threads:
-            texts = list(threads.map(lambda seed: request(remote.stream, seed, prompts)[0], range(arguments.requests)))
-        done.set()
-        killer.join()
-        update.join()
-        same = sum(text == other for text, other in zip(texts, expected, strict=True))
-        figures["faults"] = {"texts": len(texts), "equal": same, "killed": len(killed)}
+        figures = command(**arguments)
     finally:
         deployment.stop()
     print(json.dumps(figures))
+    if command is faults and any(part["errors"] or part["equal"] < part["texts"] for part in figures.values()):
+        raise SystemExit("An error reached a client, or a text differs from its solo run.")
 
 
 if __name__ == "__main__":

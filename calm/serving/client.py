@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..engine.samplers import CompletedStep
 from ..errors import CalmError
 from ..generation import GenerationOptions, Queued, Step
-from .replica import Description, EncodedStep, Failure
+from .replica import Description, Failure
 
 PATIENCE = 120.0
 """Seconds for which a request waits for another replica."""
@@ -58,7 +58,7 @@ class Client:
 
     def stream(
         self, prompt: str, options: GenerationOptions, client: str = "", request_id: str = ""
-    ) -> Generator[EncodedStep | Queued, None, None]:
+    ) -> Generator[Step | Queued, None, None]:
         """The steps of a text, and its positions in the queue of a replica.
 
         The steps that have arrived are handed to the next replica, so the text equals that of one replica to the bit.

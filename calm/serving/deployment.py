@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+from weakref import WeakValueDictionary
 
+from ..engine import ComputeThread
 from ..engine.head import SLOTS
 from ..errors import CalmError
 from .client import Overloaded, ReplicaLost
@@ -17,7 +22,7 @@ try:
     from ray import serve
     from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
     from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
-    from ray.serve.schema import LoggingConfig
+    from ray.serve.schema import ApplicationStatus, DeploymentStatusTrigger, LoggingConfig
     from ray.util.metrics import Gauge
 except ImportError as error:
     raise CalmError("Ray is not installed: run pip install 'calm-playground[cluster]'.") from error
@@ -27,6 +32,9 @@ SHARED = "calm-shared"
 MAX_QUEUED = 32
 """Requests of one page that wait in front of the replicas of a model."""
 HEALTH_SECONDS = 10.0
+UPSCALE_SECONDS = 5.0
+"""For so long the requests must exceed the slots before Ray adds a replica. Ray's default is 30 seconds."""
+POLL_SECONDS = 0.1
 LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError, RequestCancelledError)
 """What Ray raises in a request whose replica has ended."""
 
@@ -54,7 +62,8 @@ class Scale:
         count: dict[str, Any] = {"num_replicas": self.min_replicas}
         if self.min_replicas < self.max_replicas:
             bounds = {"min_replicas": self.min_replicas, "max_replicas": self.max_replicas}
-            count = {"autoscaling_config": {**bounds, "target_ongoing_requests": SLOTS}}
+            more = {"target_ongoing_requests": SLOTS, "upscale_delay_s": UPSCALE_SECONDS}
+            count = {"autoscaling_config": {**bounds, **more}}
         return {
             **count,
             "ray_actor_options": {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus},
@@ -74,21 +83,31 @@ def _write_to_replica_log() -> None:
     library.setLevel(logging.INFO)
 
 
+class Gauges:
+    """Figures of a replica that Ray exports for Prometheus, as ``ray_calm_replica_NAME``."""
+
+    def __init__(self) -> None:
+        self._gauges: dict[str, Gauge] = {}
+
+    def set(self, model: str, figures: Mapping[str, int]) -> None:
+        for name, value in figures.items():
+            if name not in self._gauges:
+                self._gauges[name] = Gauge(f"calm_replica_{name}", tag_keys=("model",))
+            self._gauges[name].set(value, {"model": model})
+
+
 class ServedReplica(Replica):
     """A replica that reports its figures to Ray."""
 
     def __init__(self, model: str, device: str | None = None):
         _write_to_replica_log()
-        self.gauges: dict[str, Gauge] = {}
+        self.gauges = Gauges()
         super().__init__(model, device)
 
     async def check_health(self) -> None:
         """Ray calls this every ten seconds, so the figures are as old at most."""
         await super().check_health()
-        for name, value in {**self.load_figures(), **engine_totals()}.items():
-            if name not in self.gauges:
-                self.gauges[name] = Gauge(f"calm_replica_{name}", tag_keys=("model",))
-            self.gauges[name].set(value, {"model": self.lm.name})
+        self.gauges.set(self.lm.name, {**self.load_figures(), **engine_totals()})
 
 
 class SharedReplica:
@@ -96,14 +115,35 @@ class SharedReplica:
 
     def __init__(self, models_per_replica: int, device: str | None = None):
         _write_to_replica_log()
+        self.gauges, self.executor = Gauges(), ComputeThread()
+        self.loaded: WeakValueDictionary[str, Replica] = WeakValueDictionary()
+        self.names: set[str] = set()
+        """The models that have been loaded, those included that have left the memory."""
+        self.loading = 0
 
         async def load(name: str) -> Replica:  # Ray keeps the loaded models as attributes of this function
-            return Replica(name, device)
+            self.loading += 1
+            try:
+                replica = await asyncio.to_thread(Replica, name, device, self.executor)
+            finally:
+                self.loading -= 1
+            self.names.add(name)
+            self.loaded[name] = replica
+            return replica
 
         self._models = serve.multiplexed(load, max_num_models_per_replica=models_per_replica)
 
     async def _replica(self) -> Replica:
         return await self._models(serve.get_multiplexed_model_id())
+
+    async def check_health(self) -> None:
+        """As ``ServedReplica.check_health``. The totals are those of all models."""
+        if not self.loading:  # which occupies the compute thread
+            await asyncio.wait_for(asyncio.wrap_future(self.executor.submit(int)), RESPONSE_SECONDS)
+        for name in self.names:
+            replica = self.loaded.get(name)
+            self.gauges.set(name, replica.load_figures() if replica else {"active": 0, "queued": 0})
+        self.gauges.set(SHARED, engine_totals())
 
     async def generate(self, *arguments: Any) -> AsyncGenerator:
         async for message in (await self._replica()).generate(*arguments):
@@ -138,6 +178,8 @@ def connect(address: str | None) -> None:
     """Connects this process to a cluster, or starts one on this machine without an address. Raises CalmError."""
     if ray.is_initialized():
         return
+    if not address:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves replicas on a busy machine
     try:
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if not address else None)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -145,13 +187,30 @@ def connect(address: str | None) -> None:
 
 
 def start(models: Sequence[str], scale: Scale, device: str | None = None, shared: bool = False) -> None:
-    """Starts replicas of models, or updates running ones. Returns when they can generate."""
+    """Starts replicas of models, or updates running ones. Returns when they can generate.
+
+    Raises CalmError if replicas cannot start, for example because a model cannot be loaded.
+    """
     serve.start(proxy_location="Disabled", logging_config=LoggingConfig(encoding="JSON", log_level="INFO"))
     if shared:
         targets = {SHARED: build({**asdict(scale), "shared": True, "device": device})}
     else:
         targets = {application_name(name): build({**asdict(scale), "model": name, "device": device}) for name in models}
-    serve.run_many([serve.RunTarget(app, name=name, route_prefix=None) for name, app in targets.items()])
+    applications = [serve.RunTarget(app, name=name, route_prefix=None) for name, app in targets.items()]
+    serve.run_many(applications, wait_for_applications_running=False)
+    for name in targets:
+        _wait_until_running(name)
+
+
+def _wait_until_running(name: str) -> None:
+    while (application := serve.status().applications[name]).status != ApplicationStatus.RUNNING:
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
+            for deployment in application.deployments.values():
+                # Ray also reports a failure when a replica dies during an update, until another one replaces it.
+                if deployment.status_trigger != DeploymentStatusTrigger.HEALTH_CHECK_FAILED:
+                    reason = deployment.message.strip().splitlines()[-1]
+                    raise CalmError(f"The replicas of {name} cannot start: {reason}")
+        time.sleep(POLL_SECONDS)
 
 
 def stop() -> None:

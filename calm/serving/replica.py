@@ -12,7 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ QUEUE = 16
 """Requests that wait in the engine of a replica."""
 AT_ONCE = SLOTS + QUEUE
 """Requests that a replica accepts at once."""
+MESSAGE_SECONDS = 0.05
+"""Between two messages of a text. The page shows results about as often, and each message costs both processes time."""
 RESPONSE_SECONDS = 30.0
 """A compute thread that does not take new work for so long is not healthy."""
 
@@ -77,10 +79,15 @@ def _failure(error: Exception, request_id: str) -> Failure:
 class Replica:
     """A loaded model with its engine. Requests share its slots by continuous batching."""
 
-    def __init__(self, model: str, device: str | None = None):
-        """Loads the model and compiles its kernels. Raises CalmError if it cannot be loaded."""
-        self.executor = ComputeThread()
+    def __init__(self, model: str, device: str | None = None, executor: ComputeThread | None = None):
+        """Loads the model and compiles its kernels. Raises CalmError if it cannot be loaded.
+
+        Replicas of one process share an ``executor``.
+        """
+        self.executor = executor or ComputeThread()
         self.threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="request")
+        # Not more than one core, because the compute thread uses all of them.
+        self.encoder = ThreadPoolExecutor(1, "encoder", torch.set_num_threads, (1,))
         self.lm = self.executor.run(self._load, model, device)
 
     def _load(self, model: str, device: str | None) -> LanguageModel:
@@ -96,10 +103,13 @@ class Replica:
         client: str = "",
         completed: Sequence[CompletedStep] = (),
         request_id: str = "",
-    ) -> AsyncGenerator[list[EncodedStep | Queued | Failure], None]:
-        """The events of ``calm.stream``, each message with all that are ready. A failure is the last event."""
-        loop, ready, updated = asyncio.get_running_loop(), deque[Any](), asyncio.Event()
-        cancelled = threading.Event()
+    ) -> AsyncGenerator[list[Step | Queued | Failure], None]:
+        """The events of ``calm.stream``, each message with all that are ready. A failure is the last event.
+
+        The first chunk is sent at once. After that, messages have a minimum distance.
+        """
+        loop, ready = asyncio.get_running_loop(), deque[Any]()
+        updated, ended, cancelled = asyncio.Event(), asyncio.Event(), threading.Event()
 
         def run() -> None:
             try:
@@ -107,31 +117,37 @@ class Replica:
                     for event in events:
                         if cancelled.is_set():
                             return
-                        ready.append(self._with_encoding(event) if isinstance(event, Step) else event)
+                        ready.append(event)
                         loop.call_soon_threadsafe(updated.set)
             except Exception as error:
                 ready.append(_failure(error, request_id))
             finally:
-                ready.append(None)
+                loop.call_soon_threadsafe(ended.set)
                 loop.call_soon_threadsafe(updated.set)
 
         logger.info("Request %s: starts after %d steps.", request_id, len(completed))
         self.threads.submit(run)
         try:
-            while True:
+            while not (ended.is_set() and not ready):
                 await updated.wait()
                 updated.clear()
-                events = [ready.popleft() for _ in range(len(ready))]
-                if some := [event for event in events if event is not None]:
-                    yield some
-                if len(some) < len(events):
-                    return
+                if events := [ready.popleft() for _ in range(len(ready))]:
+                    yield await asyncio.wrap_future(self.encoder.submit(self._with_encodings, events))
+                if any(isinstance(event, Step) for event in events):
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), MESSAGE_SECONDS)
         finally:
             cancelled.set()
 
-    def _with_encoding(self, step: Step) -> EncodedStep:
-        encoded = encode(self.lm, [step.token_ids]).mean[0] if self.lm.is_calm else None
-        return EncodedStep(**vars(step), encoded=encoded)
+    def _with_encodings(self, events: list[Any]) -> list[Any]:
+        """The events. Each step of a CALM has its encoding."""
+        steps = [event for event in events if isinstance(event, Step)]
+        if not steps or not self.lm.is_calm:
+            return events
+        means = iter(encode(self.lm, [step.token_ids for step in steps]).mean)
+        return [
+            EncodedStep(**vars(event), encoded=next(means)) if isinstance(event, Step) else event for event in events
+        ]
 
     async def compute(self, operation: str, arguments: tuple[Any, ...], request_id: str = "") -> AsyncGenerator:
         """The items of an operation, or its single result. A failure is the last item."""
