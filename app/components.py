@@ -152,6 +152,12 @@ class CurveView(_Component):
     template = '<div class="calm-plot curve" role="figure" aria-label="share of tokens restored over noise"></div>'
 
 
+class BrierCurveView(_Component):
+    """BrierLM of models over temperature. Value: ``BrierCurvePayload``."""
+
+    template = '<div class="calm-plot curve" role="figure" aria-label="BrierLM over temperature" hidden></div>'
+
+
 class RaceView(_Component):
     """Two texts as they grow, with the figures of each, and tokens over time. Value: ``RacePayload``."""
 

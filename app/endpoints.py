@@ -13,8 +13,8 @@ from .errors import api_errors
 from .limits import AT_ONCE
 from .registry import loaded
 from .requests import GenerateArguments, ReconstructArguments, ScoreArguments, TrajectoryArguments, validated
-from .tabs.evaluate import measure, split_texts
 from .tabs.generate import run_payloads
+from .tabs.measuring import measure, split_texts
 
 
 class GeneratedText(TypedDict):

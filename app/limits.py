@@ -17,7 +17,7 @@ MAX_LOOKUPS_PER_VISITOR, MAX_LOOKUPS_AT_ONCE = 6, 24
 MAX_RUN_DRAWS = 400_000
 """Samples that one run draws and decodes in all its steps and texts."""
 MAX_EVALUATION_WORK = 60_000
-"""Characters of the texts times the number of models of one evaluation."""
+"""Characters of the texts times the number of models of one evaluation, times the number of temperatures."""
 MAX_FIT_SECONDS = 300
 """Seconds after which the fit of a map is ended."""
 MAX_OTHER_MODELS = 4
@@ -36,7 +36,7 @@ DEFAULT_PATH_TOKENS = 128
 MAX_SAMPLES = 4
 """Texts generated side by side from one prompt."""
 COMPARED_TEMPERATURES = (0.3, 0.5, 0.7, 1.0)
-"""The temperatures of the texts that stand side by side below a run."""
+"""The temperatures of the texts that stand side by side below a run, and of the curves of BrierLM."""
 MAX_COMPARED_SEEDS, DEFAULT_COMPARED_SEEDS = 4, 2
 """Texts at each of these temperatures."""
 MAX_SWEEP_SEEDS, DEFAULT_SWEEP_SEEDS = 32, 8
@@ -95,7 +95,8 @@ def lines() -> list[str]:
         f"A prompt or a text to reconstruct has at most {MAX_PROMPT:,} characters, texts to evaluate {MAX_EVALUATION:,}"
     )
     return [
-        f"{texts}. Characters times models are at most {MAX_EVALUATION_WORK:,}.",
+        f"{texts}. Characters times models, and for the curve of BrierLM times its {len(COMPARED_TEMPERATURES)} "
+        f"temperatures, are at most {MAX_EVALUATION_WORK:,}.",
         f"An uploaded file has at most {MAX_UPLOAD_MB} MB.",
         f"A run has at most {MAX_NEW_TOKENS} tokens, {MAX_SAMPLES} texts and {MAX_RUN_DRAWS:,} samples in all.",
         f"A map is fitted to at most {MAX_FIT_VECTORS:,} of your vectors within {MAX_FIT_SECONDS} seconds.",

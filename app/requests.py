@@ -172,19 +172,26 @@ class ReconstructArguments(Arguments):
 
 
 class EvaluateArguments(Arguments):
+    temperatures: ClassVar[tuple[float, ...]] = (1.0,)
+    """The temperatures at which each model is measured."""
     text: Texts
     models: Annotated[list[ModelName], Field(max_length=100)]
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _within_budget(self) -> Self:
-        work = len(self.text) * len(set(self.models))
+        work = len(self.text) * len(set(self.models)) * len(self.temperatures)
         if work > limits.MAX_EVALUATION_WORK:
+            factors = "Characters times models" + " times temperatures" * (len(self.temperatures) > 1)
             raise calm.CalmError(
-                f"Characters times models must be at most {limits.MAX_EVALUATION_WORK:,}, not {work:,}: choose fewer "
-                "models or a shorter text."
+                f"{factors} must be at most {limits.MAX_EVALUATION_WORK:,}, not {work:,}: choose fewer models or a "
+                "shorter text."
             )
         return self
+
+
+class BrierCurveArguments(EvaluateArguments):
+    temperatures = limits.COMPARED_TEMPERATURES
 
 
 class ScoreArguments(Arguments):

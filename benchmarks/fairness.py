@@ -17,7 +17,7 @@ from collections.abc import Callable
 import calm
 from app import compute, limits
 from app.registry import BASELINE, DEFAULT, loaded
-from app.tabs.evaluate import measure
+from app.tabs.measuring import measure
 from benchmarks.generation import openings
 
 EVALUATED = (DEFAULT, BASELINE, "story-k2")

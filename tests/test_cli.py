@@ -55,19 +55,22 @@ def test_evaluate(capsys, tmp_path):
     out = tmp_path / "figures.json"
     figures = json.loads(
         run(capsys, "evaluate", str(path), "--noise", "0.3", "--storyland", "2", "--temperature", "0.5",
-            "--out", str(out), "--json", "--device", "cpu")
+            "--brier-temperature", "0.5", "1", "--out", str(out), "--json", "--device", "cpu")
     )  # fmt: skip
     assert figures == json.loads(out.read_text())
     assert figures["command"].startswith("python -m calm evaluate stories.jsonl --noise 0.3")
     texts = figures["texts"][str(path)]
     assert texts["reconstruction"]["token_accuracy"]["0"] > 0.99
     assert texts["brier_lm"]["low"] <= texts["brier_lm"]["score"] <= texts["brier_lm"]["high"]
+    assert list(texts["brier_lm_at"]) == ["0.5", "1"] and texts["brier_lm_at"]["1"] == texts["brier_lm"]
+    assert texts["brier_lm_at"]["0.5"]["score"] != texts["brier_lm"]["score"]
     assert [stories["temperature"] for stories in figures["stories"]] == [0.5]
     assert 0 <= figures["stories"][0]["well_formed"] <= 1
     lines = list(evaluation._lines(figures))
     assert lines[0] == "story-k4: 10,431,424 parameters" and lines[1].startswith("FLOPs per token: 5.5 M to generate")
     assert re.match(r".*stories\.jsonl, 4 texts: BrierLM \d+\.\d \(.*\), \d+\.\d+ % of tokens restored", lines[2])
-    assert re.match(r"2 stories at T = 0\.5: \d+\.\d% of sentences well-formed", lines[3])
+    assert re.match(r".*stories\.jsonl at T = 0\.5: BrierLM \d+\.\d \(.*\)$", lines[3])
+    assert re.match(r"2 stories at T = 0\.5: \d+\.\d% of sentences well-formed", lines[5])
 
 
 def test_stories(capsys):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
-    from calm.evaluation.brier import Pause
+    from calm.evaluation.continuations import Pause
     from calm.vector_map import VectorMap
 
 Item = TypeVar("Item")
@@ -101,7 +101,9 @@ class LoadedModel(ABC):
         """The share of tokens restored at each level of noise (``calm.robustness``)."""
 
     @abstractmethod
-    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
+    def brier_lm(
+        self, texts: Sequence[str], seed: int, samples: int, temperature: float
+    ) -> Generator[BrierLM | Pause | None, None, None]:
         """BrierLM after each text (``calm.stream_brier_lm``), None as long as all are too short. Other work may run at
         each ``Pause``."""
 

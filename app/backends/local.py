@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
-    from calm.evaluation.brier import Pause
+    from calm.evaluation.continuations import Pause
     from calm.vector_map import VectorMap
 
     from ..leases import Lease
@@ -64,8 +64,10 @@ class LocalModel(LoadedModel):
     def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
         return compute.iterate(calm.robustness(self.lm, text, noises, seed=seed))
 
-    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
-        return calm.stream_brier_lm(self.lm, texts, seed, samples, pauses=True)
+    def brier_lm(
+        self, texts: Sequence[str], seed: int, samples: int, temperature: float
+    ) -> Generator[BrierLM | Pause | None, None, None]:
+        return calm.stream_brier_lm(self.lm, texts, seed, samples, pauses=True, temperature=temperature)
 
 
 def _timed(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
-    from calm.evaluation.brier import Pause
+    from calm.evaluation.continuations import Pause
     from calm.serving.client import Client
     from calm.vector_map import VectorMap
 
@@ -72,8 +72,10 @@ class RemoteModel(LoadedModel):
     def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
         return self.client.iterate("robustness", text, noises, seed, request_id=logs.request_id())
 
-    def brier_lm(self, texts: Sequence[str], seed: int, samples: int) -> Generator[BrierLM | Pause | None, None, None]:
-        return self.client.iterate("brier_lm", texts, seed, samples, request_id=logs.request_id())
+    def brier_lm(
+        self, texts: Sequence[str], seed: int, samples: int, temperature: float
+    ) -> Generator[BrierLM | Pause | None, None, None]:
+        return self.client.iterate("brier_lm", texts, seed, samples, temperature, request_id=logs.request_id())
 
     def _compute(self, operation: str, *arguments: object):
         return self.client.compute(operation, *arguments, request_id=logs.request_id())

@@ -43,6 +43,24 @@ class ScoresPayload(TypedDict):
     """BrierLM of the true distribution of the texts."""
 
 
+class BrierPoint(TypedDict):
+    """BrierLM at a temperature with its 95 % interval."""
+
+    temperature: float
+    score: float
+    low: float
+    high: float
+
+
+class BrierCurve(TypedDict):
+    model: str
+    points: list[BrierPoint]
+
+
+class BrierCurvePayload(TypedDict):
+    curves: list[BrierCurve]
+
+
 class TourStep(TypedDict):
     """One step of the guided tour."""
 

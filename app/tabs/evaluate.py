@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,64 +12,23 @@ import gradio as gr
 
 import calm
 from calm import storyland
-from calm.data.text_files import read_text, split_documents
+from calm.data.text_files import read_text
 from calm.hub import folders
 
-from .. import backends
-from ..backends import LoadedModel
 from ..components import RunCard, ScoresPlot
-from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, sync_with_url, throttle
+from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, sync_with_url
 from ..errors import error_sentence
 from ..files import asset
-from ..limits import EVALUATION_SAMPLES, EXAMPLE_STORIES, MAX_EVALUATION
-from ..payloads.cards import run_card
+from ..limits import EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.measurement_types import ModelCost, ScoresPayload
-from ..payloads.origins import RunCardPayload
-from ..registry import BASELINE, DEFAULT, bundled, loaded
+from ..registry import BASELINE, DEFAULT, bundled
 from ..requests import EvaluateArguments, parse_evaluation, validated
 from ..streaming import Panel, Progress, wire
+from . import brier_curve
+from .measuring import Measurement, card, progress, split_texts
 
 if TYPE_CHECKING:
     from calm import BrierDifference, BrierLM
-
-
-ENOUGH_TEXTS = 10
-"""Bootstrap intervals from fewer texts are too narrow to be trusted."""
-
-
-@dataclass
-class Measurement:
-    """The results of one model so far."""
-
-    model: str
-    texts: int = 0
-    """Number of texts measured."""
-    result: BrierLM | None = None
-
-
-def split_texts(text: str) -> list[str]:
-    """The texts between blank lines. Raises CalmError where there are none."""
-    texts = split_documents(text)
-    if not texts:
-        raise calm.CalmError("There is no text to measure.")
-    return texts
-
-
-def measure(models: Sequence[LoadedModel], texts: Sequence[str], seed: int) -> Generator[list[Measurement], None, None]:
-    """All measurements after each forward pass, one model after another.
-
-    Other work of the compute thread runs between two passes. Raises CalmError where no text is long enough.
-    """
-    from calm.evaluation.brier import Pause
-
-    measurements = [Measurement(model.name) for model in models]
-    for model, measurement in zip(models, measurements):
-        for item in model.brier_lm(texts, seed, EVALUATION_SAMPLES):
-            if not isinstance(item, Pause):
-                measurement.result, measurement.texts = item, measurement.texts + 1
-            yield measurements
-        if measurement.result is None:
-            raise calm.CalmError("BrierLM needs at least one text of 4 tokens or more.")
 
 
 def _evaluations() -> dict[str, dict[str, Any]]:
@@ -167,71 +125,13 @@ def _has_interval(interval: BrierLM | BrierDifference) -> bool:
     return interval.low < interval.high
 
 
-def card(arguments: EvaluateArguments, texts: Sequence[str], measurements: Sequence[Measurement]) -> RunCardPayload:
-    """The settings of a measurement of ``texts`` and, once it is complete, the figures of each model."""
-    names, seed = list(dict.fromkeys(arguments.models)), arguments.seed
-    facts = {
-        "models": ", ".join(names),
-        "texts": len(texts),
-        "characters": f"{len(arguments.text):,}",
-        "samples per position": EVALUATION_SAMPLES,
-        "random seed": seed,
-        "first text": texts[0],
-    }
-    rows = [
-        {
-            "model": measurement.model,
-            "brier_lm": result.score,
-            "low": result.low,
-            "high": result.high,
-            **{f"brier_{n}": brier for n, brier in enumerate(result.brier, 1)},
-            "positions": result.positions,
-        }
-        for measurement in measurements
-        if (result := measurement.result) and measurement.texts == len(texts)
-    ]
-    inputs = {"evaluate-text": arguments.text, "evaluate-models": names, "evaluate-seed": seed}
-    return run_card("evaluate", "evaluate", facts, inputs, rows if len(rows) == len(names) else [])
-
-
 @validated(EvaluateArguments)
 def _measure(arguments: EvaluateArguments) -> Iterator[Progress]:
     """BrierLM of the chosen models on the visitor's texts."""
     yield Progress("Measuring …")
-    texts = split_texts(arguments.text)
-    if not arguments.models:
-        raise calm.CalmError("Choose at least one model.")
     references = reference_scores()
-    models = [loaded(name) for name in dict.fromkeys(arguments.models)]
-    measurements: list[Measurement] = []
-    for measurements in throttle(backends.current().iterate(measure(models, texts, arguments.seed))):
-        done = sum(measurement.texts for measurement in measurements)
-        results = scores_table(measurements, references), card(arguments, texts, measurements)
-        yield Progress(f"Measuring … {done} of {len(measurements) * len(texts)} texts", results)
-    positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
-    status = (
-        f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "
-        f"{' and '.join(positions)} positions"
-    )
-    results = scores_table(measurements, references), card(arguments, texts, measurements)
-    yield Progress(". ".join([status, *warnings(measurements)]), results)
-
-
-def warnings(measurements: Sequence[Measurement]) -> list[str]:
-    """Sentences on how far the scores can be trusted: for few texts, and for a negative Brier-n."""
-    results = [measurement.result for measurement in measurements if measurement.result]
-    count = min((len(result.per_text) for result in results), default=0)
-    found = []
-    if count == 1:
-        found.append("One text gives no interval: separate several texts with blank lines")
-    elif 1 < count < ENOUGH_TEXTS:
-        found.append(f"Intervals from fewer than {ENOUGH_TEXTS} texts are rough")
-    if any(brier < 0 for result in results for brier in result.brier):
-        found.append(
-            "A negative Brier-n means that two samples agree with each other more than twice as often as a sample "
-            "agrees with the text"
-        )
-    return found
+    for status, measurements in progress(arguments):
+        yield Progress(status, (scores_table(measurements, references), card("evaluate", arguments, measurements)))
 
 
 def _read_upload(path: str | None) -> tuple[Any, str]:
@@ -276,6 +176,10 @@ def build() -> None:
     table = gr.HTML(elem_id="evaluate-table")
     shown = RunCard(button="evaluate", elem_id="evaluate-card")
     sync_with_url({"evaluate-text": text, "evaluate-models": models, "evaluate-seed": seed})
+    wire(Panel([table, shown], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
+    stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)
+    upload.upload(_read_upload, upload, [text, status], **PRIVATE)
+    brier_curve.build(text, models, seed)
     gr.HTML(
         '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, from '
         "their cards, over FLOPs per token: for generation at T = 1, and for training. Bars are 95 % intervals. The "
@@ -283,6 +187,3 @@ def build() -> None:
         "model can be expected to score higher.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
-    wire(Panel([table, shown], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
-    stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)
-    upload.upload(_read_upload, upload, [text, status], **PRIVATE)

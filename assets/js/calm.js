@@ -6,6 +6,7 @@ import { keepNumberBoxes } from "./number_boxes.js";
 import { store } from "./store.js";
 import { temper } from "./temperature.js";
 
+export { mountBrierCurveView } from "./brier_curve.js";
 export { mountCurveView } from "./curve.js";
 export { mountRaceView } from "./race_view.js";
 export { mountReconstructionView } from "./reconstruction.js";

@@ -1,8 +1,6 @@
 // Share of tokens restored over noise: of the visitor's text beside held-out stories.
 import { find } from "./dom.js";
-import { createFigure } from "./figures.js";
-
-const DASHES = ["solid", "dash", "dashdot", "longdash", "dot"];
+import { createFigure, seriesLine } from "./figures.js";
 
 /** @param {Component<CurvePayload>} component */
 export function mountCurveView({ element, props, watch }) {
@@ -19,10 +17,7 @@ export function mountCurveView({ element, props, watch }) {
  */
 function curveFigure({ reference, measured, by_chunk_size }, colours) {
   const axis = { gridcolor: colours.grid, zeroline: false };
-  const others = [colours.accent, colours.second, ...colours.others];
-  const compared = by_chunk_size.map(({ name, points }, i) =>
-    curve(name, points, { color: others[i % others.length], width: 2, dash: DASHES[i % DASHES.length] }),
-  );
+  const compared = by_chunk_size.map(({ name, points }, i) => curve(name, points, seriesLine(colours, i)));
   const traces = [
     curve("held-out stories", reference, { color: colours.second, width: 2, dash: "dot" }),
     curve("this text", measured, { color: colours.accent, width: 2.5 }),

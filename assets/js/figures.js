@@ -22,6 +22,18 @@ export function loadPlotly() {
   return loading;
 }
 
+const DASHES = ["solid", "dash", "dashdot", "longdash", "dot"];
+
+/**
+ * The line of one of several series; colour and dash tell them apart.
+ * @param {Palette} colours
+ * @param {number} index of the series
+ */
+export function seriesLine(colours, index) {
+  const hues = [colours.accent, colours.second, ...colours.others];
+  return { color: hues[index % hues.length], width: 2, dash: DASHES[index % DASHES.length] };
+}
+
 /** @returns {Palette} */
 export function palette() {
   const style = getComputedStyle(document.querySelector(".gradio-container") ?? document.body);

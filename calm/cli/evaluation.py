@@ -35,6 +35,7 @@ def evaluate(arguments: Namespace) -> None:
             stories=arguments.storyland,
             temperatures=arguments.temperature,
             seed=arguments.seed,
+            brier_temperatures=arguments.brier_temperature,
         )
     # The figures may be published, so they keep the file name of an absolute path and not its folders.
     given = (Path(word).name if Path(word).is_absolute() else word for word in getattr(arguments, COMMAND_LINE))
@@ -79,6 +80,8 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
         if accuracy:
             restored += f", {reconstruction['bits_per_dimension']:.2f} bits per latent dimension"
         yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'], 1)}{restored}"
+        for temperature, brier_lm in texts.get("brier_lm_at", {}).items():
+            yield f"{source} at T = {temperature}: {_score(brier_lm, 1)}"
     for stories in figures["stories"]:
         yield (
             f"{stories['stories']} stories at T = {stories['temperature']:g}: "
@@ -110,6 +113,14 @@ def evaluate_options(parser: ArgumentParser) -> None:
         help="standard deviations for the reconstruction (default: 0.3)",
     )
     parser.add_argument("--samples", type=int, default=2, help="samples per position for BrierLM (default: 2)")
+    parser.add_argument(
+        "--brier-temperature",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="also BrierLM at these temperatures; own protocol only",
+    )
     parser.add_argument(
         "--storyland", type=int, default=0, metavar="N", help="also generate and check N stories per temperature"
     )

@@ -1,10 +1,9 @@
 """BrierLM, a score of language models that needs samples only and no likelihood (paper, section 4).
 
-Shapes: S samples, P positions of a text, L latent, D width of the backbone, V vocabulary.
+Shapes: S samples, P positions of a text.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, TypeGuard, TypeVar
@@ -12,22 +11,17 @@ from typing import Any, TypeGuard, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LlamaModel
 
 from ..errors import CalmError, check_seed
+from ..generation import GenerationOptions
 from ..hub.language_model import LanguageModel
+from .continuations import CONTINUATION, Continuations, Pause, draw_continuations
 
-MAX_ORDER = 4
+MAX_ORDER = CONTINUATION
 """BrierLM compares n-grams of 1 to 4 tokens."""
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
-
-class Pause:
-    """An item between two forward passes, at which a caller can let other work run."""
-
-
-PAUSE = Pause()
 
 PerText = tuple[tuple[float, ...], ...]
 """One tuple a text: the sums of Brier-1 to Brier-4 over its positions, then the number of positions."""
@@ -109,6 +103,7 @@ def brier_lm(
     stride: int | None = None,
     bootstrap: int = 1000,
     expected_match: ExpectedMatch | None = None,
+    temperature: float = 1.0,
 ) -> BrierLM:
     """Measures a model on texts.
 
@@ -122,9 +117,13 @@ def brier_lm(
     less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample
     with the text by its exact probability: again the same mean and less variance.
 
-    Raises CalmError if no text has four tokens, for a stride that is no multiple of K, or for a bad seed.
+    At another ``temperature`` than 1, from 0.001 to 2, the samples are those of ``calm.generate``: a CALM chooses each
+    chunk with the sampler ``auto``, and a token-by-token model draws from the tempered softmax.
+
+    Raises CalmError if no text has four tokens, for a stride that is no multiple of K, and for a bad seed or
+    temperature.
     """
-    *_, per_text = [(), *filter(_is_result, _measure(lm, texts, seed, samples, stride, expected_match))]
+    *_, per_text = [(), *filter(_is_result, _measure(lm, texts, seed, samples, stride, temperature, expected_match))]
     if not per_text:
         raise CalmError(f"BrierLM needs at least one text of {MAX_ORDER} tokens or more.")
     return summarize(per_text, seed, bootstrap)
@@ -138,12 +137,13 @@ def stream_brier_lm(
     stride: int | None = None,
     bootstrap: int = 1000,
     pauses: bool = False,
+    temperature: float = 1.0,
 ) -> Generator[BrierLM | Pause | None, None, None]:
     """Like ``brier_lm``, and yields the score so far after each text; None while every text was too short.
 
     With ``pauses``, it also yields a ``Pause`` between two forward passes.
     """
-    for item in _measure(lm, texts, seed, samples, stride):
+    for item in _measure(lm, texts, seed, samples, stride, temperature):
         if isinstance(item, Pause):
             if pauses:
                 yield item
@@ -197,12 +197,14 @@ def _measure(
     seed: int,
     samples: int,
     stride: int | None,
+    temperature: float,
     expected_match: ExpectedMatch | None = None,
 ) -> Generator[PerText | Pause, None, None]:
     """Yields, after each text, the ``PerText`` of all texts so far."""
     if samples < 2:
         raise CalmError(f"BrierLM needs at least 2 samples at each position, not {samples}.")
     check_seed(seed)
+    temperature = GenerationOptions(temperature).temperature
     k = lm.chunk_size
     stride = stride or (k if k > 1 else MAX_ORDER)
     if stride < 1 or stride % k:
@@ -220,7 +222,7 @@ def _measure(
         for part in parts:
             if len(part) + len(start) >= k + MAX_ORDER:
                 match = partial(expected_match, text) if expected_match else None
-                sums += yield from measure_row(lm, start + part, k, stride, samples, generator, match)
+                sums += yield from measure_row(lm, start + part, k, stride, samples, generator, temperature, match)
         if sums[MAX_ORDER]:
             per_text = (*per_text, tuple(sums.tolist()))
         yield per_text
@@ -233,114 +235,31 @@ def measure_row(
     stride: int,
     samples: int,
     generator: torch.Generator,
+    temperature: float = 1.0,
     expected_match: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[Pause, None, np.ndarray]:
     """Measures a model at every ``stride``-th token of one row of token ids, after the first ``context`` of them.
 
     Returns the sums of Brier-1 to Brier-4 over the positions, then the number of positions [5].
     """
-    measure = _measure_calm if lm.is_calm else _measure_tokens
-    drawn, accuracy, collisions = yield from measure(lm, ids, context, stride, samples, generator)
+    drawn = yield from draw_continuations(lm, ids, context, stride, samples, generator, temperature)
+    accuracy, collisions = _two_parts(drawn, torch.tensor(ids[context:], device=lm.device).unfold(0, MAX_ORDER, stride))
     if expected_match:
-        accuracy = expected_match(drawn).mean(0).to(collisions)
+        accuracy = expected_match(drawn.tokens).mean(0).to(collisions)
     values = brier(accuracy, collisions).cpu().double()
     return np.array([*values.sum(0).tolist(), len(values)])
 
 
+def _two_parts(drawn: Continuations, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of Brier-n, each [P, 4], for the targets [P, 4]: exact where the probabilities are known."""
+    if drawn.probabilities is None or drawn.probabilities_of_text is None:
+        return accuracy_and_collisions(drawn.tokens, targets)
+    accuracy = drawn.probabilities_of_text.cumprod(-1)
+    collisions = torch.zeros_like(accuracy)
+    for probabilities in drawn.probabilities:
+        collisions += probabilities.cumprod(-1) / len(drawn.tokens)
+    return accuracy, collisions
+
+
 def _is_result(item: PerText | Pause) -> TypeGuard[PerText]:
     return not isinstance(item, Pause)
-
-
-class _Branches:
-    """Continuations of one text from many positions [P], advanced together, one step per forward pass.
-
-    All branches share the key/value cache of the text, so a step costs P positions instead of P texts. The attention
-    mask lets a branch see the text up to its position, and its own steps.
-    """
-
-    def __init__(self, backbone: LlamaModel, cache: DynamicCache, positions: Tensor):
-        self.backbone, self.positions, self.cache = backbone, positions, cache
-        self.length, self.steps = cache.get_seq_length(), 0
-
-    def step(self, inputs: Tensor) -> Tensor:
-        """The next input of each branch [P, D] -> hidden states [P, D]."""
-        if not self.steps:
-            self.cache = deepcopy(self.cache)  # the branches of the next sample start from the same cache
-        self.steps += 1
-        text = torch.arange(self.length, device=inputs.device) <= self.positions[:, None]
-        branch = torch.eye(len(self.positions), dtype=torch.bool, device=inputs.device).repeat(1, self.steps)
-        hidden_from = ~torch.cat([text, branch], dim=-1)
-        mask = torch.zeros(hidden_from.shape, dtype=inputs.dtype, device=inputs.device)
-        out = self.backbone(
-            inputs_embeds=inputs[None],
-            attention_mask=mask.masked_fill(hidden_from, torch.finfo(inputs.dtype).min)[None, None],
-            position_ids=(self.positions + self.steps)[None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return out.last_hidden_state[0]
-
-
-Measuring = Generator[Pause, None, tuple[Tensor, Tensor, Tensor]]
-"""Yields a pause between two forward passes. Returns the samples [S, P, 4] of a model and the two parts of Brier-n,
-accuracy and collisions, each [P, 4]."""
-
-
-@torch.no_grad()
-def _measure_calm(
-    lm: LanguageModel, ids: list[int], context: int, stride: int, samples: int, generator: torch.Generator
-) -> Measuring:
-    """Samples a CALM at each position of one row of token ids. The context is a multiple of K."""
-    model, k = lm.calm, lm.chunk_size
-    targets = torch.tensor(ids[context:], device=lm.device).unfold(0, MAX_ORDER, stride)  # [P, 4]
-    count = len(targets)
-    row = torch.tensor([ids[: context + (count - 1) * stride]], device=lm.device)
-    positions = torch.arange(count, device=lm.device) * (stride // k) + context // k - 1
-    cache = DynamicCache()
-    first = model(row, past_key_values=cache, use_cache=True)[0, positions]
-    drawn = []
-    for _ in range(samples):
-        hidden, branches, chunks = first, _Branches(model.transformer, cache, positions), []
-        while True:
-            noise = model.generative_head.noise((count,), hidden, generator)
-            chunks.append(model.ae_model.decode(model.generative_head(hidden, noise)))
-            if len(chunks) * k >= MAX_ORDER:
-                break
-            yield PAUSE
-            hidden = branches.step(model.embed(chunks[-1]))
-        drawn.append(torch.cat(chunks, dim=-1)[:, :MAX_ORDER])
-        yield PAUSE
-    tokens = torch.stack(drawn)
-    return tokens, *accuracy_and_collisions(tokens, targets)
-
-
-@torch.no_grad()
-def _measure_tokens(
-    lm: LanguageModel, ids: list[int], context: int, stride: int, samples: int, generator: torch.Generator
-) -> Measuring:
-    """Samples a token-by-token model at each position of one row, with exact conditional probabilities."""
-    backbone, head = lm.llama.model, lm.llama.lm_head
-    row = torch.tensor(ids, device=lm.device)
-    targets = row[context:].unfold(0, MAX_ORDER, stride)
-    positions = torch.arange(len(targets), device=lm.device) * stride + context - 1
-    cache = DynamicCache()
-    states = backbone(row[None], past_key_values=cache, use_cache=True).last_hidden_state[0]
-    p = head(states).float().softmax(-1)  # [tokens, V]; number i predicts token i + 1
-    yield PAUSE
-    each = p[positions[:, None] + torch.arange(MAX_ORDER, device=lm.device)].gather(-1, targets[..., None])[..., 0]
-    accuracy = each.cumprod(-1)
-    collisions = torch.zeros_like(accuracy)
-    drawn = []
-    for _ in range(samples):
-        current, branches, tokens, probabilities = p[positions], _Branches(backbone, cache, positions), [], []
-        for n in range(MAX_ORDER):
-            token = torch.multinomial(current, 1, generator=generator)
-            tokens.append(token[:, 0])
-            probabilities.append(current.gather(-1, token)[:, 0])
-            if n + 1 < MAX_ORDER:
-                yield PAUSE
-                hidden = branches.step(backbone.embed_tokens(tokens[-1]))
-                current = head(hidden).float().softmax(-1)
-        collisions += torch.stack(probabilities, -1).cumprod(-1) / samples
-        drawn.append(torch.stack(tokens, -1))
-    return torch.stack(drawn), accuracy, collisions

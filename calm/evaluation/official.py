@@ -14,7 +14,8 @@ import torch
 from ..errors import CalmError, check_seed
 from ..hub.language_model import LanguageModel
 from ..modeling.losses import cross_entropy
-from .brier import MAX_ORDER, Pause, measure_row, summarize
+from .brier import MAX_ORDER, measure_row, summarize
+from .continuations import Pause
 from .reports import read_texts
 
 POSTERIOR_SAMPLES = 100

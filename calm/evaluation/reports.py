@@ -98,11 +98,12 @@ def evaluate(
     stories: int = 0,
     temperatures: Sequence[float] = (0.35, 0.5, 1.0),
     seed: int = 0,
+    brier_temperatures: Sequence[float] = (),
 ) -> dict[str, Any]:
     """All figures of a model: cost, then reconstruction (CALM only) and BrierLM of each source, then its stories.
 
-    ``stories`` is the number of stories to generate at each temperature. Raises CalmError if there is nothing to
-    measure.
+    ``brier_lm`` is at T = 1, and ``brier_lm_at`` maps each of ``brier_temperatures`` to the same figures. ``stories``
+    is the number of stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure.
     """
     if not sources and not stories:
         raise CalmError("There is nothing to measure: name a source of text, or ask for stories.")
@@ -114,6 +115,10 @@ def evaluate(
         if lm.is_calm:
             texts[source]["reconstruction"] = reconstruction(lm, documents, noises, seed)
         texts[source]["brier_lm"] = brier_lm(lm, documents, seed, samples).figures()
+        if brier_temperatures:
+            texts[source]["brier_lm_at"] = {
+                f"{t:g}": brier_lm(lm, documents, seed, samples, temperature=t).figures() for t in brier_temperatures
+            }
     return {
         "model": lm.name,
         "parameters": lm.num_parameters,

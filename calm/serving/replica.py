@@ -204,8 +204,8 @@ def _robustness(lm: LanguageModel, text: str, noises: Sequence[float], seed: int
     return robustness(lm, text, noises, seed=seed)
 
 
-def _brier_lm(lm: LanguageModel, texts: Sequence[str], seed: int, samples: int) -> Generator:
-    return stream_brier_lm(lm, texts, seed, samples, pauses=True)
+def _brier_lm(lm: LanguageModel, texts: Sequence[str], seed: int, samples: int, temperature: float) -> Generator:
+    return stream_brier_lm(lm, texts, seed, samples, pauses=True, temperature=temperature)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

@@ -3,7 +3,8 @@ import pytest
 import calm
 from app.limits import EVALUATION_SAMPLES
 from app.registry import loaded
-from app.requests import EvaluateArguments
+from app.requests import BrierCurveArguments, EvaluateArguments
+from app.tabs import brier_curve, measuring
 from app.tabs import evaluate as evaluate_tab
 from calm import CalmError, storyland
 
@@ -18,9 +19,9 @@ def model():
 def test_models_are_measured_one_after_another(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
     models = [model, local_model(tiny_ar)]
-    seen = [[(m.model, m.texts) for m in both] for both in evaluate_tab.measure(models, texts, 0)]
+    seen = [[(m.model, m.texts) for m in both] for both in measuring.measure(models, texts, 0)]
     assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
-    *_, measurements = evaluate_tab.measure([model], texts, 0)
+    *_, measurements = measuring.measure([model], texts, 0)
     result = measurements[0].result
     assert result == calm.brier_lm(model.lm, texts, 0, EVALUATION_SAMPLES)
     table = evaluate_tab.scores_table(measurements, evaluate_tab.reference_scores())
@@ -29,18 +30,18 @@ def test_models_are_measured_one_after_another(model, tiny_ar):
 
 def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
-    *_, measurements = evaluate_tab.measure([local_model(tiny_ar), model], texts, 0)
+    *_, measurements = measuring.measure([local_model(tiny_ar), model], texts, 0)
     gap = calm.brier_difference(measurements[1].result, measurements[0].result)
     cell = f"<td>{gap.difference:.1f} <small>({gap.low:.1f} to {gap.high:.1f})</small></td>"
     worse, best = evaluate_tab.scores_table(measurements, {}).split("<tbody>")[1].split("</tr>")[:2]
     assert gap.difference > 10 and cell in worse and "<td>–</td>" in best
-    part = [evaluate_tab.Measurement("tiny-ar", 1, calm.brier_lm(tiny_ar, texts[:1])), measurements[1]]
+    part = [measuring.Measurement("tiny-ar", 1, calm.brier_lm(tiny_ar, texts[:1])), measurements[1]]
     assert cell not in evaluate_tab.scores_table(part, {})  # while the second text is being measured
 
 
 def test_a_single_text_has_no_interval(model, tiny_ar):
     texts = list(storyland.stories("validation", 1))
-    *_, (worse, best) = evaluate_tab.measure([local_model(tiny_ar), model], texts, 0)
+    *_, (worse, best) = measuring.measure([local_model(tiny_ar), model], texts, 0)
     table = evaluate_tab.scores_table([worse, best], {})
     assert " to " not in table.split("<tbody>")[1]
     assert f"<td>{best.result.score - worse.result.score:.1f}</td>" in table
@@ -51,11 +52,11 @@ def test_a_single_text_has_no_interval(model, tiny_ar):
 )
 def test_text_that_cannot_be_measured_is_reported_in_one_sentence(text, sentence):
     with pytest.raises(CalmError, match=sentence):
-        evaluate_tab.split_texts(EvaluateArguments.parse({"text": text, "models": []}).text)
+        measuring.split_texts(EvaluateArguments.parse({"text": text, "models": []}).text)
 
 
 def test_blank_lines_separate_texts():
-    assert evaluate_tab.split_texts("one\n\ntwo\n\n\n\nthree") == ["one", "two", "three"]
+    assert measuring.split_texts("one\n\ntwo\n\n\n\nthree") == ["one", "two", "three"]
 
 
 def test_an_upload_of_any_common_encoding_fills_in_its_text(tmp_path):
@@ -64,7 +65,7 @@ def test_an_upload_of_any_common_encoding_fills_in_its_text(tmp_path):
         path.write_bytes("Où est Zoé ?\r\n \r\nIci.".encode(encoding))
         content, status = evaluate_tab._read_upload(str(path))
         assert content == "Où est Zoé ?\n \nIci." and "calm-error" not in status
-    assert evaluate_tab.split_texts(content) == ["Où est Zoé ?", "Ici."]
+    assert measuring.split_texts(content) == ["Où est Zoé ?", "Ici."]
 
 
 def test_a_file_that_is_not_text_is_reported_in_one_sentence(tmp_path):
@@ -82,13 +83,39 @@ def test_a_file_that_is_not_text_is_reported_in_one_sentence(tmp_path):
         assert sentence in status and str(tmp_path) not in status
 
 
+def test_a_curve_has_the_complete_temperatures_of_each_model(model, tiny_ar):
+    texts = [text[:200] for text in storyland.stories("validation", 2)]
+    models = [model, local_model(tiny_ar)]
+    seen = [brier_curve.curves(measurements) for measurements in measuring.measure(models, texts, 0, [0.5, 1.0])]
+    assert seen[0] == {"curves": [{"model": "story-k4", "points": []}, {"model": "tiny-ar", "points": []}]}
+    first, second = seen[-1]["curves"]
+    assert [point["temperature"] for point in first["points"]] == [0.5, 1.0]
+    for lm, curve in ((model.lm, first), (tiny_ar, second)):
+        for point in curve["points"]:
+            result = calm.brier_lm(lm, texts, 0, EVALUATION_SAMPLES, temperature=point["temperature"])
+            assert (point["score"], point["low"], point["high"]) == (result.score, result.low, result.high)
+
+
+def test_a_curve_has_the_budget_of_an_evaluation(monkeypatch):
+    arguments = {"text": "x" * 10_000, "models": ["story-k4", "story-ar"]}
+    assert EvaluateArguments.parse(arguments)
+    with pytest.raises(CalmError, match="Characters times models times temperatures must be at most 60,000, not 80,0"):
+        BrierCurveArguments.parse(arguments)
+    monkeypatch.setattr(BrierCurveArguments, "temperatures", (0.5, 1.0))
+    *_, last = brier_curve._measure_curve("A shy fox named Mia lived in a den.", ["story-k4"], 0)
+    payload, card = last.results
+    assert [point["temperature"] for point in payload["curves"][0]["points"]] == [0.5, 1.0]
+    assert [row["temperature"] for row in card["rows"]] == [0.5, 1.0] and card["button"] == "brier-curve"
+    assert "4 samples at each" in last.status and "One text gives no interval" in last.status
+
+
 def test_few_texts_and_negative_scores_bring_a_sentence():
     def warnings(texts: int, brier: tuple[float, ...]) -> list[str]:
         result = calm.BrierLM(20.0, brier, 10.0, 30.0, 100, ((1.0, 1.0, 1.0, 1.0, 5.0),) * texts)
-        return evaluate_tab.warnings([evaluate_tab.Measurement("story-k4", texts, result)])
+        return measuring.warnings([measuring.Measurement("story-k4", texts, result)])
 
     good = (40.0, 30.0, 20.0, 10.0)
-    assert warnings(evaluate_tab.ENOUGH_TEXTS, good) == evaluate_tab.warnings([]) == []
+    assert warnings(measuring.ENOUGH_TEXTS, good) == measuring.warnings([]) == []
     assert "One text gives no interval" in warnings(1, good)[0]
     assert "fewer than 10 texts are rough" in warnings(2, good)[0]
     negative = warnings(20, (40.0, 30.0, 20.0, -1.0))[0]

@@ -8,7 +8,8 @@ from typing_extensions import is_typeddict
 
 from app.payloads import measurement_types, origins, types
 
-TYPESCRIPT = [Path(__file__).parents[2] / "assets" / "js" / f"{name}.d.ts" for name in ("types", "origins")]
+SCRIPTS = Path(__file__).parents[2] / "assets" / "js"
+TYPESCRIPT = [SCRIPTS / f"{name}.d.ts" for name in ("types", "measurement_types", "origins")]
 
 
 def python_types() -> dict[str, dict[str, bool]]:

@@ -124,7 +124,7 @@ def test_the_limits_are_on_the_page_and_in_the_documents():
 
 
 def test_an_evaluation_pauses_between_its_passes(tiny, tiny_ar):
-    from calm.evaluation.brier import Pause
+    from calm.evaluation.continuations import Pause
 
     texts = list(calm.storyland.stories("validation", 2))
     for lm in (tiny(2), tiny_ar):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from app.limits import COMPARED_TEMPERATURES
 from app.tabs import evaluate as evaluate_tab
 from calm import storyland
 
@@ -28,6 +29,20 @@ def test_models_are_measured_on_a_visitors_text(visitor):
     differences = [rows.nth(i).locator("td").nth(1).inner_text() for i in range(rows.count())]
     best = differences.index("–")
     assert re.fullmatch(r"\d+\.\d \(−?\d+\.\d to \d+\.\d\)", differences[1 - best])
+    assert not page.locator("#brier-curve-view .calm-plot").is_visible()
+    page.locator("#evaluate-text textarea").fill("Mia lost her kite near the old mill.\n\nA shy fox lived in a den.")
+    page.locator("#brier-curve").click()
+    page.wait_for_function(
+        "() => document.querySelector('#brier-curve-status').innerText.includes('samples at each')", timeout=180_000
+    )
+    curves = page.evaluate(
+        """() => document.querySelector('#brier-curve-view .calm-plot').data
+            .map((trace) => [trace.name, trace.x, trace.y.length, trace.line.dash])"""
+    )
+    temperatures = list(COMPARED_TEMPERATURES)
+    assert curves == [["story-k4", temperatures, 4, "solid"], ["story-ar", temperatures, 4, "dash"]]
+    assert "0.3, 0.5, 0.7, 1" in page.locator("#brier-curve-card").inner_text()
+    assert page.locator("#brier-curve-card").get_by_role("button", name="Export CSV").is_visible()
 
 
 def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path):

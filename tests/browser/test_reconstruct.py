@@ -46,6 +46,13 @@ def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):
     )
     points = page.evaluate("() => document.querySelector('#curve-view .calm-plot').data.map(t => [t.name, t.y.length])")
     assert points == [["held-out stories", 31], ["this text", 31]]
+    page.locator("#reconstruct-text textarea").fill("Mia lost her kite.")
+    page.locator("#compare-curves").click()
+    page.wait_for_function(
+        "() => document.querySelector('#curve-status').innerText.includes('4 autoencoders')", timeout=180_000
+    )
+    curves = page.evaluate("() => document.querySelector('#curve-view .calm-plot').data.map(t => [t.name, t.y.length])")
+    assert curves == [[f"K = {k}, story-k{k}", 16] for k in (1, 2, 4, 8)]
 
 
 def test_the_curve_can_be_stopped_and_keeps_its_points(visitor):

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from transformers import DynamicCache
 
 import calm
 from calm import CalmError
@@ -66,32 +65,11 @@ def test_the_probability_of_a_match_replaces_the_match(tiny):
     assert all(brier >= 100 for brier in certain.brier)  # 2 - collisions
 
 
-def test_branches_see_the_text_up_to_their_position(tiny):
-    """Branches together equal separate forward passes over text and branch, and do not change the cache of the text."""
-    from calm.evaluation.brier import _Branches
-
-    lm = tiny(2)
-    model, k = lm.calm, 2
-    ids = (torch.arange(12) * 31 % 500).view(1, 6, k)
-    positions = torch.tensor([0, 2, 5])
-    branch = [(torch.arange(3 * k) * 17 % 500).view(3, k), (torch.arange(3 * k) * 11 % 500).view(3, k)]
-    with torch.no_grad():
-        cache = DynamicCache()
-        model.transformer(inputs_embeds=model.embed(ids), past_key_values=cache, use_cache=True)
-        for _ in range(2):  # the second sample continues the same text
-            branches = _Branches(model.transformer, cache, positions)
-            for step, chunks in enumerate(branch, 1):
-                together = branches.step(model.embed(chunks))
-                for i, position in enumerate(positions.tolist()):
-                    alone = torch.cat([ids[0, : position + 1], *(b[i : i + 1] for b in branch[:step])])[None]
-                    hidden = model.transformer(inputs_embeds=model.embed(alone)).last_hidden_state[0, -1]
-                    assert torch.allclose(together[i], hidden, atol=1e-5)
-
-
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
-def test_any_chunk_size_is_measured(tiny, k):
+def test_any_chunk_size_is_measured(tiny, k, temperature):
     texts = list(calm.storyland.corpus(2, 0))
-    result = calm.brier_lm(tiny(k), [text[:120] for text in texts])
+    result = calm.brier_lm(tiny(k), [text[:120] for text in texts], temperature=temperature)
     assert 0 <= result.score <= 100 and len(result.brier) == 4
     assert result.low <= result.high
     assert result.positions > 2
@@ -119,6 +97,8 @@ def test_bad_arguments_are_refused(tiny):
         calm.brier_lm(tiny(4), ["Once upon a time"], samples=1)
     with pytest.raises(CalmError, match="multiple of the chunk size"):
         calm.brier_lm(tiny(4), ["Once upon a time"], stride=3)
+    with pytest.raises(CalmError, match="temperature must be above 0 and at most 2"):
+        calm.brier_lm(tiny(4), ["Once upon a time"], temperature=2.5)
 
 
 def test_a_difference_is_paired_over_the_texts(story, tiny):

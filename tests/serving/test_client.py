@@ -81,6 +81,9 @@ def test_results_in_parts_are_complete_after_a_loss(connect, story):
         calm.robustness(story, "A shy fox.", noises, seed=3)
     )
     assert client.losses == 1 and len(client.replicas.calls) == 2
+    texts = ["A shy fox named Mia lived in a den."]
+    *_, score = connect().iterate("brier_lm", texts, 3, 2, 0.5)
+    assert score == calm.brier_lm(story, texts, 3, 2, temperature=0.5)
 
 
 def test_a_description_has_no_weights_and_all_facts(connect, story):

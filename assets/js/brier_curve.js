@@ -1,0 +1,64 @@
+// BrierLM over temperature, one curve for each model.
+import { find } from "./dom.js";
+import { createFigure, seriesLine } from "./figures.js";
+
+/** @param {Component<BrierCurvePayload>} component */
+export function mountBrierCurveView({ element, props, watch }) {
+  const target = find(element, ".calm-plot");
+  const figure = createFigure(element, target, (colours) =>
+    props.value ? curvesFigure(props.value.curves, colours) : null,
+  );
+  const render = () => {
+    target.hidden = !props.value?.curves.some(({ points }) => points.length);
+    if (!target.hidden) figure.render();
+  };
+  watch("value", render);
+  render();
+}
+
+/**
+ * @param {BrierCurve[]} curves
+ * @param {Palette} colours
+ * @returns {Figure}
+ */
+function curvesFigure(curves, colours) {
+  const axis = { gridcolor: colours.grid, zeroline: false };
+  return {
+    traces: curves.map(({ model, points }, i) => series(model, points, seriesLine(colours, i))),
+    layout: {
+      margin: { l: 48, r: 8, t: 8, b: 40 },
+      showlegend: true,
+      uirevision: "keep",
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      xaxis: { ...axis, title: { text: "temperature" } },
+      yaxis: { ...axis, title: { text: "BrierLM" } },
+    },
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {BrierPoint[]} points
+ * @param {PlotlyAttributes} line
+ */
+function series(name, points, line) {
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    name,
+    line,
+    marker: { color: line.color, size: 6 },
+    x: points.map(({ temperature }) => temperature),
+    y: points.map(({ score }) => score),
+    error_y: {
+      type: "data",
+      symmetric: false,
+      thickness: 1.2,
+      width: 4,
+      color: line.color,
+      array: points.map(({ high, score }) => high - score),
+      arrayminus: points.map(({ low, score }) => score - low),
+    },
+    hovertemplate: "BrierLM %{y:.1f} at T = %{x:.2g}<extra>%{fullData.name}</extra>",
+  };
+}
