@@ -35,11 +35,13 @@ class Task(Protocol):
 
     @property
     def objective(self) -> nn.Module:
-        """Called with one batch, ``progress`` in [0, 1) and ``generator``; returns a dictionary with ``loss``."""
+        """Called with the rows of a batch, ``progress`` in [0, 1), ``generator`` and ``labels`` if the batch has them;
+        returns a dictionary with ``loss``."""
         ...
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, tokens_per_row], which depend on seed and step alone."""
+        """The rows of a step [batch_size, tokens_per_row], or rows and labels [batch_size, 2, tokens_per_row]. They
+        depend on seed and step alone."""
         ...
 
     def validate(self) -> dict[str, float]:
@@ -149,10 +151,13 @@ class Training:
         for part in range(settings.accumulation_steps):
             index = part * accelerator.num_processes + accelerator.process_index
             rows = torch.from_numpy(batch[index * self.rows : (index + 1) * self.rows]).to(accelerator.device)
+            ids, labels = rows.unbind(1) if rows.ndim == 3 else (rows, None)
+            targets = {} if labels is None else {"labels": labels}
             generator = torch.Generator(accelerator.device)
             generator.manual_seed(hash((settings.seed, progress.step, index)) & 0x7FFFFFFF)
             with accelerator.accumulate(self.objective), accelerator.autocast():
-                figures = self.objective(rows, progress=progress.step / settings.steps, generator=generator)
+                share = progress.step / settings.steps
+                figures = self.objective(ids, progress=share, generator=generator, **targets)
             accelerator.backward(figures["loss"] / settings.accumulation_steps)
             for key, value in figures.items():
                 if value.ndim == 0:

@@ -20,9 +20,7 @@ from ..modeling.losses import (
 )
 from .initialization import ATTENTION_COPY
 from .settings import CalmSettings
-
-MASKED = -100
-"""The label of a token that is no target, as in PyTorch's cross-entropy."""
+from .token_files import MASKED
 
 
 class AutoencoderObjective(nn.Module):
@@ -148,7 +146,9 @@ class NextVectorObjective(nn.Module):
         return settings.token_loss_weight * min(1.0, max(0.0, 1 - decay))
 
     def _head_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [..., D] and the chunks that follow [..., K] -> mean loss of the head."""
+        """hidden [..., D] and the chunks that follow [..., K] -> mean loss of the head; 0 without any chunk."""
+        if not len(hidden):
+            return hidden.sum()
         with torch.no_grad():
             mean, std = self.model.ae_model.encode(following)
         head = self.model.generative_head

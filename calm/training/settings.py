@@ -99,6 +99,9 @@ class LanguageModelSettings(LoopSettings):
     """Name of the token file in ``data``."""
     sources: list[str] = field(default_factory=list)
     """Training texts, as in ``calm.data.documents.read_documents``."""
+    targets_after: str = ""
+    """Tokens of a document up to the end of the first occurrence of this text are read, but are no targets: the prompt
+    of a story ends with a newline. Empty: all tokens are targets. Not with ``stream_workers``."""
     stream_workers: int = 0
     """Processes that generate and tokenize the ``sources`` during training; 0 to tokenize all of them before it."""
     primer: list[str] = field(default_factory=list)

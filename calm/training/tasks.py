@@ -122,12 +122,15 @@ class LanguageModelTask:
         self.tokens_per_row = settings.row_tokens
         self._check_context()
         data = Path(settings.data)
+        if settings.stream_workers and settings.targets_after:
+            raise CalmError("targets_after needs a token file; set stream_workers to 0.")
         if settings.stream_workers:
             row = settings.row_tokens, self.lm.chunk_size
             workers, stride = settings.stream_workers, settings.row_stride
             self.stream = Stream(settings.sources, tokenizer, *row, settings.seed, workers, stride)
         else:
-            self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer)
+            after = settings.targets_after
+            self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer, targets_after=after)
         if settings.primer_steps:
             self.primer = TokenFile.build(data / f"{settings.name}-primer", settings.primer, tokenizer)
 
@@ -144,7 +147,7 @@ class LanguageModelTask:
             )
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, row_tokens]."""
+        """The rows of a step [batch_size, row_tokens], or rows and labels [batch_size, 2, row_tokens]."""
         settings = self.settings
         if settings.stream_workers and step >= settings.primer_steps:
             return self.stream.rows(step, settings.batch_size)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +13,12 @@ from tqdm import tqdm
 from ..data.documents import read_documents
 from ..errors import CalmError
 from ..files import replacing, write_json
-from ..hub.tokenization import tokenize
+from ..hub.tokenization import token_bytes, tokenize
 
 T = TypeVar("T")
+MASKED = -100
+"""The label of a token that is no target, as in PyTorch's cross-entropy."""
+
 DOCUMENTS_AT_ONCE = 512
 """Documents that the tokenizer gets in one call."""
 
@@ -23,7 +26,8 @@ DOCUMENTS_AT_ONCE = 512
 class TokenFile:
     """Token ids of many documents, each followed by end-of-text.
 
-    ``ids`` [tokens], ``starts`` [documents] (offset of each document's first token), ``eos`` the end-of-text id.
+    ``ids`` [tokens], ``starts`` [documents] (offset of each document's first token), ``targets`` [documents] (offset of
+    each document's first target; None if all tokens are targets), ``eos`` the end-of-text id.
     """
 
     def __init__(self, folder: str | Path):
@@ -32,41 +36,54 @@ class TokenFile:
         self.eos: int = meta["eos"]
         self.ids = np.memmap(folder / "ids.bin", dtype=meta["dtype"], mode="r")
         self.starts = np.load(folder / "starts.npy")
+        self.targets = np.load(folder / "targets.npy") if meta.get("targets_after") else None
 
     @classmethod
-    def build(cls, folder: str | Path, sources: list[str], tokenizer: Any, field: str = "text") -> "TokenFile":
+    def build(
+        cls, folder: str | Path, sources: list[str], tokenizer: Any, field: str = "text", targets_after: str = ""
+    ) -> "TokenFile":
         """Tokenizes the sources once and returns the file; a finished file of the same sources is used as it is.
 
-        Raises CalmError if the folder holds the tokens of other sources, or if the sources hold no text.
+        The tokens of a document up to the end of the first ``targets_after`` are no targets; a document without this
+        text has only targets. Raises CalmError if the folder holds the tokens of other sources, or if the sources hold
+        no text.
         """
         folder = Path(folder)
         meta = {"sources": sources, "vocabulary": len(tokenizer), "eos": tokenizer.eos_token_id}
+        meta |= {"targets_after": targets_after} if targets_after else {}
         meta_path = folder / "meta.json"
         if meta_path.exists():
             stored = json.loads(meta_path.read_text())
-            if {key: stored[key] for key in meta} != meta:
+            if {key: stored.get(key) for key in (*meta, "targets_after")} != {"targets_after": None, **meta}:
                 raise CalmError(f"{folder} holds the tokens of other sources; name another folder or delete it.")
             return cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
         dtype = "uint16" if len(tokenizer) < 2**16 else "uint32"
-        starts, offset = [], 0
+        starts, targets, offset = [], [], 0
+        bytes_of = token_bytes(tokenizer)
         with replacing(folder / "ids.bin") as partial, partial.open("wb") as out:
             documents = (text for source in sources for text in read_documents(source, field))
             bar = tqdm(documents, desc=f"tokenizing {folder.name}", unit=" documents", mininterval=2)
             for texts in _groups(bar, DOCUMENTS_AT_ONCE):
-                for ids in tokenize(tokenizer, texts):
+                for text, ids in zip(texts, tokenize(tokenizer, texts)):
                     starts.append(offset)
+                    if targets_after:
+                        targets.append(offset + _context_tokens(text, targets_after, map(bytes_of, ids)))
                     out.write(np.array([*ids, tokenizer.eos_token_id], dtype).tobytes())
                     offset += len(ids) + 1
         if not offset:
             raise CalmError(f"The sources {', '.join(sources)} hold no text.")
         with replacing(folder / "starts.npy") as partial, partial.open("wb") as out:
             np.save(out, np.array(starts, np.int64))
+        if targets_after:
+            with replacing(folder / "targets.npy") as partial, partial.open("wb") as out:
+                np.save(out, np.array(targets, np.int64))
         write_json(meta_path, {**meta, "dtype": dtype, "tokens": offset})  # marks the file as complete
         return cls(folder)
 
     def rows(self, step: int, batch: int, length: int, chunk: int, seed: int) -> np.ndarray:
-        """Batch number ``step`` of training rows [batch, length].
+        """Batch number ``step`` of training rows [batch, length]; with masked targets [batch, 2, length], the rows and
+        their labels, which are ``MASKED`` where a token is no target.
 
         A row starts with 1 to ``chunk`` end-of-text tokens, so that a text may start anywhere in a chunk, as a prompt
         of any length needs. It continues with the tokens from one entry point on. Every entry point (the start of each
@@ -79,7 +96,19 @@ class TokenFile:
             epoch, position = divmod(index, len(entries))
             picks.append(entries[_order(len(entries), seed, epoch)[position]])
         padding = np.random.default_rng((seed, step)).integers(1, chunk + 1, batch)
-        return make_rows(self.ids, picks, padding, length, self.eos)
+        rows = make_rows(self.ids, picks, padding, length, self.eos)
+        if self.targets is None:
+            return rows
+        return np.stack((rows, self._labels(self.targets, rows, picks, padding)), 1)
+
+    def _labels(self, targets: np.ndarray, rows: np.ndarray, starts: Sequence[int], padding: np.ndarray) -> np.ndarray:
+        """The labels of rows [R, length] that ``make_rows`` made."""
+        labels = rows.copy()
+        for row, start, pad in zip(labels, starts, padding):
+            positions = np.arange(start, min(start + len(row) - pad, len(self.ids)))
+            documents = np.searchsorted(self.starts, positions, side="right") - 1
+            row[pad : pad + len(positions)][positions < targets[documents]] = MASKED
+        return labels
 
     def chunks(self, rng: np.random.Generator, count: int, chunk: int) -> np.ndarray:
         """``count`` chunks [count, chunk] from offsets drawn uniformly."""
@@ -97,6 +126,14 @@ def make_rows(
         piece = ids[start : start + length - pad]
         row[pad : pad + len(piece)] = piece
     return rows
+
+
+def _context_tokens(text: str, targets_after: str, tokens: Iterable[bytes]) -> int:
+    """The number of tokens that begin before the end of the first ``targets_after`` in a text; 0 without one."""
+    found = text.find(targets_after)
+    context = len(text[: found + len(targets_after)].encode()) if found >= 0 else 0
+    begins = accumulate(map(len, tokens), initial=0)
+    return sum(1 for _ in takewhile(lambda begin: begin < context, begins))
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -30,7 +30,7 @@ def test_the_next_vector_model_trains_and_loads(tmp_path, tokenizer_folder, auto
 
 
 def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
-    settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, copy_init=True)
+    settings = baseline_settings(tmp_path, tokenizer_folder, autoencoder, copy_init=True, targets_after=". ")
     lm = calm.load(tasks.train("baseline", settings), device="cpu")
     assert lm.chunk_size == 1
     losses = [row["loss"] for row in log(tmp_path / "run") if "loss" in row]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from calm import CalmError, storyland
-from calm.training.token_files import TokenFile
+from calm.training.token_files import MASKED, TokenFile
 
 
 @pytest.fixture
@@ -49,3 +49,23 @@ def test_an_epoch_has_every_story_once(tokens):
     rows = tokens.rows(0, 50, whole, 1, seed=0)
     starts = {tuple(row[1:20]) for row in rows}
     assert len(starts) == len({tuple(tokens.ids[s : s + 19].tolist()) for s in tokens.starts})
+
+
+def test_prompts_are_read_but_are_no_targets(tokenizer, tmp_path):
+    sources = ["prompted:0:20", "storyland:0:5"]
+    marked = TokenFile.build(tmp_path / "marked", sources, tokenizer, targets_after="thunder.\n")
+    plain = TokenFile.build(tmp_path / "plain", sources, tokenizer)
+    masked = TokenFile.build(tmp_path / "masked", sources, tokenizer, targets_after="\n")
+    assert (marked.targets >= marked.starts).all() and np.array_equal(masked.ids, plain.ids)
+    rows, labels = masked.rows(2, 8, 256, 4, seed=1).swapaxes(0, 1)
+    assert np.array_equal(rows, plain.rows(2, 8, 256, 4, seed=1))
+    hidden = labels == MASKED
+    assert hidden.any() and np.array_equal(rows[~hidden], labels[~hidden])
+    for number, start in enumerate(masked.starts):
+        text = tokenizer.decode(masked.ids[start : masked.targets[number]])
+        whole = tokenizer.decode(masked.ids[start : [*masked.starts, len(masked.ids)][number + 1] - 1])
+        assert text == (whole[: whole.index("\n") + 1] if "\n" in whole else "")
+    with pytest.raises(CalmError, match="tokens of other sources"):
+        TokenFile.build(tmp_path / "plain", sources, tokenizer, targets_after="\n")
+    with pytest.raises(CalmError, match="tokens of other sources"):
+        TokenFile.build(tmp_path / "masked", sources, tokenizer)
