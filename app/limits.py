@@ -87,6 +87,8 @@ MAX_FIT_VECTORS = 4_000
 """Vectors of a visitor's own runs in one fit."""
 MAX_VECTOR = 4_096
 """Numbers of a latent vector at most, of any model."""
+MAX_COORDINATE = 1e6
+"""The largest number of a latent vector. Those of models are below 100, and the squares of this one fit in float32."""
 
 
 def lines() -> list[str]:

@@ -21,7 +21,7 @@ import calm
 
 from . import limits, shares
 from .parsing import WRONG_FORM, check_encodable, parse_choice, parse_number, parse_range, parse_text, parse_whole
-from .payloads.types import BranchRequest, OwnRun
+from .payloads.types import BranchRequest, Coordinate, OwnRun
 from .registry import DEFAULT, check_name, facts
 from .story_prompts import example_prompts
 
@@ -52,7 +52,7 @@ Sampler = Annotated[str, BeforeValidator(partial(parse_choice, name="sampler", c
 Samples = Annotated[int, BeforeValidator(partial(parse_range, name="Samples", low=1, high=limits.MAX_SAMPLES))]
 Chunk = Annotated[list[int], Field(max_length=64)]
 Chunks = Annotated[list[Chunk], Field(max_length=limits.MAX_NEW_TOKENS)]
-Vector = Annotated[list[float], Field(max_length=limits.MAX_VECTOR)]
+Vector = Annotated[list[Coordinate], Field(max_length=limits.MAX_VECTOR)]
 
 
 class Arguments(BaseModel):

@@ -15,7 +15,8 @@ from itertools import accumulate
 from playwright.sync_api import Page
 
 from app.limits import MAX_NEW_TOKENS
-from tests.browser.conftest import Visitor, running_app, running_browser
+from tests.browser.conftest import Visitor, running_browser
+from tests.running_page import running_page
 
 LAG_TEMPERATURE = 2
 """At T = 1 and below, a text of the default model ends long before it has 512 tokens."""
@@ -123,7 +124,7 @@ def weighting(visitor: Visitor, temperature: float) -> float:
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    with running_app() as address, running_browser() as browser:
+    with running_page() as (address, _), running_browser() as browser:
         size = transferred(browser.new_context().new_page(), address)
         visitor = Visitor(browser.new_context(viewport={"width": 1440, "height": 900}).new_page(), address).open()
         visitor.generate("Once upon a time")  # the first request waits for the model

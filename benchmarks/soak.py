@@ -11,14 +11,13 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,32 +25,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.documents import ROOT, write_figures
+from benchmarks.documents import write_figures
+from tests.running_page import running_page
 
 MODEL = "story-k4"
 CHUNK_SIZE, LATENT_SIZE = 4, 64
 SEEDS = 16
 TOKENS = 48
 MAX_GROWTH = 0.05
-
-
-@contextmanager
-def running_page(**variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Starts the page on a free port; yields its address and its process once the default model is loaded."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = {"GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **variables})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while not is_ready(address):
-            assert process.poll() is None, "the page ended before it was ready"
-            time.sleep(0.3)
-        yield address, process
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
 
 
 def is_ready(address: str) -> bool:
@@ -263,6 +244,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
     arguments = parser.parse_args()
     with running_page() as (address, process):
+        while not is_ready(address):
+            time.sleep(0.3)
         soak = Soak(address, process)
         figures = soak.run(arguments.clients, arguments.requests)
     print(json.dumps(figures, indent=2))

@@ -7,61 +7,36 @@ With --fresh, the kernels are compiled first, as on a new machine.
 
 import argparse
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from gradio_client import Client
 
+from tests.running_page import running_page
+
 
 def start(fresh: bool) -> dict[str, float]:
-    """Starts the app, sends two requests, and stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address, begin = f"http://127.0.0.1:{port}", time.perf_counter()
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
-    cache = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    if fresh:
-        environment["NUMBA_CACHE_DIR"] = cache.name
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(address, timeout=5).read()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    raise SystemExit("the app ended before it answered") from None
-                time.sleep(0.01)
-        page = time.perf_counter() - begin
-        client = Client(address, verbose=False)
-        client.predict("", 0.5, 4, 0, "auto", 200, api_name="/generate")
-        chunk = time.perf_counter() - begin
-        request = time.perf_counter()
-        client.predict("Once upon a time", 0.5, 4, 1, "auto", 200, api_name="/generate")
-        request = time.perf_counter() - request
-        status = Path(f"/proc/{process.pid}/status")
-        memory = status.read_text().partition("VmHWM:")[2].split()[0] if status.exists() else "nan"
-        return {
-            "first page, s": page,
-            "first chunk, s": chunk,
-            "first chunk of a later request, s": request,
-            "peak memory, MB": float(memory) / 1024,
-        }
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # the compiler's processes, too
-        process.wait()
-        cache.cleanup()
+    """Starts the page, sends two requests, and stops it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        begin = time.perf_counter()
+        with running_page(**({"NUMBA_CACHE_DIR": cache} if fresh else {})) as (address, process):
+            page = time.perf_counter() - begin
+            client = Client(address, verbose=False)
+            client.predict("", 0.5, 4, 0, "auto", 200, api_name="/generate")
+            chunk = time.perf_counter() - begin
+            request = time.perf_counter()
+            client.predict("Once upon a time", 0.5, 4, 1, "auto", 200, api_name="/generate")
+            request = time.perf_counter() - request
+            status = Path(f"/proc/{process.pid}/status")
+            memory = status.read_text().partition("VmHWM:")[2].split()[0] if status.exists() else "nan"
+            return {
+                "first page, s": page,
+                "first chunk, s": chunk,
+                "first chunk of a later request, s": request,
+                "peak memory, MB": float(memory) / 1024,
+            }
 
 
 def main() -> None:

@@ -4,11 +4,16 @@ and Learn are in ``measurement_types``, those that repeat a run in ``origins``.
 Shapes: L latent dimensions, P points of a walk. A pair of numbers is a list, because JSON has no tuples.
 """
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
+from pydantic import Field
 from typing_extensions import TypedDict  # Pydantic reads these on Python 3.11
 
+from ..limits import MAX_COORDINATE
 from .origins import GenerationSettings, RunOrigin
+
+Coordinate = Annotated[float, Field(ge=-MAX_COORDINATE, le=MAX_COORDINATE)]
+"""A number of a latent vector."""
 
 
 class ErrorPayload(TypedDict):
@@ -158,7 +163,7 @@ class BranchRequest(TypedDict):
     """The origin of the run that is continued."""
     steps: list[StepPayload]
     """Up to and with the step whose candidate is replaced."""
-    vectors: list[list[float]]
+    vectors: list[list[Coordinate]]
     pool: Pool
     choice: int
     """Index of the new candidate in the pool."""
@@ -220,7 +225,7 @@ class OwnRun(TypedDict):
 
     run_id: str
     prompt: str
-    vectors: list[list[float]]
+    vectors: list[list[Coordinate]]
     """[steps, L], the predicted vectors."""
     chunks: list[list[int]]
     """[steps, K], token ids of the steps."""

@@ -44,9 +44,12 @@ def test_a_walk_starts_at_the_chunk_and_ends_at_its_target(model):
     assert distances == sorted(distances) and len(distances) == WALK_NEIGHBOURS
 
 
-MEANS = [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direction": 0}]
+HUGE = {"mean": [3e38] * 64, "target": [-3e38] * 64}
+"""float32 holds both vectors, and not their difference."""
+MEANS = [{}, {"mean": [1.0]}, {"mean": [0.0] * 64}, {"mean": ["x"] * 64, "direction": 0}, HUGE]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("request_", [*({"model": "story-k4", **mean} for mean in MEANS), {}, {"model": "other"}])
 def test_a_walk_from_an_invalid_vector_is_reported_in_one_sentence(request_):
     assert set(reconstruct_tab.walk(request_)) == {"error"}

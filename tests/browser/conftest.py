@@ -1,50 +1,20 @@
-"""Fixtures: the running app in its own process, and a visitor in Chromium."""
+"""Fixtures: the running page, and a visitor in Chromium."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
-ROOT = Path(__file__).parents[2]
+from ..running_page import running_page
+
 # One process for all pages of a context compiles the page's scripts once.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--process-per-site"]
 Value = TypeVar("Value")
 STORY_PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
-
-
-@contextmanager
-def running_app(**variables: str) -> Iterator[str]:
-    """Starts ``python app.py`` on a free port, with more environment variables, and yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180
-        while True:
-            assert process.poll() is None, "the app ended before it answered"
-            assert time.monotonic() < deadline, "the app did not answer within three minutes"
-            try:
-                urllib.request.urlopen(address, timeout=2).read()
-                break
-            except OSError:
-                time.sleep(0.3)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @contextmanager
@@ -59,8 +29,8 @@ def running_browser(arguments: Sequence[str] = ARGUMENTS) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    with running_app() as url:
-        yield url
+    with running_page() as page:
+        yield page.address
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from pathlib import Path
 from app.payloads.config import TABS
 from calm.hub.spaces import THUMBNAIL
 
-from .conftest import Visitor, running_app, running_browser
+from ..running_page import running_page
+from .conftest import Visitor, running_browser
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "docs" / "screenshots"
@@ -14,7 +15,7 @@ SIZES = {"desktop": (1440, 900), "tablet": (1024, 768), "phone": (390, 844)}
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    with running_app() as address, running_browser() as browser:
+    with running_page() as (address, _), running_browser() as browser:
         for size, (width, height) in SIZES.items():
             for scheme in ("light", "dark"):
                 context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from ..proxy import ProxySettings, running_proxy
-from .conftest import run_and_open_map, running_app
+from ..running_page import running_page
+from .conftest import run_and_open_map
 
 PREFIX = "/calm"
 # Another host name is another origin. The page around the frame keeps the messages that the frame sends to it.
@@ -19,7 +20,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
     settings = ProxySettings(prefix=PREFIX, frame=FRAME)
     with running_proxy(settings) as port:
         address = f"http://127.0.0.1:{port}"
-        with running_app(GRADIO_ROOT_PATH=PREFIX, CALM_PARENT_ORIGIN=address) as settings.upstream:
+        with running_page(GRADIO_ROOT_PATH=PREFIX, CALM_PARENT_ORIGIN=address) as (settings.upstream, _):
             yield address, settings.missing
 
 
