@@ -75,7 +75,7 @@ class VectorMapPlot(_Component):
     """The map with the path of a run over it. Value: ``RunPayload``.
 
     Server functions: ``draw_cloud``, ``place_chunks``, ``find_nearest``. Event: ``choose_model`` (``model``) when the
-    visitor asks for a model that has a map.
+    visitor asks for a model that has a map; ``make_map`` (``MapRequest``) when the map of a CALM without one is seen.
 
     The page fetches the files of the map itself (``Config.map_urls``): a custom prop of a component in a tab that was
     never opened does not survive an update of its value.
@@ -121,7 +121,13 @@ class VectorMapPlot(_Component):
   <button type="button" class="calm-small" data-export="csv">Export CSV</button>
 </div>
 """
-    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("choose_model")]
+    EVENTS: list[Any] = [*gr.HTML.EVENTS, EventListener("choose_model"), EventListener("make_map")]
+
+
+class MapResult(_Component):
+    """Passes the new map of a model to the page. It has no visible part. Value: ``ModelMap``."""
+
+    template = '<span class="calm-fit" hidden></span>'
 
 
 class FitResult(_Component):

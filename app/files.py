@@ -7,6 +7,8 @@ from typing import Any
 import gradio as gr
 import plotly
 
+from calm.vector_map import stored_maps
+
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -23,8 +25,8 @@ IMPORT = f"import(new URL({file_url(ASSETS / 'js' / 'calm.js')!r}, document.base
 
 
 def serve_files() -> None:
-    """Lets the page fetch the assets, and Plotly's script, which is part of its Python package."""
-    gr.set_static_paths([str(ASSETS), str(PLOTLY)])
+    """Lets the page fetch the assets, the stored maps, and Plotly's script, which is part of its Python package."""
+    gr.set_static_paths([str(ASSETS), str(stored_maps()), str(PLOTLY)])
 
 
 def asset(name: str) -> Any:

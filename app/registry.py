@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 import calm
 from calm.errors import short_repr
 from calm.hub import folders
-from calm.vector_map import VectorMap, map_path, read, summary_path
+from calm.vector_map import VectorMap, map_path, read, stored_map_path, summary_path
 
 from . import backends, zero_gpu
 from .backends import LoadedModel
@@ -300,9 +300,25 @@ _maps: WeakKeyDictionary[LanguageModel, VectorMap | None] = WeakKeyDictionary()
 def _map(name: str, lm: LanguageModel) -> VectorMap | None:
     """The map of a model, which is read once."""
     if lm not in _maps:
-        path = map_path(name, ASSETS)
-        _maps[lm] = read(path) if path.is_file() else None
+        try:
+            _maps[lm] = read(path) if (path := map_file(name, lm)) else None
+        except (OSError, ValueError, KeyError) as error:  # a stored file is damaged
+            logger.warning("The map of %s cannot be read, so it is fitted again (%s).", name, error)
+            _maps[lm] = None
     return _maps[lm]
+
+
+def map_file(name: str, lm: LanguageModel) -> Path | None:
+    """The file of a model's map: one of the assets, or a stored one; None if there is neither."""
+    path = map_path(name, ASSETS)
+    if not path.is_file() and lm.is_calm and lm.device.type != "meta":
+        path = stored_map_path(lm)
+    return path if path.is_file() else None
+
+
+def set_map(lm: LanguageModel, vector_map: VectorMap) -> None:
+    """Gives a model another map. Requests that have the model keep the earlier one."""
+    _maps[lm] = vector_map
 
 
 def map_files() -> dict[str, Path]:

@@ -217,6 +217,17 @@ class FitArguments(Arguments):
     seed: Seed
 
 
+class MapRequest(BaseModel):
+    """The data of the page's event for a model that has no map, with the runs of this visit to place on it."""
+
+    model: ModelName
+    own: Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+
+
+class MapArguments(Arguments):
+    request: Annotated[MapRequest, EVENT]
+
+
 class Choice(BaseModel):
     """The data of the page's event for another model."""
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calm.vector_map import summary_of
+
 from ..backends import LoadedModel
-from .types import ChunkPayload, Cloud, FittedMap, FittedRun, MapPosition, NearestChunks, ReconstructionPayload, Walk
+from ..files import file_url
+from .types import (
+    ChunkPayload,
+    Cloud,
+    FittedMap,
+    FittedRun,
+    MapPosition,
+    ModelMap,
+    NearestChunks,
+    ReconstructionPayload,
+    Walk,
+)
 
 if TYPE_CHECKING:
     from calm import ReconstructedChunk, Reconstruction
@@ -111,6 +125,19 @@ class RunVectors:
     def stacked(self) -> np.ndarray:
         """All of them [n, L], in the order of the fields."""
         return np.concatenate([self.predicted, self.encoded, self.prompt])
+
+
+def model_map(name: str, vector_map: VectorMap, path: Path, own: Sequence[RunVectors]) -> ModelMap:
+    """The map of a model in the JSON file ``path``, with the positions of runs on it."""
+
+    def placed(vectors: np.ndarray) -> list[MapPosition]:
+        return map_positions(vector_map, list(vectors)) if len(vectors) else []
+
+    return {
+        "model": name,
+        "urls": {"summary": file_url(summary_of(path)), "chunks": file_url(path)},
+        "runs": {run.run_id: {"predicted": placed(run.predicted), "encoded": placed(run.encoded)} for run in own},
+    }
 
 
 def fitted_map(

@@ -251,6 +251,22 @@ class FittedMap(TypedDict):
     runs: dict[str, FittedRun]
 
 
+class PlacedRun(TypedDict):
+    """Positions of one run on the map of its model."""
+
+    predicted: list[MapPosition]
+    encoded: list[MapPosition]
+
+
+class ModelMap(TypedDict):
+    """The map of a model that the page did not have when it was opened."""
+
+    model: str
+    urls: MapUrls
+    runs: dict[str, PlacedRun]
+    """Runs of this visit, by their ids."""
+
+
 # Reconstruction
 
 

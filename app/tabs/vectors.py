@@ -3,23 +3,29 @@
 import html
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 import calm
-from calm.vector_map import METRICS, FitSettings, stream_fit
+from calm.vector_map import METRICS, FitSettings, read, stream_fit
 
 from .. import limits
 from ..backends import LoadedModel
-from ..components import FitResult, VectorMapPlot
-from ..controls import PRIVATE, in_browser, seed_box, start_and_stop, status_line
-from ..payloads.latent import RunVectors, fitted_map
+from ..components import FitResult, MapResult, VectorMapPlot
+from ..controls import CHECKED, PRIVATE, in_browser, seed_box, start_and_stop, status_line
+from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
-from ..registry import loaded
-from ..requests import ChoiceArguments, FitArguments, validated
-from ..streaming import Panel, Progress, wire
+from ..registry import loaded, map_file
+from ..requests import ChoiceArguments, FitArguments, MapArguments, validated
+from ..stored_maps import map_fit
+from ..streaming import Panel, Progress, streamed, wire
+
+MAP_STATUS_SECONDS = 1.0
+"""Time between two messages about the fit of a model's map."""
 
 
 def _own_vectors(model: LoadedModel, own: Sequence[OwnRun]) -> list[RunVectors]:
@@ -93,6 +99,31 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
     yield Progress(status, (result,))
 
 
+@validated(MapArguments, "request")
+def _make_map(arguments: MapArguments) -> Iterator[Progress]:
+    """The map of a model: a first one of principal components, and then the one that UMAP has fitted. The fit goes on
+    in the background if the visitor leaves."""
+    name, own = arguments.request.model, arguments.request.own
+    yield Progress("The map is being read …")
+    model = loaded(name)
+    if not model.lm.is_calm:
+        model.require_map()  # raises CalmError
+    runs = _own_vectors(model, own) if own else []
+
+    def shown(path: Path, status: str) -> Progress:
+        return Progress(f"{html.escape(name)}: {status}", (model_map(name, read(path), path, runs),))
+
+    fit = map_fit(model) if model.map is None or not map_file(name, model.lm) else None
+    while fit is not None and fit.running:
+        yield shown(fit.path, fit.status) if fit.path else Progress(fit.status)
+        fit.wait(MAP_STATUS_SECONDS)
+    if fit is not None and fit.error is not None:
+        raise fit.error
+    path = map_file(name, model.lm)
+    assert path
+    yield shown(path, "the map is ready")
+
+
 @validated(ChoiceArguments)
 def _chosen_model(arguments: ChoiceArguments) -> str:
     return arguments.choice.model
@@ -101,6 +132,9 @@ def _chosen_model(arguments: ChoiceArguments) -> str:
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     plot.render()
     plot.choose_model(_chosen_model, None, model, queue=False, **PRIVATE)
+    made, progress = MapResult(elem_id="map-result"), gr.HTML(elem_id="map-progress")
+    options: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": limits.MAX_CONCURRENT_RUNS, **CHECKED}
+    plot.make_map(streamed(Panel([made], progress), _make_map), None, [made, progress], **options)
     gr.HTML(
         '<p class="calm-intro">UMAP places chunks with similar vectors close together. Contours show where the chunks '
         "of the training stories are dense, and words that are typical of a region label it. Arrows lead along the "

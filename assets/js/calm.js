@@ -17,7 +17,7 @@ export { temperatureMessage } from "./temperature.js";
 export { mountTourPanel } from "./tour_panel.js";
 export { mountTourSteps } from "./tour_steps.js";
 export { requestedTab, restoreInputs, saveInputs, saveTab } from "./url_state.js";
-export { mountFitResult, mountVectorMapPlot, ownRuns } from "./vector_map.js";
+export { mountFitResult, mountMapResult, mountVectorMapPlot, ownRuns } from "./vector_map.js";
 
 /** The tab that the tour has asked for last. */
 export const tourTab = () => store.tourTab;

@@ -29,9 +29,24 @@ function content(url, onload) {
   return null;
 }
 
+/** @type {Record<string, MapUrls>} the maps that were fitted since the page was opened, by model */
+const fitted = {};
+
+/**
+ * The model has a map from now on, or another one.
+ * @param {string} model
+ * @param {MapUrls} urls
+ */
+export function addMap(model, urls) {
+  fitted[model] = urls;
+}
+
+/** @param {string} model */
+const urlsOf = (model) => fitted[model] ?? config().map_urls[model];
+
 /** @param {string} model */
 export function hasMap(model) {
-  return model in config().map_urls;
+  return urlsOf(model) !== undefined;
 }
 
 /** The models that have a map, the default one first. */
@@ -44,7 +59,7 @@ export function mappedModels() {
  * @param {() => void} onload
  */
 export function mapSummary(model, onload) {
-  return /** @type {MapSummary | null} */ (content(config().map_urls[model]?.summary, onload));
+  return /** @type {MapSummary | null} */ (content(urlsOf(model)?.summary, onload));
 }
 
 /**
@@ -52,7 +67,7 @@ export function mapSummary(model, onload) {
  * @param {() => void} onload
  */
 export function mapChunks(model, onload) {
-  return /** @type {MapChunks | null} */ (content(config().map_urls[model]?.chunks, onload));
+  return /** @type {MapChunks | null} */ (content(urlsOf(model)?.chunks, onload));
 }
 
 /**

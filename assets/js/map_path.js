@@ -173,16 +173,17 @@ const COLOURINGS = {
 };
 
 /**
- * The colours of the points. Prediction errors are coloured between the limits of what is typical.
+ * The colours of the points. Prediction errors are coloured between the limits of what is typical,
+ * where that was measured.
  * @param {MapView} view
  * @param {StepPayload[]} steps
  */
 function colourScale({ colouring, summary }, steps) {
   const rule = COLOURINGS[colouring];
   if (!rule) return {};
-  const { low, high } = summary.prediction_error;
-  const limits = colouring === "distance" ? { cmin: low, cmax: high } : {};
-  const range = colouring === "distance" ? `<br>(typical ${low.toFixed(2)}<br>to ${high.toFixed(2)})` : "";
+  const usual = colouring === "distance" ? summary.prediction_error : null;
+  const limits = usual ? { cmin: usual.low, cmax: usual.high } : {};
+  const range = usual ? `<br>(typical ${usual.low.toFixed(2)}<br>to ${usual.high.toFixed(2)})` : "";
   const colorbar = { title: { text: `${rule.title}${range}` }, thickness: 12, len: 0.6 };
   return { color: steps.map(rule.value), colorscale: "Viridis", showscale: true, colorbar, ...limits };
 }

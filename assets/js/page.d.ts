@@ -47,8 +47,8 @@ interface MapSummary {
   /** The most important first. */
   regions: (MapPosition & { label: string; weight: number })[];
   density: { plane: Density; principal: Density };
-  /** 10th percentile, median and 90th percentile, measured on held-out texts. */
-  prediction_error: { low: number; median: number; high: number; steps: number; temperature: number };
+  /** 10th percentile, median and 90th percentile, measured on held-out texts; null where they were not measured. */
+  prediction_error: { low: number; median: number; high: number; steps: number; temperature: number } | null;
 }
 
 /** Kernel density of the training chunks over a grid. */

@@ -243,6 +243,19 @@ class Store {
     this.#notify("fit");
   }
 
+  /** @param {ModelMap["runs"]} placed positions on the map of the runs' model, which is new */
+  placeRuns(placed) {
+    for (const [runId, { predicted, encoded }] of Object.entries(placed)) {
+      const run = this.runs.get(runId);
+      if (!run) continue;
+      run.steps.forEach((step, i) => {
+        step.predicted = predicted[i];
+        step.encoded = encoded[i];
+      });
+    }
+    this.#notify("run");
+  }
+
   // The tour
 
   /** @param {Partial<TourProgress>} change */

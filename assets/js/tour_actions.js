@@ -2,6 +2,7 @@
 // error if the page did not do what the step shows.
 import { config } from "./config.js";
 import { delay, find, prefersReducedMotion, waitFor } from "./dom.js";
+import { hasMap } from "./map_files.js";
 import { openSheet } from "./sheet.js";
 import { store } from "./store.js";
 
@@ -82,7 +83,7 @@ async function generate() {
 async function selectOpenStep() {
   await chooseCalm();
   const run = store.shown;
-  if (run?.steps[0]?.distance === undefined || !(run.model in config().map_urls)) await generate();
+  if (run?.steps[0]?.distance === undefined || !hasMap(run.model)) await generate();
   const step = store.mostOpenStep;
   if (step !== null) store.selectStep(step);
 }

@@ -210,6 +210,20 @@ interface FittedRun {
   prompt: number[][];
 }
 
+/** Positions of one run on the map of its model. */
+interface PlacedRun {
+  predicted: MapPosition[];
+  encoded: MapPosition[];
+}
+
+/** The map of a model that the page did not have when it was opened. */
+interface ModelMap {
+  model: string;
+  urls: MapUrls;
+  /** Runs of this visit, by their ids. */
+  runs: Record<string, PlacedRun>;
+}
+
 /** A map fitted to training chunks together with the vectors of a visitor's runs. */
 interface FittedMap {
   dimensions: 2 | 3;

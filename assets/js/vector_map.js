@@ -5,7 +5,7 @@ import { createFigure } from "./figures.js";
 import { listenForClicks } from "./map_clicks.js";
 import { createMapControls } from "./map_controls.js";
 import { exportMap } from "./map_export.js";
-import { hasMap, mapChunks, mappedModels, mapSummary } from "./map_files.js";
+import { addMap, hasMap, mapChunks, mappedModels, mapSummary } from "./map_files.js";
 import { PATH } from "./map_path.js";
 import { createPlayer } from "./map_player.js";
 import { createFlight, createPoolPlaces } from "./map_pool.js";
@@ -170,7 +170,10 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
     onchunk: search.choose,
     onstep: (step) => pageStore.shown && search.chooseStep(pageStore.shown, step),
   });
-  const noMap = createNoMapNote(element, (model) => trigger("choose_model", { model }));
+  const noMap = createNoMapNote(element, {
+    choose: (model) => trigger("choose_model", { model }),
+    make: (model) => trigger("make_map", { model, own: ownRuns(model) }),
+  });
 
   const render = () => {
     const run = pageStore.shown;
@@ -210,18 +213,27 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
 }
 
 /**
- * Says in place of the map why a model has none, and offers one that does.
+ * Says in place of the map why a model has none, and offers one that does. The first time that it is seen for a CALM, it
+ * asks for a map of that model.
  * @param {HTMLElement} element
- * @param {(model: string) => void} onchoose
+ * @param {{ choose: (model: string) => void, make: (model: string) => void }} on
  */
-function createNoMapNote(element, onchoose) {
+function createNoMapNote(element, on) {
+  const asked = new Set();
+  let wanted = "";
+  const ask = () => {
+    if (!wanted || asked.has(wanted) || !note.checkVisibility()) return;
+    asked.add(wanted);
+    on.make(wanted);
+  };
   const note = find(element, "[data-no-map]");
   const [sentence, choose] = [find(note, "p"), find(note, "button")];
   const [model] = mappedModels();
   choose.textContent = `Choose ${model}`;
   choose.hidden = !model;
+  new IntersectionObserver(ask).observe(note);
   choose.addEventListener("click", () => {
-    onchoose(model);
+    on.choose(model);
     const run = [...pageStore.runs.values()].findLast((other) => hasMap(other.model));
     if (run) pageStore.show(run);
   });
@@ -231,10 +243,13 @@ function createNoMapNote(element, onchoose) {
       note.hidden = hasMap(shown);
       element.classList.toggle("calm-without-map", !note.hidden);
       const isTokenByToken = pageStore.shown?.steps.every((step) => step.distance === undefined);
+      wanted = note.hidden || isTokenByToken || !pageStore.shown?.finished ? "" : shown;
+      ask();
       sentence.textContent = isTokenByToken
         ? `${shown} generated the shown text. It is a token-by-token model: it predicts probabilities of tokens and ` +
           "has no chunk vectors, so there is no map. A CALM predicts vectors and has one."
-        : `${shown} generated the shown text and has no map yet; “python -m calm map” builds one.`;
+        : `${shown} generated the shown text and has no map yet. One is being made from texts at hand: first of ` +
+          "principal components, then by UMAP.";
     },
   };
 }
@@ -267,6 +282,15 @@ async function requestCloud(server, run, stepIndex) {
   if ("error" in answer) return answer.error;
   pageStore.addCloud(run.run_id, stepIndex, answer);
   return null;
+}
+
+/** @param {Component<ModelMap>} component */
+export function mountMapResult({ props, watch }) {
+  watch("value", () => {
+    if (!props.value) return;
+    addMap(props.value.model, props.value.urls);
+    pageStore.placeRuns(props.value.runs);
+  });
 }
 
 /** @param {Component<FittedMap>} component */

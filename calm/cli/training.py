@@ -35,10 +35,13 @@ def train_options(parser: ArgumentParser) -> None:
 def build_map(arguments: Namespace) -> None:
     """Fit the UMAP map of a model's chunk vectors, and write it with its regions and the usual prediction error."""
     from .. import load
-    from ..vector_map import build
+    from ..hub.folders import bundled
+    from ..vector_map import build, map_path, stored_map_path
 
     lm = load(arguments.model, device=arguments.device)
-    path = build(lm, arguments.texts, arguments.points, arguments.out, arguments.held_out)
+    out = arguments.out or ("assets" if arguments.model in bundled() else None)
+    path = map_path(lm.name, out) if out else stored_map_path(lm)
+    build(lm, arguments.texts, arguments.points, path, arguments.held_out)
     print_path(arguments, "map", path)
 
 
@@ -55,7 +58,11 @@ def map_options(parser: ArgumentParser) -> None:
         help=f"texts on which the usual prediction error is measured (default: {held_out})",
     )
     parser.add_argument("--points", type=int, default=3000, help="number of chunks on the map (default: 3000)")
-    parser.add_argument("--out", default="assets", metavar="FOLDER", help="default: assets")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="default: assets for a bundled model; for any other one, the user's maps, where the page finds it",
+    )
     add_model(parser)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,17 @@ import numpy as np
 from .. import storyland
 from ..errors import CalmError
 from ..files import replacing, write_json
-from .fitting import FitSettings, fit
-from .positions import VectorMap, map_path, read
+from .fitting import FitSettings, fit, stream_fit
+from .positions import VectorMap, read
 from .prediction_error import prediction_error
 from .regions import density, regions
-from .summary import MapSummary, summary_path, write_summary
+from .summary import MapSummary, summary_of, write_summary
 
 if TYPE_CHECKING:
     from ..hub.language_model import LanguageModel
 
+POINTS = 3000
+"""Chunks of a map by default."""
 LEAST_CHUNKS = 100
 """A map needs at least this many distinct chunks."""
 HELD_OUT = (storyland.source("vector_map", 40),)
@@ -54,32 +56,69 @@ def collect(
 
 
 def build(
-    lm: LanguageModel, sources: Sequence[str], points: int, folder: str | Path, held_out: Sequence[str] = HELD_OUT
+    lm: LanguageModel, sources: Sequence[str], points: int, path: str | Path, held_out: Sequence[str] = HELD_OUT
 ) -> Path:
-    """Fits UMAP on the chunks of the sources, writes the map and its summary, and returns the path of the map's JSON
-    file. The usual prediction error is measured on the ``held_out`` sources.
+    """Fits UMAP on the chunks of the sources, writes the map to a JSON file and its summary beside it, and returns the
+    path of the file. The usual prediction error is measured on the ``held_out`` sources.
 
     Takes half a minute to minutes. Raises CalmError for a token-by-token model and for sources with too few chunks.
     """
-    vectors, texts, counts = collect(lm, sources, points)
-    positions = {}
-    for name, dimensions in (("plane", 2), ("space", 3)):
-        fitted = fit(vectors, FitSettings(dimensions=dimensions))
-        positions[name] = np.round(fitted.astype(float), 3).tolist()
-    path = map_path(lm.name, folder)
-    components = VectorMap(vectors, texts, counts, vectors[:, :2], vectors[:, :3]).project(vectors, 3)
-    positions["principal"] = np.round(components.astype(float), 3).tolist()
-    content = {"texts": texts, "counts": counts, **positions}
+    chunks = collect(lm, sources, points)
+    plane, space = (fit(chunks[0], FitSettings(dimensions=dimensions)) for dimensions in (2, 3))
+    _write(Path(path), VectorMap(*chunks, plane, space))
+    summarize(lm, path, held_out)
+    return Path(path)
+
+
+def stream_build(lm: LanguageModel, sources: Sequence[str], path: Path) -> Generator[int | Path, None, None]:
+    """Builds a map of ``POINTS`` chunks in steps. Yields the path of a first map, whose positions are principal
+    components; then the percentage done of the UMAP fits, which run in a subprocess; then ``path`` itself.
+
+    Neither summary has a usual prediction error, because measuring it takes longer than the fits. Closing the generator
+    ends the subprocess. Raises CalmError as ``build`` does.
+    """
+    chunks = collect(lm, sources, POINTS)
+    vectors = chunks[0]
+    first = path.with_name(f"{path.stem}-pca.json")
+    principal = VectorMap(*chunks, vectors[:, :2], vectors[:, :3]).project(vectors, 3)
+    _write(first, VectorMap(*chunks, principal[:, :2], principal))
+    summarize(lm, first, ())
+    yield first
+    fitted: dict[int, np.ndarray] = {}
+    for dimensions in (2, 3):
+        for done in stream_fit(vectors, FitSettings(dimensions=dimensions)):
+            if isinstance(done, int):
+                yield (done + 100 * len(fitted)) // 2
+            else:
+                fitted[dimensions] = done
+    _write(path, VectorMap(*chunks, fitted[2], fitted[3]))
+    summarize(lm, path, ())
+    yield path
+
+
+def _write(path: Path, vector_map: VectorMap) -> None:
+    """Writes the two files of a map."""
+
+    def rounded(positions: np.ndarray) -> list:
+        return np.round(positions.astype(float), 3).tolist()
+
+    content = {
+        "texts": vector_map.texts,
+        "counts": vector_map.counts,
+        "plane": rounded(vector_map.plane),
+        "space": rounded(vector_map.space),
+        "principal": rounded(vector_map.project(vector_map.vectors, 3)),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path.with_suffix(".npy")) as vectors_file, vectors_file.open("wb") as out:
-        np.save(out, vectors.astype(np.float16))
+        np.save(out, vector_map.vectors.astype(np.float16))
         out.flush()
         write_json(path, content, ensure_ascii=False, separators=(",", ":"))
-    summarize(lm, path, held_out)
-    return path
 
 
 def summarize(lm: LanguageModel, path: str | Path, held_out: Sequence[str] = HELD_OUT) -> Path:
-    """Writes the summary of a map beside its JSON file ``path``, and returns the path of the summary.
+    """Writes the summary of a map beside its JSON file ``path``, and returns the path of the summary. Without
+    ``held_out`` sources, it has no usual prediction error.
 
     Raises CalmError if the map is missing, for held-out sources without text, and for a token-by-token model.
     """
@@ -88,8 +127,8 @@ def summarize(lm: LanguageModel, path: str | Path, held_out: Sequence[str] = HEL
     summary = MapSummary(
         regions(vector_map),
         {"plane": density(vector_map.plane), "principal": density(principal)},
-        prediction_error(lm, held_out),
+        prediction_error(lm, held_out) if held_out else None,
     )
-    target = summary_path(lm.name, Path(path).parent)
+    target = summary_of(path)
     write_summary(summary, target)
     return target

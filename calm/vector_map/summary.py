@@ -21,13 +21,18 @@ class MapSummary:
     """The most important first."""
     density: dict[str, Density]
     """The density by layout, ``plane`` and ``principal``."""
-    prediction_error: PredictionError
+    prediction_error: PredictionError | None
+    """None for a map on which it was not measured."""
 
 
 def summary_path(model: str, folder: str | Path) -> Path:
     """The JSON file of the summary of a model's map."""
-    path = map_path(model, folder)
-    return path.with_name(path.name.replace("map-", "summary-", 1))
+    return summary_of(map_path(model, folder))
+
+
+def summary_of(path: str | Path) -> Path:
+    """The JSON file of the summary of the map in a JSON file."""
+    return Path(path).with_name(Path(path).name.replace("map-", "summary-", 1))
 
 
 def write_summary(summary: MapSummary, path: Path) -> None:
@@ -43,5 +48,5 @@ def read_summary(path: str | Path) -> MapSummary:
     return MapSummary(
         [Region(**region) for region in content["regions"]],
         {name: Density(**values) for name, values in content["density"].items()},
-        PredictionError(**content["prediction_error"]),
+        PredictionError(**error) if (error := content["prediction_error"]) else None,
     )

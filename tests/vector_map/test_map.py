@@ -79,8 +79,8 @@ def test_predicted_vectors_land_on_the_map(bundled, mapped):
 def test_a_small_map_can_be_built(story, tmp_path, monkeypatch):
     """Without UMAP, which compiles for half a minute. The browser test of a user's own fit runs UMAP itself."""
     monkeypatch.setattr(building, "fit", lambda vectors, settings: vectors[:, : settings.dimensions])
-    path = build(story, ["storyland:0:30"], 300, tmp_path, ["storyland:12000000:2"])
-    built = read(path)
+    path = map_path(story.name, tmp_path)
+    built = read(build(story, ["storyland:0:30"], 300, path, ["storyland:12000000:2"]))
     assert len(built.texts) == 300 and built.plane.shape == (300, 2)
     assert built.plane == pytest.approx(built.vectors[:, :2], abs=2e-3)
     assert built.space == pytest.approx(built.vectors[:, :3], abs=2e-3)
@@ -96,7 +96,40 @@ def test_bad_arguments_are_refused(tiny_ar, tmp_path):
     with pytest.raises(CalmError, match="no summary"):
         read_summary(tmp_path / "none.json")
     with pytest.raises(CalmError, match="choose a CALM model"):
-        build(tiny_ar, ["storyland:0:30"], 300, tmp_path)
+        build(tiny_ar, ["storyland:0:30"], 300, tmp_path / "map.json")
+
+
+def test_a_map_of_any_model_starts_with_principal_components(tiny, tiny_ar, tmp_path, monkeypatch):
+    """The fits are replaced as above."""
+
+    def stream_fit(vectors, settings):
+        yield from (0, 50)
+        yield vectors[:, : settings.dimensions]
+
+    monkeypatch.setattr(building, "stream_fit", stream_fit)
+    monkeypatch.setenv("CALM_MAPS", str(tmp_path))
+    (tmp_path / "texts.txt").write_text("\n\n".join(calm.storyland.corpus(20, 0)))
+    monkeypatch.setenv("CALM_MAP_TEXTS", str(tmp_path / "texts.txt"))
+    lm = tiny()
+    first, *percentages, last = maps.stream_build(lm, maps.map_sources(), maps.stored_map_path(lm))
+    assert percentages == [0, 25, 50, 75] and last == maps.stored_map_path(lm)
+    early, late = read(first), read(last)
+    assert early.plane == pytest.approx(early.project(early.vectors, 2), abs=0.02)
+    assert late.plane == pytest.approx(late.vectors[:, :2], abs=2e-3) and early.texts == late.texts
+    for path in (first, last):
+        summary = read_summary(maps.summary_of(path))
+        assert summary.regions and summary.prediction_error is None
+
+
+def test_the_fingerprint_depends_on_the_autoencoder(tiny, tiny_ar):
+    one, same, other = (maps.stored_map_path(tiny(k)) for k in (4, 4, 2))
+    assert one == same != other
+    changed = tiny()
+    with torch.no_grad():
+        changed.calm.ae_model.decoder.norm.weight[0] += 1
+    assert maps.stored_map_path(changed) != one
+    with pytest.raises(CalmError, match="choose a CALM model"):
+        maps.stored_map_path(tiny_ar)
 
 
 def test_a_fit_stores_the_code_that_was_compiled_for_it():

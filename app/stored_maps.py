@@ -1,0 +1,59 @@
+"""Maps of models that come without one: fitted in the background, once for all visitors, and stored for this user."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from threading import Lock, Thread
+
+from calm.vector_map import map_sources, read, stored_map_path, stream_build
+
+from .backends import LoadedModel
+from .registry import set_map
+
+logger = logging.getLogger(__name__)
+
+
+class MapFit:
+    """A running or finished fit of a model's map. Its attributes may be read from any thread."""
+
+    def __init__(self, model: LoadedModel):
+        self.status = "Chunks of texts are being encoded …"
+        self.path: Path | None = None
+        """The JSON file of the latest map: first of principal components, at the end of UMAP."""
+        self.error: Exception | None = None
+        self._thread = Thread(target=self._run, args=(model,), daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        """Returns when the fit has ended, or after some seconds."""
+        self._thread.join(seconds)
+
+    def _run(self, model: LoadedModel) -> None:
+        try:
+            for item in stream_build(model.lm, map_sources(), stored_map_path(model.lm)):
+                if isinstance(item, Path):
+                    set_map(model.lm, read(item))
+                    self.path = item
+                else:
+                    self.status = f"The map shows principal components, and UMAP is being fitted: {item} %"
+        except Exception as error:
+            logger.info("The map of %s could not be fitted.", model.name, exc_info=error)
+            self.error = error
+
+
+_fits: dict[str, MapFit] = {}
+_lock = Lock()
+
+
+def map_fit(model: LoadedModel) -> MapFit:
+    """The fit of a model's map. The first call starts it; after a failure, the next call starts it again."""
+    with _lock:
+        known = _fits.get(model.name)
+        if known is None or known.error is not None:
+            known = _fits[model.name] = MapFit(model)
+        return known
