@@ -9,10 +9,15 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+MASKED = -100
+"""The label of a token that is no target, as in PyTorch's cross-entropy."""
+
 
 def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
-    """logits [B, V] and the true ids [B] -> mean of -log p(id) in nats a token."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten())
+    """logits [B, V] and the true ids [B] -> mean of -log p(id) in nats a token. Ids of -100 do not count; without any
+    other, the result is 0."""
+    total = F.cross_entropy(logits.flatten(0, -2).float(), ids.flatten(), ignore_index=MASKED, reduction="sum")
+    return total / (ids != MASKED).sum().clamp(min=1)
 
 
 def reconstruction_loss(logits: Tensor, ids: Tensor) -> Tensor:

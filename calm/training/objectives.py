@@ -13,6 +13,7 @@ from ..hub.loading import load
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import CalmModel
 from ..modeling.losses import (
+    MASKED,
     cross_entropy,
     hidden_state_distance,
     posterior_divergence,
@@ -20,7 +21,6 @@ from ..modeling.losses import (
 )
 from .initialization import ATTENTION_COPY
 from .settings import CalmSettings
-from .token_files import MASKED
 
 
 class AutoencoderObjective(nn.Module):

@@ -14,11 +14,9 @@ from ..data.documents import read_documents
 from ..errors import CalmError
 from ..files import replacing, write_json
 from ..hub.tokenization import token_bytes, tokenize
+from ..modeling.losses import MASKED
 
 T = TypeVar("T")
-MASKED = -100
-"""The label of a token that is no target, as in PyTorch's cross-entropy."""
-
 DOCUMENTS_AT_ONCE = 512
 """Documents that the tokenizer gets in one call."""
 

@@ -122,6 +122,9 @@ def test_masked_targets_do_not_count(tiny, tiny_ar):
     assert torch.allclose(loss, lm.calm.generative_head.loss(hidden, mean, std, samples, generator).mean())
     expected = tiny_ar.llama(ids, labels=labels).loss
     assert torch.allclose(NextTokenObjective(tiny_ar.llama)(ids, 0.5, labels=labels)["loss"], expected)
+    nothing = torch.full_like(ids, -100)  # a prompt that is longer than the rows
+    losses = [model(ids, 0.5, labels=nothing)["loss"] for model in (objective, NextTokenObjective(tiny_ar.llama))]
+    assert losses == [0, 0]
 
 
 def test_corruption_replaces_tokens_in_the_given_share_of_chunks():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from calm import CalmError, storyland
-from calm.training.token_files import MASKED, TokenFile
+from calm.modeling.losses import MASKED
+from calm.training.token_files import TokenFile
 
 
 @pytest.fixture
