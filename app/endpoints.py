@@ -1,6 +1,7 @@
 """The named endpoints, for ``gradio_client`` and as MCP tools. Their docstrings become the tools' descriptions."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import cast
 
@@ -12,7 +13,15 @@ from .controls import throttle
 from .errors import api_errors
 from .limits import AT_ONCE
 from .registry import loaded
-from .requests import GenerateArguments, ReconstructArguments, ScoreArguments, TrajectoryArguments, validated
+from .requests import (
+    GenerateArguments,
+    ReconstructArguments,
+    ScoreArguments,
+    SearchArguments,
+    TrajectoryArguments,
+    validated,
+)
+from .tabs import passages
 from .tabs.generate import run_payloads
 from .tabs.measuring import measure, split_texts
 
@@ -59,11 +68,22 @@ class Score(TypedDict):
     positions: int
 
 
+class FoundPassage(TypedDict):
+    """A passage of the corpus, from the character ``start`` to before ``end`` of a document, counted from 0."""
+
+    document: int
+    start: int
+    end: int
+    text: str
+    distance: float
+
+
 RESULTS = {
     "generate": GeneratedText,
     "reconstruct": ReconstructedText,
     "trajectory": list[PathStep],
     "evaluate": Score,
+    "search": list[FoundPassage],
 }
 """What each endpoint returns."""
 
@@ -147,9 +167,22 @@ def evaluate(arguments: ScoreArguments) -> Iterator[Score]:
             yield cast(Score, measurement.result.figures())
 
 
+@endpoint(SearchArguments)
+def search(arguments: SearchArguments) -> list[FoundPassage]:
+    """Finds the passages of a text whose chunk vectors are nearest to those of a query, the nearest first.
+
+    Args:
+        text: One or more documents, up to 20,000 characters in all; blank lines separate them.
+        query: The text to search for, up to 4,000 characters.
+        count: Number of passages, 1 to 50.
+        model: Name of a CALM in the page's menu.
+    """
+    return [cast(FoundPassage, asdict(passage)) for passage in passages.find(arguments)[1]]
+
+
 def build() -> None:
     """Registers the endpoints in the current Blocks."""
-    groups: dict[str, list[Callable]] = {"model": [generate, trajectory], "measure": [reconstruct, evaluate]}
+    groups: dict[str, list[Callable]] = {"model": [generate, trajectory], "measure": [reconstruct, evaluate, search]}
     for group, functions in groups.items():
         for function in functions:
             gr.api(function, api_name=function.__name__, concurrency_id=group, concurrency_limit=AT_ONCE[group])

@@ -75,6 +75,9 @@ EVALUATION_SAMPLES = 4
 EXAMPLE_STORIES = 10
 """Held-out stories that a button fills in."""
 
+MAX_PASSAGES, DEFAULT_PASSAGES = 50, 8
+"""Passages that a search in a corpus returns."""
+
 MAX_PLACED_CHUNKS = 512
 """Chunks that one request places on the map."""
 MAP_NEIGHBOURS = 8

@@ -6,10 +6,11 @@ import calm
 
 from .errors import answers_with_error
 from .limits import MAP_NEIGHBOURS
+from .map_requests import ChunksArguments, NearestArguments
 from .payloads.latent import map_positions, nearest_chunks
 from .payloads.types import MapPosition, NearestChunks
 from .registry import loaded
-from .requests import ChunksArguments, NearestArguments, validated_message
+from .requests import validated_message
 from .shares import LOOKUPS
 
 

@@ -1,7 +1,7 @@
 """Finds passages of a corpus by the latent vectors of their chunks (``calm index``, ``calm search``)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from .errors import CalmError, check_integer
 from .files import replacing
 from .hub.language_model import LanguageModel
-from .reconstruction import encode
+from .reconstruction import Encoding, encode
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,38 @@ class ChunkIndex:
     spans: np.ndarray
     """int64 [n, 3]: the chunk's document, and its first character and the one after its last."""
 
+    @classmethod
+    def of(cls, model: str, documents: list[str], encodings: Sequence[Encoding]) -> "ChunkIndex":
+        """The index of documents that ``calm.encode`` has encoded with a model. Raises CalmError without documents."""
+        if not documents:
+            raise CalmError("There is no text to index.")
+        spans = [(i, *span) for i, encoding in enumerate(encodings) for span in encoding.offsets]
+        return cls(model, documents, np.concatenate([e.mean for e in encodings]), np.array(spans, dtype=np.int64))
+
+    def nearest(self, vectors: np.ndarray, count: int) -> list[Passage]:
+        """The ``count`` passages of as many chunks as ``vectors`` [m, L] that are nearest to them, the nearest first.
+
+        The chunks of a passage follow one another in one document. Raises CalmError for a count below 1 and for vectors
+        of another size.
+        """
+        check_integer("count", count, 1, 1_000_000)
+        if vectors.shape[1] != self.vectors.shape[1]:
+            raise CalmError(f"The index has vectors of {self.model}; search it with that model.")
+        length, chunks = len(vectors), len(self.vectors)
+        if length > chunks:
+            return []
+        starts = chunks - length + 1
+        squares = sum(np.square(self.vectors[i : i + starts] - vector).sum(-1) for i, vector in enumerate(vectors))
+        documents = self.spans[:, 0]
+        within = documents[:starts] == documents[length - 1 :]
+        distances = np.where(within, np.sqrt(squares / length), np.inf)
+        nearest = np.argsort(distances, kind="stable")[: min(count, int(within.sum()))]
+        return [self._passage(int(i), int(i) + length - 1, float(distances[i])) for i in nearest]
+
+    def _passage(self, first: int, last: int, distance: float) -> Passage:
+        document, start, end = int(self.spans[first, 0]), int(self.spans[first, 1]), int(self.spans[last, 2])
+        return Passage(document, start, end, self.texts[document][start:end], distance)
+
     def save(self, path: str | Path) -> None:
         """Writes the index to one file. Raises OSError that names it."""
         about = json.dumps({"model": self.model, "texts": self.texts})
@@ -50,11 +82,7 @@ class ChunkIndex:
 def build_index(lm: LanguageModel, texts: Iterable[str]) -> ChunkIndex:
     """Encodes each chunk of each text. Raises CalmError if there is no text, and for a token-by-token model."""
     documents = [text for text in texts if text]
-    if not documents:
-        raise CalmError("There is no text to index.")
-    encodings = [encode(lm, text) for text in documents]
-    spans = [(i, *span) for i, encoding in enumerate(encodings) for span in encoding.offsets]
-    return ChunkIndex(lm.name, documents, np.concatenate([e.mean for e in encodings]), np.array(spans, dtype=np.int64))
+    return ChunkIndex.of(lm.name, documents, [encode(lm, text) for text in documents])
 
 
 def read_index(path: str | Path) -> ChunkIndex:
@@ -72,28 +100,13 @@ def read_index(path: str | Path) -> ChunkIndex:
 def search(lm: LanguageModel, index: ChunkIndex, query: str, count: int = 10) -> list[Passage]:
     """The ``count`` passages whose chunks are nearest to those of the query, the nearest first.
 
-    The chunks of a passage follow one another in one document. A last chunk of the query that is not complete is left
-    out if there are others. Chunks start at every K-th token, so a passage is found where its chunks start like the
-    query's. Raises CalmError for an empty query, a count below 1, and a model with vectors of another size.
+    Chunks start at every K-th token, so a passage is found where its chunks start like the query's. Raises CalmError
+    for an empty query, a count below 1, and a model with vectors of another size.
     """
-    check_integer("count", count, 1, 1_000_000)
-    encoding = encode(lm, query)
-    complete = len(lm.tokenize(query)) // lm.chunk_size
-    vectors = encoding.mean[: max(1, complete)]
-    if vectors.shape[1] != index.vectors.shape[1]:
-        raise CalmError(f"The index has vectors of {index.model}; search it with that model.")
-    length, chunks = len(vectors), len(index.vectors)
-    if length > chunks:
-        return []
-    starts = chunks - length + 1
-    squares = sum(np.square(index.vectors[i : i + starts] - vector).sum(-1) for i, vector in enumerate(vectors))
-    documents = index.spans[:, 0]
-    within = documents[:starts] == documents[length - 1 :]
-    distances = np.where(within, np.sqrt(squares / length), np.inf)
-    nearest = np.argsort(distances, kind="stable")[: min(count, int(within.sum()))]
-    return [_passage(index, int(i), int(i) + length - 1, float(distances[i])) for i in nearest]
+    return index.nearest(query_vectors(lm, query, encode(lm, query)), count)
 
 
-def _passage(index: ChunkIndex, first: int, last: int, distance: float) -> Passage:
-    document, start, end = int(index.spans[first, 0]), int(index.spans[first, 1]), int(index.spans[last, 2])
-    return Passage(document, start, end, index.texts[document][start:end], distance)
+def query_vectors(lm: LanguageModel, query: str, encoding: Encoding) -> np.ndarray:
+    """The vectors [m, L] of an encoded query that are searched for. A last chunk that is not complete is left out if
+    there are others."""
+    return encoding.mean[: max(1, len(lm.tokenize(query)) // lm.chunk_size)]

@@ -85,8 +85,8 @@ class LoadedModel(ABC):
         """Fresh vectors, float32 [count, L], and the chunks that they decode to (``calm.draw_vectors``)."""
 
     @abstractmethod
-    def encode(self, chunks: Chunks) -> Encoding:
-        """The posteriors of chunks [n, K] (``calm.encode``)."""
+    def encode(self, chunks: str | Chunks) -> Encoding:
+        """The posteriors of the chunks of a text, or of chunks [n, K] (``calm.encode``)."""
 
     @abstractmethod
     def decode(self, vectors: np.ndarray) -> list[list[int]]:

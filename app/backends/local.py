@@ -52,7 +52,7 @@ class LocalModel(LoadedModel):
     def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
         return compute.run(calm.draw_vectors, self.lm, prompt, prefix_chunks, count)
 
-    def encode(self, chunks: Chunks) -> Encoding:
+    def encode(self, chunks: str | Chunks) -> Encoding:
         return calm.encode(self.lm, chunks)
 
     def decode(self, vectors: np.ndarray) -> list[list[int]]:

@@ -60,7 +60,7 @@ class RemoteModel(LoadedModel):
     def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
         return self._compute("draw_vectors", prompt, prefix_chunks, count)
 
-    def encode(self, chunks: Chunks) -> Encoding:
+    def encode(self, chunks: str | Chunks) -> Encoding:
         return self._compute("encode", chunks)
 
     def decode(self, vectors: np.ndarray) -> list[list[int]]:

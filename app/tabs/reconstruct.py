@@ -26,6 +26,7 @@ from ..registry import DEFAULT, bundled, facts, loaded
 from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
 from ..shares import LOOKUPS
 from ..streaming import Panel, Progress, streamed, wire
+from . import passages
 
 if TYPE_CHECKING:
     from calm import Reconstruction
@@ -198,6 +199,7 @@ def build(model: gr.Dropdown) -> None:
     )
     sync_with_url({"text": text, "noise": noise, "noise-seed": seed})
     _build_curve(model, text, seed)
+    passages.build(model)
 
 
 def _build_curve(model: gr.Dropdown, text: gr.Textbox, seed: gr.Number) -> None:

@@ -16,11 +16,12 @@ from .. import limits
 from ..backends import LoadedModel
 from ..components import FitResult, MapResult, VectorMapPlot
 from ..controls import CHECKED, PRIVATE, in_browser, seed_box, start_and_stop, status_line
+from ..map_requests import ChoiceArguments, FitArguments, MapArguments
 from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
 from ..registry import loaded, map_file
-from ..requests import ChoiceArguments, FitArguments, MapArguments, validated
+from ..requests import validated
 from ..stored_maps import map_fit
 from ..streaming import Panel, Progress, streamed, wire
 

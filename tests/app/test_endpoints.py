@@ -3,13 +3,14 @@ import pytest
 
 import calm
 from app import endpoints
-from app.tabs import generate
+from app.tabs import generate, passages
 
 CALLS = {
     "generate": lambda: list(endpoints.generate("Once")),
     "reconstruct": lambda: endpoints.reconstruct("Once"),
     "trajectory": lambda: list(endpoints.trajectory("Once")),
     "evaluate": lambda: list(endpoints.evaluate("Once upon a time there was")),
+    "search": lambda: endpoints.search("Once upon a time there was", "a time"),
 }
 
 
@@ -18,12 +19,29 @@ def test_any_error_of_an_endpoint_is_reported_in_one_sentence(monkeypatch, caplo
     def fail(*arguments):
         raise ZeroDivisionError("division by zero")
 
-    for module in (endpoints, generate):
+    for module in (endpoints, generate, passages):
         monkeypatch.setattr(module, "loaded", fail)
     with pytest.raises(gr.Error) as raised:
         CALLS[name]()
     assert "error in the program" in raised.value.message and "division" not in raised.value.message
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_search_finds_the_passage_of_its_query():
+    documents = list(calm.storyland.stories("page_examples", 3))
+    lm = calm.load("story-k4", device="cpu")
+    ids = lm.tokenize(documents[1])
+    query = lm.detokenize(ids[8:16])
+    found = endpoints.search("\n\n".join(documents), query, count=3)
+    assert len(found) == 3 and [each["distance"] for each in found] == sorted(each["distance"] for each in found)
+    best = found[0]
+    assert best["document"] == 1 and best["text"] == query == documents[1][best["start"] : best["end"]]
+    *_, progress = passages._search("\n\n".join(documents), query, "story-k4")
+    assert f"<mark>{query}</mark>" in progress.results[0] and "in 3 documents" in progress.status
+    with pytest.raises(gr.Error, match="token by token"):
+        endpoints.search("Once upon a time", "a time", model="story-ar")
+    with pytest.raises(gr.Error, match="number of passages must be"):
+        endpoints.search("Once upon a time", "a time", count=51)
 
 
 def test_an_endpoint_treats_a_missing_prompt_as_empty():

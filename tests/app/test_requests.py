@@ -10,12 +10,12 @@ import pytest
 from app import endpoints, limits
 from app.fresh_samples import draw_cloud, draw_pool
 from app.map_queries import find_nearest, place_chunks
+from app.map_requests import FitArguments
 from app.registry import DEFAULT
 from app.requests import (
     BranchArguments,
     EvaluateArguments,
     ExampleArguments,
-    FitArguments,
     GenerateArguments,
     ReconstructArguments,
     ScoreArguments,

@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamablehttp_client
 
 from calm import storyland
 
-ENDPOINTS = {"generate", "reconstruct", "trajectory", "evaluate"}
+ENDPOINTS = {"generate", "reconstruct", "trajectory", "evaluate", "search"}
 
 
 def test_the_named_endpoints_answer(address):

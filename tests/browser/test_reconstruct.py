@@ -25,6 +25,9 @@ def test_reconstruction_with_and_without_noise(visitor):
     page.wait_for_selector("#reconstruct-status [role=alert]")
     assert "no text to reconstruct" in page.locator("#reconstruct-status").inner_text()
     assert page.locator("#reconstruction .calm-pair").count() > 0  # the old result is still there
+    page.locator("#search").click()
+    page.wait_for_selector("#search-result mark")
+    assert "in 10 documents, by distance" in page.locator("#search-status").inner_text()
 
 
 def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):

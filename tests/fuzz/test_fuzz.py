@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 import calm
 from app.fresh_samples import draw_cloud, draw_pool
 from app.map_queries import find_nearest, place_chunks
+from app.map_requests import ChunksArguments, NearestArguments
 from app.page import build, launch_options
 from app.registry import BASELINE, DEFAULT, loaded
-from app.requests import ChunksArguments, NearestArguments, StepArguments, WalkArguments
+from app.requests import StepArguments, WalkArguments
 from app.tabs import vectors
 from app.tabs.reconstruct import walk
 

@@ -1,0 +1,66 @@
+"""The arguments of what concerns the map of chunk vectors: fits, positions and neighbours."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from . import limits
+from .parsing import check_encodable, parse_number, parse_range, parse_whole
+from .payloads.types import OwnRun
+from .requests import EVENT, Arguments, Chunk, ModelName, Seed
+
+
+class FitArguments(Arguments):
+    """A map of a visitor's own runs. Shape of the vectors of each run: [steps, L]."""
+
+    mistake = "There are no vectors to fit: generate a text first"
+    model: ModelName
+    own: Annotated[
+        list[OwnRun], Field(min_length=1, max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)
+    ]
+    neighbours: Annotated[int, BeforeValidator(partial(parse_range, name="Neighbours", low=2, high=100))]
+    min_dist: Annotated[float, BeforeValidator(partial(parse_number, name="The minimum distance"))]
+    metric: str
+    dimensions: Annotated[int, BeforeValidator(partial(parse_whole, name="Dimensions"))]
+    seed: Seed
+
+
+class MapRequest(BaseModel):
+    """The data of the page's event for a model that has no map, with the runs of this visit to place on it."""
+
+    model: ModelName
+    own: Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+
+
+class MapArguments(Arguments):
+    request: Annotated[MapRequest, EVENT]
+
+
+class Choice(BaseModel):
+    """The data of the page's event for another model."""
+
+    model: ModelName
+
+
+class ChoiceArguments(Arguments):
+    choice: Annotated[Choice, EVENT]
+
+
+class ChunksArguments(Arguments):
+    """Chunks to place on the map. Shape: [n, K]."""
+
+    mistake = "These are no chunks of token ids"
+    model: ModelName
+    chunks: Annotated[list[Chunk], Field(min_length=1, max_length=limits.MAX_PLACED_CHUNKS)]
+
+
+class NearestArguments(Arguments):
+    """A chunk whose neighbours are searched: one of the map by its index, or any token ids."""
+
+    mistake = "There is no such chunk on the map"
+    model: ModelName
+    chunks: Annotated[list[Chunk], Field(max_length=limits.MAX_PLACED_CHUNKS)] = []
+    index: Annotated[int, Field(ge=0)] | None = None
