@@ -51,9 +51,10 @@ _lock = Lock()
 
 
 def map_fit(model: LoadedModel) -> MapFit:
-    """The fit of a model's map. The first call starts it; after a failure, the next call starts it again."""
+    """The fit of a model's map. The first call starts it. After a failure, or if the map was lost, the next call starts
+    it again."""
     with _lock:
         known = _fits.get(model.name)
-        if known is None or known.error is not None:
+        if known is None or (not known.running and (known.error or model.map is None)):
             known = _fits[model.name] = MapFit(model)
         return known

@@ -121,6 +121,21 @@ def test_a_map_of_any_model_starts_with_principal_components(tiny, tiny_ar, tmp_
         assert summary.regions and summary.prediction_error is None
 
 
+def test_the_command_stores_the_map_of_a_model_that_is_not_bundled_where_the_page_finds_it(tiny, tmp_path, monkeypatch):
+    from calm.cli import main
+    from calm.hub.saving import save
+
+    monkeypatch.setattr(building, "fit", lambda vectors, settings: vectors[:, : settings.dimensions])
+    monkeypatch.setenv("CALM_MAPS", str(tmp_path / "maps"))
+    save(tiny(), tmp_path / "mine")
+    (tmp_path / "texts.txt").write_text("\n\n".join(calm.storyland.corpus(20, 0)))
+    texts = ["--texts", str(tmp_path / "texts.txt"), "--held-out", "storyland:12000000:1"]
+    assert main(["map", "--model", str(tmp_path / "mine"), "--device", "cpu", "--points", "200", *texts]) in (0, None)
+    lm = calm.load(tmp_path / "mine", device="cpu")
+    assert len(read(maps.stored_map_path(lm)).texts) == 200
+    assert read_summary(maps.summary_of(maps.stored_map_path(lm))).prediction_error.steps
+
+
 def test_the_fingerprint_depends_on_the_autoencoder(tiny, tiny_ar):
     one, same, other = (maps.stored_map_path(tiny(k)) for k in (4, 4, 2))
     assert one == same != other
