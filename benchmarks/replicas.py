@@ -1,11 +1,11 @@
 """Replicas on Ray: the overhead of the remote path, and requests while replicas are killed and replaced.
 
     python -m benchmarks.replicas overhead [--rounds 5]
-    python -m benchmarks.replicas faults [--requests 200] [--clients 16] [--seconds 5] [--pool-size 400]
+    python -m benchmarks.replicas faults [--requests 200] [--clients 16] [--seconds 5] [--pool-size 100]
 
 ``overhead`` compares story-k4 in this process with a single replica that has the same number of cores, in alternation:
-tokens per second of eight clients, and the time to the first chunk of one client alone. A request does what the page
-does for a step, the encoding of its chunk included.
+tokens per second of eight clients, and the time to the first chunk of one client alone; both without and with the
+encoding of each chunk, which the page shows.
 
 ``faults`` requests texts of story-k4 from two replicas, twice. A replica is killed by SIGKILL every few seconds, as
 soon as both are ready; the second time, rolling updates replace all replicas meanwhile. The program fails if an error
@@ -20,9 +20,10 @@ import os
 import random
 import signal
 import statistics
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from benchmarks.generation import openings
 from calm.serving import deployment
 
 MODEL = "story-k4"
-TOKENS = 96
+TOKENS = 160
 CLIENTS, REQUESTS = 8, 64
 """Of a measurement of the overhead."""
 SOLO_REQUESTS = 16
@@ -45,28 +46,31 @@ KILL_CHECK_SECONDS = 0.1
 Chunks = list[list[int]]
 
 
-def request(model: LoadedModel, seed: int, prompts: list[str], **options: Any) -> tuple[Chunks, float]:
-    """The chunks of one text, and the seconds to its first one."""
+def request(
+    model: LoadedModel, seed: int, prompts: list[str], encode: bool = False, **options: Any
+) -> tuple[Chunks, float]:
+    """The chunks of one text, and the seconds to its first one, with the encodings of the chunks or without."""
     start, first, chunks = time.perf_counter(), 0.0, []
     for event in model.stream(prompts[seed % len(prompts)], calm.GenerationOptions(0.5, TOKENS, seed=seed, **options)):
         if isinstance(event, calm.Step):
+            if encode:
+                model.encoded(event)
             first = first or time.perf_counter() - start
-            model.encoded(event)
             chunks.append(event.token_ids)
     return chunks, first
 
 
-def throughput(model: LoadedModel, seeds: Iterable[int], prompts: list[str]) -> float:
+def throughput(model: LoadedModel, prompts: list[str], encode: bool) -> float:
     """Tokens per second of all clients."""
     start = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as threads:
-        texts = list(threads.map(lambda seed: request(model, seed, prompts)[0], seeds))
+        texts = list(threads.map(lambda seed: request(model, seed, prompts, encode)[0], range(REQUESTS)))
     return sum(len(chunk) for chunks in texts for chunk in chunks) / (time.perf_counter() - start)
 
 
-def first_chunk(model: LoadedModel, seeds: Iterable[int], prompts: list[str]) -> float:
+def first_chunk(model: LoadedModel, prompts: list[str], encode: bool) -> float:
     """Median seconds to the first chunk of one client alone."""
-    return statistics.median(request(model, seed, prompts)[1] for seed in seeds)
+    return statistics.median(request(model, seed, prompts, encode)[1] for seed in range(SOLO_REQUESTS))
 
 
 def connect_to_replicas() -> RemoteModel:
@@ -80,23 +84,27 @@ def overhead(rounds: int) -> dict[str, Any]:
     prompts = openings()
     deployment.start([MODEL], deployment.Scale(num_cpus=float(os.cpu_count() or 1)), "cpu")
     models = {"local": loaded(MODEL), "remote": connect_to_replicas()}
-    rates: dict[str, list[float]] = {name: [] for name in models}
-    firsts: dict[str, list[float]] = {name: [] for name in models}
+    cases = [(name, encode) for encode in (False, True) for name in models]
+    rates: dict[tuple[str, bool], list[float]] = {case: [] for case in cases}
+    firsts: dict[tuple[str, bool], list[float]] = {case: [] for case in cases}
     for number in range(rounds + 1):
-        for name, model in models.items():
-            rate = throughput(model, range(REQUESTS), prompts)
-            first = first_chunk(model, range(SOLO_REQUESTS), prompts)
+        for name, encode in cases:
+            rate = throughput(models[name], prompts, encode)
+            first = first_chunk(models[name], prompts, encode)
             if number:  # the first round warms up
-                rates[name].append(rate)
-                firsts[name].append(first)
-    rate_medians = {name: statistics.median(values) for name, values in rates.items()}
-    first_medians = {name: statistics.median(values) for name, values in firsts.items()}
-    return {
-        "tokens_per_second": rate_medians,
-        "throughput_overhead": 1 - rate_medians["remote"] / rate_medians["local"],
-        "first_chunk": first_medians,
-        "first_chunk_overhead": first_medians["remote"] - first_medians["local"],
-    }
+                rates[name, encode].append(rate)
+                firsts[name, encode].append(first)
+    figures: dict[str, Any] = {}
+    for title, encode in {"texts": False, "texts_and_encodings": True}.items():
+        rate_medians = {name: statistics.median(rates[name, encode]) for name in models}
+        first_medians = {name: statistics.median(firsts[name, encode]) for name in models}
+        figures[title] = {
+            "tokens_per_second": rate_medians,
+            "throughput_overhead": 1 - rate_medians["remote"] / rate_medians["local"],
+            "first_chunk": first_medians,
+            "first_chunk_overhead": first_medians["remote"] - first_medians["local"],
+        }
+    return figures
 
 
 def ready_processes() -> list[int]:
@@ -155,7 +163,7 @@ def run_under(
 
 def faults(requests: int, clients: int, seconds: float, pool_size: int) -> dict[str, Any]:
     prompts, local = openings(), loaded(MODEL)
-    options = {"pool_size": pool_size, "sampler": "pooled"}
+    options: dict[str, Any] = {"pool_size": pool_size, "sampler": "pooled"}
     expected = [request(local, seed, prompts, **options)[0] for seed in range(requests)]
     deployment.start([MODEL], deployment.Scale(REPLICAS, REPLICAS, num_cpus=0.5), "cpu")
     model = connect_to_replicas()
@@ -172,6 +180,7 @@ def faults(requests: int, clients: int, seconds: float, pool_size: int) -> dict[
             "losses": model.client.losses - losses,
             **counts,
         }
+        print(name, figures[name], file=sys.stderr)
     return figures
 
 
@@ -187,7 +196,7 @@ def main() -> None:
     robust.add_argument("--requests", type=int, default=200)
     robust.add_argument("--clients", type=int, default=16)
     robust.add_argument("--seconds", type=float, default=5.0, help="between two kills, at least")
-    robust.add_argument("--pool-size", type=int, default=400, help="samples of a step, which make texts long enough")
+    robust.add_argument("--pool-size", type=int, default=100, help="samples of a step, which make texts long enough")
     arguments = vars(parser.parse_args())
     command = COMMANDS[arguments.pop("command")]
     deployment.connect(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +36,9 @@ HEALTH_SECONDS = 10.0
 UPSCALE_SECONDS = 5.0
 """For so long the requests must exceed the slots before Ray adds a replica. Ray's default is 30 seconds."""
 POLL_SECONDS = 0.1
+SWITCH_SECONDS = 0.0005
+"""For so long a thread of a replica runs Python code before another one may. Python's default is 5 milliseconds, nearly
+as long as a step. The compute thread gives up its turn for every kernel and waits to continue."""
 LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError, RequestCancelledError)
 """What Ray raises in a request whose replica has ended."""
 
@@ -76,8 +80,10 @@ class Scale:
         }
 
 
-def _write_to_replica_log() -> None:
-    """Writes the library's lines into the log file of this replica. Ray writes only those of its own logger."""
+def _prepare_process() -> None:
+    """Writes the library's lines into the log file of this replica, where Ray writes only those of its own logger, and
+    lets the threads of messages take turns with the compute thread more often."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     library = logging.getLogger("calm")
     library.handlers = logging.getLogger("ray.serve").handlers  # the same list, so that changes of Ray apply
     library.setLevel(logging.INFO)
@@ -100,7 +106,7 @@ class ServedReplica(Replica):
     """A replica that reports its figures to Ray."""
 
     def __init__(self, model: str, device: str | None = None):
-        _write_to_replica_log()
+        _prepare_process()
         self.gauges = Gauges()
         super().__init__(model, device)
 
@@ -114,7 +120,7 @@ class SharedReplica:
     """Several models behind the methods of ``Replica``; the request names its model."""
 
     def __init__(self, models_per_replica: int, device: str | None = None):
-        _write_to_replica_log()
+        _prepare_process()
         self.gauges, self.executor = Gauges(), ComputeThread()
         self.loaded: WeakValueDictionary[str, Replica] = WeakValueDictionary()
         self.names: set[str] = set()
@@ -191,7 +197,10 @@ def start(models: Sequence[str], scale: Scale, device: str | None = None, shared
 
     Raises CalmError if replicas cannot start, for example because a model cannot be loaded.
     """
-    serve.start(proxy_location="Disabled", logging_config=LoggingConfig(encoding="JSON", log_level="INFO"))
+    serve.start(
+        proxy_location="Disabled",
+        logging_config=LoggingConfig(encoding="JSON", log_level="INFO", enable_access_log=False),
+    )
     if shared:
         targets = {SHARED: build({**asdict(scale), "shared": True, "device": device})}
     else:

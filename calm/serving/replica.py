@@ -37,7 +37,7 @@ QUEUE = 16
 """Requests that wait in the engine of a replica."""
 AT_ONCE = SLOTS + QUEUE
 """Requests that a replica accepts at once."""
-MESSAGE_SECONDS = 0.05
+MESSAGE_SECONDS = 0.1
 """Between two messages of a text. The page shows results about as often, and each message costs both processes time."""
 RESPONSE_SECONDS = 30.0
 """A compute thread that does not take new work for so long is not healthy."""

@@ -1,20 +1,31 @@
-"""Replicas on Ray, which this module starts and stops on this machine: one is killed in the middle of a text.
+"""Replicas on Ray, which this module starts and stops on this machine: some are killed, replaced and removed.
 
 ``make cluster`` runs it. ``make test`` does not, because Ray takes longer to install and start than the budget allows.
 """
 
+import json
 import os
+import re
 import signal
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from gradio_client import Client
 
 import calm
 from app.backends.ray import RayBackend
+from benchmarks.replicas import ready_processes
+from calm import storyland
+
+from ..running_page import running_page
 
 PROMPT = "Once upon a time"
 SLOW = calm.GenerationOptions(0.7, 48, 1500, "pooled", 5)
-"""Steps of many draws, so that the text is far from its end when its replica is killed."""
+"""Steps of many draws, so that the text is far from its end when its replica is lost."""
+LOGS = Path("/tmp/ray/session_latest/logs/serve")
 
 
 def ignore(*_):
@@ -22,59 +33,106 @@ def ignore(*_):
 
 
 @pytest.fixture(scope="module")
-def model():
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+def ray():
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_metrics_report_interval_ms": "500"}
     import ray
 
     from calm.serving import deployment
 
+    deployment.HEALTH_SECONDS = 1.0  # between two reports of figures
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
     try:
         deployment.start(["story-k4"], deployment.Scale(2, 2, num_cpus=0.5), device="cpu")
-        backend = RayBackend()
-        yield backend.model("story-k4", backend.load("story-k4", ignore, ignore), None)
+        yield ray
     finally:
         deployment.stop()
 
 
-def replica_processes() -> list[int]:
-    """The ids of the processes of replicas, by the titles that Ray gives them."""
-    titles = {int(path.parent.name): path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return sorted(number for number, title in titles.items() if b"ServedReplica" in title)
+@pytest.fixture
+def model(ray):
+    backend = RayBackend()
+    return backend.model("story-k4", backend.load("story-k4", ignore, ignore), None)
 
 
-def test_a_text_survives_kill_9_and_a_smaller_number_of_replicas(model, story):
+@pytest.fixture(scope="module")
+def alone(story):
+    """The steps of the text without any loss."""
+    return [(step.token_ids, step.text) for step in calm.stream(story, PROMPT, SLOW)]
+
+
+def texts_during(model, count, change):
+    """The steps of texts that are generated at once. ``change`` is called when the first chunk of each has arrived."""
+    streams = [(event for event in model.stream(PROMPT, SLOW) if isinstance(event, calm.Step)) for _ in range(count)]
+    with ThreadPoolExecutor(count + 1) as threads:
+        first = list(threads.map(next, streams))
+        changing = threads.submit(change)
+        rest = list(threads.map(list, streams))
+        changing.result()
+    return [[(step.token_ids, step.text) for step in (one, *more)] for one, more in zip(first, rest, strict=True)]
+
+
+def eventually(condition):
+    """The first result of a function that is true."""
+    for _ in range(300):
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise AssertionError("the condition did not hold within 30 seconds")
+
+
+def test_a_text_survives_kill_9(model, alone):
+    processes = ready_processes()
+    assert len(processes) == 2
+    assert texts_during(model, 2, lambda: os.kill(processes[0], signal.SIGKILL)) == [alone, alone]
+    assert model.client.losses == 1
+
+
+def test_the_page_computes_on_the_cluster(ray, story, capfd):
+    variables = {"CALM_BACKEND": "ray", "CALM_RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with running_page(CALM_LOG_FORMAT="json", **variables) as (address, _):
+        page = Client(address, verbose=False)
+        text = "".join(step.text for step in calm.generate(story, PROMPT, 0.5, 48, seed=3))
+        assert page.predict(PROMPT, 0.5, 48, 3, api_name="/generate")["text"] == PROMPT + text
+        job = page.submit(PROMPT, 0.7, 512, 3, "pooled", 1500, api_name="/generate")
+        eventually(job.outputs)
+        job.cancel()
+        assert page.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")["token_accuracy"] == 1.0
+        with pytest.raises(Exception, match="no text to reconstruct"):
+            page.predict("", 0.0, 0, api_name="/reconstruct")
+        texts = list(storyland.stories("validation", 2))
+        score = page.predict("\n\n".join(texts), 0, api_name="/evaluate")["score"]
+        assert score == pytest.approx(calm.brier_lm(story, texts, seed=0).score, abs=0.01)
+
+    def figures() -> str:
+        port = ray.nodes()[0]["MetricsExportPort"]
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+
+    eventually(lambda: re.search(r'^ray_calm_replica_steps\{.*model="story-k4".*\} [1-9]', figures(), re.MULTILINE))
+    idle = r'^ray_calm_replica_active\{.*model="story-k4".*\} 0\.0'
+    eventually(lambda: re.search(idle, figures(), re.MULTILINE))  # the stopped text has left its slot
+
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    ids = {line["request_id"] for line in lines if line.get("event") == "generate"}
+    replicas = "".join(path.read_text() for path in LOGS.glob("replica_*.log"))
+    assert ids and all(f"Request {request_id}: starts after 0 steps." in replicas for request_id in ids)
+
+
+def test_texts_survive_fewer_replicas_and_an_update(model, alone):
     from calm.serving import deployment
 
-    alone = [(step.token_ids, step.text) for step in calm.stream(story, PROMPT, SLOW)]
-    processes, steps = replica_processes(), []
-    assert len(processes) == 2
-    events = model.stream(PROMPT, SLOW, "visitor")
-    for event in events:
-        if isinstance(event, calm.Step):
-            steps.append((event.token_ids, event.text))
-            if not model.client.losses and processes:  # until the replica of this text is lost
-                os.kill(processes.pop(), signal.SIGKILL)
-    assert steps == alone and model.client.losses
+    def scale(count, **options):
+        deployment.start(["story-k4"], deployment.Scale(count, count, **options), device="cpu")
 
-    events = model.stream(PROMPT, SLOW)
-    steps = [next(event for event in events if isinstance(event, calm.Step))]
-    deployment.start(["story-k4"], deployment.Scale(num_cpus=0.5, drain_seconds=0.1), device="cpu")
-    steps += [event for event in events if isinstance(event, calm.Step)]
-    assert [(step.token_ids, step.text) for step in steps] == alone
+    scale(2, num_cpus=0.5, drain_seconds=0.1)  # waits for the replacement of the killed replica
+    assert texts_during(model, 2, lambda: scale(1, num_cpus=0.5, drain_seconds=0.1)) == [alone, alone]
+    assert model.client.losses == 1  # the replica that was removed did not finish its text
+    scale(1, num_cpus=0.5)
+    assert texts_during(model, 1, lambda: scale(1, num_cpus=0.4)) == [alone]
+    assert model.client.losses == 1  # the one that was replaced finished its text
 
 
-def test_the_page_computes_on_the_cluster(model, story):
-    from app.payloads.runs import Run
-
-    options = calm.GenerationOptions(0.5, 16, seed=1)
-    run, local = Run(model, PROMPT, options), list(calm.stream(story, PROMPT, options))
-    for event in model.stream(PROMPT, options):
-        run.add(event)
-    assert [step["token_ids"] for step in run.payload["steps"]] == [step.token_ids for step in local]
+def test_draws_and_measurements_are_those_of_the_library(model, story):
+    prefix = [next(calm.stream(story, PROMPT, SLOW)).token_ids]
     assert model.device == "cpu of a Ray cluster"
-    prefix = [local[0].token_ids]
     assert model.draw_pool(PROMPT, prefix, 50) == calm.draw_pool(story, PROMPT, prefix, 50)
-    with pytest.raises(calm.CalmError, match="no text to reconstruct"):
-        model.reconstruct("", 0.0, 0)
     assert len(list(model.robustness("A fox.", [0.0, 1.0], 0))) == 2
