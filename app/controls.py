@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Arguments of the page's own events, which are not public endpoints."""
 CHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False}
-"""Arguments of events whose handler checks the values that the browser sends (``app.requests.validated``)."""
+"""Arguments of events whose handler checks the values that the browser sends (``app.validation.validated``)."""
 FALLBACK_NOTE = "slower for now: kernels are being compiled"
 
 

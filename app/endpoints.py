@@ -19,11 +19,11 @@ from .requests import (
     ScoreArguments,
     SearchArguments,
     TrajectoryArguments,
-    validated,
 )
 from .tabs import passages
 from .tabs.generate import run_payloads
 from .tabs.measuring import measure, split_texts
+from .validation import validated
 
 
 class GeneratedText(TypedDict):

@@ -7,8 +7,9 @@ from .payloads.latent import cloud
 from .payloads.runs import pool
 from .payloads.types import Cloud, Pool
 from .registry import loaded
-from .requests import StepArguments, validated_message
+from .requests import StepArguments
 from .shares import DRAWS
+from .validation import validated_message
 
 
 @answers_with_error

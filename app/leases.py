@@ -38,6 +38,10 @@ class NoRoomError(calm.CalmError):
     """There is no memory for a model as long as requests use others."""
 
 
+class DownloadCancelled(calm.CalmError):
+    """No request waited for a download. A request that came before its end starts it again."""
+
+
 def models_to_unload(name: str, needed: int, free: int | None, sizes: Mapping[str, int]) -> list[str]:
     """The models to unload so that ``needed`` bytes for a model fit into ``CALM_MEMORY`` and the ``free`` bytes of the
     device, if these are known.
@@ -62,5 +66,6 @@ def models_to_unload(name: str, needed: int, free: int | None, sizes: Mapping[st
     if not used:
         raise calm.CalmError(f"{figures} and {rest} can be made free; choose a smaller model.")
     raise NoRoomError(
-        f"{figures} and {rest} can be made free while requests use {', '.join(used)}; try again when they have ended."
+        f"{figures} and {rest} can be made free while requests use {', '.join(used)}; try again when they have ended, "
+        "or choose fewer models."
     )

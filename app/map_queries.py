@@ -10,8 +10,8 @@ from .map_requests import ChunksArguments, NearestArguments
 from .payloads.latent import map_positions, nearest_chunks
 from .payloads.types import MapPosition, NearestChunks
 from .registry import loaded
-from .requests import validated_message
 from .shares import LOOKUPS
+from .validation import validated_message
 
 
 @answers_with_error

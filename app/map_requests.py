@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from . import limits
 from .parsing import check_encodable, parse_number, parse_range, parse_whole
 from .payloads.types import OwnRun
-from .requests import EVENT, Arguments, Chunk, ModelName, Seed
+from .requests import Chunk, ModelName, Seed
+from .validation import EVENT, Arguments
 
 
 class FitArguments(Arguments):

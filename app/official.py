@@ -21,7 +21,7 @@ class OfficialModel:
 
     @property
     def size(self) -> str:
-        """The number of parameters in words."""
+        """The number of parameters without the autoencoder, as text."""
         millions = self.parameters / 1e6
         return f"{millions:.0f} M" if millions < 1000 else f"{millions / 1000:.2f} B"
 

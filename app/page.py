@@ -31,7 +31,7 @@ from .registry import (
     ModelFacts,
     check_name,
     facts,
-    is_downloading,
+    is_cancellable,
     loaded,
     loaded_names,
     loading_status,
@@ -100,7 +100,7 @@ def _official_rows(name: str) -> dict[str, str]:
         "published BrierLM": f"{official.brier_lm:g}",
     }
     if (needed := official_memory(name)) is not None:
-        rows["memory"] = f"at most {gigabytes(needed)}: fits here"
+        rows["memory to load it"] = f"{gigabytes(needed)}, which fits here"
     return rows
 
 
@@ -134,12 +134,12 @@ def facts_list(
 
 
 def choose_model(name: str) -> Iterator[tuple[str, bool]]:
-    """The facts of a model, before and after it is loaded, and whether it is being downloaded."""
+    """The facts of a model, before and after it is loaded, and whether the visitor can cancel its download."""
     try:
         check_name(name)
         published = _official_rows(name)
         for status in loading_status(name):
-            yield facts_list(facts(name), None, loaded_names(), status, published), is_downloading(name)
+            yield facts_list(facts(name), None, loaded_names(), status, published), is_cancellable(name)
         model = loaded(name)
         yield facts_list(facts(name), model, loaded_names(), published=published), False
     except Exception as error:
@@ -147,13 +147,13 @@ def choose_model(name: str) -> Iterator[tuple[str, bool]]:
 
 
 def _choose(name: str) -> Iterator[tuple[str, Any]]:
-    for shown, downloading in choose_model(name):
-        yield shown, gr.update(visible=downloading)
+    for shown, can_cancel in choose_model(name):
+        yield shown, gr.update(visible=can_cancel)
 
 
 def _cancel_download(name: str) -> tuple[str, Any]:
-    """The message after a cancelled download. Visitors share downloads, so one ends when nobody waits for it."""
-    note = f"{html.escape(str(name))} is not waited for any more. Its download ends unless others wait for it, too."
+    """The message after a visitor has cancelled a download. Visitors share it, so it ends when none of them waits."""
+    note = f"You no longer wait for {html.escape(str(name))}. Its download ends unless another visitor waits for it."
     return status_line(note), gr.update(visible=False)
 
 

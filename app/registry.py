@@ -32,7 +32,7 @@ from . import backends, zero_gpu
 from .backends import LoadedModel
 from .backends.local import uses_fallback
 from .files import ASSETS
-from .leases import Lease, NoRoomError, leased, models_to_unload
+from .leases import DownloadCancelled, Lease, NoRoomError, leased, models_to_unload
 from .limits import MAX_OTHER_MODELS
 from .malloc import return_free_memory
 from .official import CHUNK_SIZE, LATENT_SIZE, OFFICIAL_MODELS
@@ -175,7 +175,7 @@ def loading(name: str = DEFAULT) -> Future[LanguageModel]:
 def _load(name: str) -> LanguageModel:
     def report(arrived: int, size: int) -> None:
         if name not in leased():
-            raise calm.CalmError(f"The download of {name} was cancelled; the next one continues it.")
+            raise DownloadCancelled(f"The download of {name} was cancelled; the next one continues it.")
         _downloaded[name] = arrived, size
 
     lease = Lease(name) if name == DEFAULT else None  # no visitor cancels the download of the default model
@@ -196,25 +196,29 @@ _downloaded: dict[str, tuple[int, int]] = {}
 """For each running download, the bytes that have arrived and all bytes."""
 
 
-def is_downloading(name: str) -> bool:
-    return name in _downloaded
+def is_cancellable(name: str) -> bool:
+    """Whether a model is being downloaded for visitors. That of the default model goes on without them."""
+    return name in _downloaded and name != DEFAULT
 
 
 def loading_status(name: str) -> Iterator[str]:
-    """Messages about a model until it is loaded, or until its load has failed. As long as somebody reads them or waits
-    for the model otherwise, its download goes on."""
+    """Messages about a model until it is loaded. As long as somebody reads them or waits for the model otherwise, its
+    download goes on. Raises the error of a load that fails."""
     lease, load = Lease(name), loading(name)
-    while not load.done():
+    while not load.done() or isinstance(load.exception(), DownloadCancelled):
+        load = loading(name) if load.done() else load
         arrived, size = _downloaded.get(name, (0, 0))
         share = f": {arrived / 1e6:,.0f} of {size / 1e6:,.0f} MB downloaded" if size else " is being loaded"
         yield f"{name}{share} …"
         wait([load], timeout=STATUS_SECONDS)
+    load.result()  # a request for the model would start a failed load again
     del lease
 
 
 def official_memory(name: str) -> int | None:
-    """The most bytes that an official model takes in this process, by its published size, so that it can be refused
-    before it is downloaded; None for any other model. Raises CalmError if it does not fit even without other models."""
+    """The bytes that the load of an official model reserves in this process, by its published size, so that it can be
+    refused before it is downloaded; None for any other model. Raises CalmError if it does not fit even without other
+    models."""
     official = OFFICIAL_MODELS.get(name)
     needed = backends.current().memory(official.all_parameters) if official and not is_loaded(name) else None
     if needed is None:
@@ -290,7 +294,9 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
     Raises CalmError if it cannot be loaded.
     """
     lease = Lease(name)  # before the load, because another load might unload the model before its request gets it
-    lm = loading(name).result()
+    while isinstance((load := loading(name)).exception(), DownloadCancelled):
+        pass  # with the lease, the next one goes on
+    lm = load.result()
     return backends.current().model(name, lm, _map(name, lm), lease)
 
 

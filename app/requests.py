@@ -1,29 +1,24 @@
-"""The arguments of every endpoint, page event and server function, checked once at the border.
+"""The arguments of every endpoint, page event and server function. ``app.validation`` checks them.
 
-Each kind of request is a frozen Pydantic model. ``validated`` turns a function of such a model into the function of
-plain arguments that Gradio calls. Numbers may be numbers or numeric strings, and a text may be None, which is an empty
-text. A bad argument is a ``CalmError`` with one sentence.
+Numbers may be numbers or numeric strings, and a text may be None, which is an empty text. A bad argument is a
+``CalmError`` with one sentence.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, Any, ClassVar, Self
 
-import gradio as gr
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 import calm
 
-from . import limits, shares
-from .parsing import WRONG_FORM, check_encodable, parse_choice, parse_number, parse_range, parse_text, parse_whole
+from . import limits
+from .parsing import check_encodable, parse_choice, parse_number, parse_range, parse_text, parse_whole
 from .payloads.types import BranchRequest, Coordinate
 from .registry import DEFAULT, check_name, facts
 from .story_prompts import example_prompts
+from .validation import EVENT, Arguments
 
 
 def check_draws(draws: int) -> None:
@@ -36,7 +31,6 @@ def check_draws(draws: int) -> None:
 
 
 parse_evaluation = partial(parse_text, name="text", limit=limits.MAX_EVALUATION)
-EVENT = "the data of a component's event"
 ModelName = Annotated[str, BeforeValidator(check_name)]
 Prompt = Annotated[str, BeforeValidator(partial(parse_text, name="prompt", limit=limits.MAX_PROMPT))]
 Text = Annotated[str, BeforeValidator(partial(parse_text, name="text", limit=limits.MAX_TEXT))]
@@ -48,36 +42,13 @@ NewTokens = Annotated[
 ]
 Seed = Annotated[int, BeforeValidator(partial(parse_whole, name="Random seed"))]
 PoolSize = Annotated[int, BeforeValidator(partial(parse_whole, name="Max samples per step"))]
-Sampler = Annotated[str, BeforeValidator(partial(parse_choice, name="sampler", choices=("auto", "exact", "pooled")))]
+Sampler = Annotated[
+    str, BeforeValidator(partial(parse_choice, name="The sampler", choices=("auto", "exact", "pooled")))
+]
 Samples = Annotated[int, BeforeValidator(partial(parse_range, name="Samples", low=1, high=limits.MAX_SAMPLES))]
 Chunk = Annotated[list[int], Field(max_length=64)]
 Chunks = Annotated[list[Chunk], Field(max_length=limits.MAX_NEW_TOKENS)]
 Vector = Annotated[list[Coordinate], Field(max_length=limits.MAX_VECTOR)]
-
-
-class Arguments(BaseModel):
-    """Checked arguments. The fields are the parameters of the function in order, ``visitor`` excepted."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-    mistake: ClassVar[str] = WRONG_FORM
-    """The sentence about an argument whose structure is wrong, without its full stop."""
-    visitor: str = ""
-    """Who asks: the session of a page or a client, or its address; empty for a call in Python."""
-
-    @classmethod
-    def parse(cls, values: Any) -> Any:
-        """The model of these values. Raises CalmError."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            cause = first.get("ctx", {}).get("error")
-            if isinstance(cause, calm.CalmError):
-                raise cause from None
-            if cls.mistake != WRONG_FORM:
-                raise calm.CalmError(f"{cls.mistake}.") from None
-            where = ".".join(map(str, first["loc"])) or "request"
-            raise calm.CalmError(f"{WRONG_FORM} ({where[:60]}: {first['msg'].lower()}).") from None
 
 
 class RunSettings(BaseModel):
@@ -237,86 +208,3 @@ class WalkArguments(Arguments):
         if self.direction is None and self.target is None:
             raise ValueError("a direction or a target is missing")
         return self
-
-
-def validated(
-    kind: type[Arguments], *names: str, boundary: Callable[[], AbstractContextManager[Any]] = nullcontext
-) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
-    """Makes a function of checked arguments callable with plain ones, in the order of ``names`` (default: all fields).
-
-    Gradio reads names, types and defaults from the signature, and adds the request and the event's data. ``boundary``
-    surrounds each call, the check included.
-    """
-    order = names or tuple(name for name in kind.model_fields if name != "visitor")
-    event = [name for name in order if EVENT in kind.model_fields[name].metadata]
-
-    def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
-        def arguments(values: tuple[Any, ...], named: dict[str, Any]) -> Any:
-            given = {**dict(zip((*order, "visitor"), values)), **named}
-            for name in event:
-                given[name] = getattr(given.get(name), "_data", given.get(name))
-            return kind.parse({**given, "visitor": visitor_of(given.get("visitor"))})
-
-        def call(*values: Any, **named: Any) -> Any:
-            with boundary():
-                checked = arguments(values, named)
-                with shares.REQUESTS.hold(checked.visitor):
-                    return function(checked)
-
-        def stream(*values: Any, **named: Any) -> Any:
-            with boundary():
-                checked = arguments(values, named)
-                with shares.REQUESTS.hold(checked.visitor):
-                    yield from function(checked)
-
-        wrapper = stream if inspect.isgeneratorfunction(function) else call
-        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
-            setattr(wrapper, attribute, getattr(function, attribute))
-        returns = function.__annotations__.get("return", Any)
-        _set_signature(wrapper, {name: kind.model_fields[name] for name in order}, event, returns)
-        return wrapper
-
-    return decorate
-
-
-def validated_message(
-    kind: type[Arguments], share: shares.Share
-) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
-    """Makes a function of checked arguments a server function of a component, which gets one JSON object. Each call
-    counts towards ``share`` while it runs."""
-
-    def decorate(function: Callable[[Any], Any]) -> Callable[..., Any]:
-        def call(message: Any, visitor: gr.Request | None = None) -> Any:
-            message = {**message, "visitor": visitor_of(visitor)} if isinstance(message, dict) else message
-            checked = kind.parse(message)
-            with share.hold(checked.visitor):
-                return function(checked)
-
-        call.__name__, call.__doc__ = function.__name__, function.__doc__
-        call.__annotations__["visitor"] = gr.Request
-        return call
-
-    return decorate
-
-
-def visitor_of(request: Any) -> str:
-    """Who asks: the session of a page or a client, else the address; empty without a request."""
-    client = getattr(request, "client", None)
-    return str(getattr(request, "session_hash", None) or getattr(client, "host", ""))
-
-
-def _set_signature(function: Any, fields: dict[str, FieldInfo], event: Sequence[str], returns: Any) -> None:
-    """Shows the fields to Gradio as parameters, and a last one into which it puts the request."""
-    hints = {name: gr.EventData if name in event else info.annotation for name, info in fields.items()}
-    parameters = [_parameter("visitor", gr.Request, None)]
-    for name in reversed(fields):
-        optional = parameters[0].default is not inspect.Parameter.empty
-        has_default = name in event or not fields[name].is_required()
-        default = fields[name].get_default() if optional and has_default else inspect.Parameter.empty
-        parameters.insert(0, _parameter(name, hints[name], None if name in event else default))
-    function.__signature__ = inspect.Signature(parameters, return_annotation=returns)
-    function.__annotations__ = {**hints, "visitor": gr.Request}
-
-
-def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=hint)

@@ -10,7 +10,8 @@ from .fresh_samples import pool_at
 from .limits import MAX_LINKED_BRANCHES
 from .payloads.types import BranchRequest, Pool, RunPayload
 from .registry import DEFAULT
-from .requests import EVENT, Arguments, Chunk, ModelName, Prompt, RunSettings, Samples, StepArguments
+from .requests import Chunk, ModelName, Prompt, RunSettings, Samples, StepArguments
+from .validation import EVENT, Arguments
 
 
 class LinkedBranch(BaseModel):

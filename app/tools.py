@@ -23,7 +23,7 @@ def output_schema(tool: str) -> dict[str, Any]:
 
 
 class ToolServer(Server):
-    """A server whose tools return structured content. ``app.requests`` checks their arguments."""
+    """A server whose tools return structured content. ``app.validation`` checks their arguments."""
 
     def call_tool(self, *, validate_input: bool = True) -> Any:
         register = super().call_tool(validate_input=False)

@@ -122,8 +122,8 @@ class Backend(ABC):
         """The interface to a model that ``load`` has returned."""
 
     def memory(self, parameters: int) -> tuple[int, int | None] | None:
-        """The most bytes that a model of so many parameters takes in this process, and the free bytes of its device, if
-        they are known; None if models are elsewhere."""
+        """The bytes that the load of a model of so many parameters reserves in this process, and the free bytes of its
+        device, if they are known; None if models are elsewhere."""
         return None
 
     @abstractmethod

@@ -10,8 +10,9 @@ from ..components import BrierCurveView, RunCard
 from ..controls import start_and_stop
 from ..limits import COMPARED_TEMPERATURES
 from ..payloads.measurement_types import BrierCurve, BrierCurvePayload
-from ..requests import BrierCurveArguments, validated
+from ..requests import BrierCurveArguments
 from ..streaming import Panel, Progress, wire
+from ..validation import validated
 from .measuring import Measurement, card, progress
 
 

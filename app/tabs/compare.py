@@ -22,9 +22,10 @@ from ..parsing import parse_range
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
 from ..registry import DEFAULT, bundled
-from ..requests import Arguments, ModelName, Prompt, Seed, Temperature, check_draws, validated
+from ..requests import ModelName, Prompt, Seed, Temperature, check_draws
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
+from ..validation import Arguments, validated
 from .generate import first_progress, on_device
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from ..files import asset
 from ..limits import EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.measurement_types import ModelCost, ScoresPayload
 from ..registry import BASELINE, DEFAULT, bundled
-from ..requests import EvaluateArguments, parse_evaluation, validated
+from ..requests import EvaluateArguments, parse_evaluation
 from ..streaming import Panel, Progress, wire
+from ..validation import validated
 from . import brier_curve
 from .measuring import Measurement, card, progress, split_texts
 

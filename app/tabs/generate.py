@@ -31,9 +31,10 @@ from ..map_queries import place_chunks
 from ..payloads.runs import Run, with_samples
 from ..payloads.types import RunPayload
 from ..registry import DEFAULT, loaded, loading_status
-from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws, validated
+from ..requests import BranchArguments, ExampleArguments, GenerateArguments, SuggestionArguments, check_draws
 from ..story_prompts import example_prompts, prompt_hint, random_prompt, suited_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
+from ..validation import validated
 from .temperature import build_mark
 
 

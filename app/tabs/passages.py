@@ -1,19 +1,25 @@
 """Part of the tab "Reconstruct": the passages of a corpus whose chunk vectors are nearest to those of a query."""
 
+from __future__ import annotations
+
 import html
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from calm import storyland
-from calm.search import ChunkIndex, Passage, query_vectors
 
 from .. import limits
 from ..controls import CHECKED, status_line
 from ..registry import loaded
-from ..requests import SearchArguments, validated
+from ..requests import SearchArguments
 from ..streaming import Panel, Progress, streamed
+from ..validation import validated
 from .measuring import split_texts
+
+if TYPE_CHECKING:
+    from calm.search import ChunkIndex, Passage
 
 QUERY = "afraid of the dark"
 CONTEXT = 40
@@ -23,6 +29,8 @@ CONTEXT = 40
 def find(arguments: SearchArguments) -> tuple[ChunkIndex, list[Passage]]:
     """The index of the corpus, whose documents are separated by blank lines, and the nearest passages. Raises CalmError
     for a corpus without text, an empty query, and a token-by-token model."""
+    from calm.search import ChunkIndex, query_vectors
+
     model, documents = loaded(arguments.model), split_texts(arguments.text)
     encoded = model.encode(arguments.query)
     index = ChunkIndex.of(model.name, documents, [model.encode(document) for document in documents])

@@ -28,9 +28,10 @@ from ..payloads.cards import run_card
 from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..payloads.origins import RunCardPayload
 from ..registry import BASELINE, is_loaded, loaded, loading
-from ..requests import GenerateArguments, validated
+from ..requests import GenerateArguments
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
+from ..validation import validated
 
 DEFAULT_NEW_TOKENS = 200
 _numbers = itertools.count(1)

@@ -23,9 +23,10 @@ from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
 from ..payloads.types import ChunkSizeCurve, CurvePayload, Walk
 from ..registry import DEFAULT, bundled, facts, loaded
-from ..requests import ReconstructArguments, WalkArguments, validated, validated_message
+from ..requests import ReconstructArguments, WalkArguments
 from ..shares import LOOKUPS
 from ..streaming import Panel, Progress, streamed, wire
+from ..validation import validated, validated_message
 from . import passages
 
 if TYPE_CHECKING:

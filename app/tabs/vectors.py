@@ -21,9 +21,9 @@ from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
 from ..registry import loaded, map_file
-from ..requests import validated
 from ..stored_maps import map_fit
 from ..streaming import Panel, Progress, streamed, wire
+from ..validation import validated
 
 MAP_STATUS_SECONDS = 1.0
 """Time between two messages about the fit of a model's map."""

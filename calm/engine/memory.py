@@ -22,7 +22,7 @@ def used_memory(lm: LanguageModel) -> int:
 
 def packed_memory(weights: int, device: torch.device) -> int:
     """The most bytes of the copies that an engine packs of ``weights`` bytes. On a GPU it uses the weights
-    themselves."""
+    themselves. Its key/value cache, which grows with the texts, is not part of them."""
     return weights if device.type == "cpu" else 0
 
 

@@ -73,5 +73,5 @@ def check_fits(name: str, needed: int, device: "torch.device") -> None:
 
 
 def gigabytes(count: int) -> str:
-    """A number of bytes in words."""
+    """A number of bytes in gigabytes, as text."""
     return f"{count / 10**9:.2f} GB"

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -159,6 +160,50 @@ def test_a_download_shows_its_bytes_and_ends_when_nobody_waits_for_it(monkeypatc
     arriving.set()
     (last, downloading) = list(page.choose_model("someone/mine"))[-1]
     assert "float32" in last and not downloading
+
+
+def test_a_request_that_comes_while_a_cancelled_download_ends_starts_the_next_one(monkeypatch, tiny, tmp_path):
+    from calm.hub import folders
+    from calm.hub.saving import save
+
+    save(tiny(), tmp_path / "mine")
+    cancelled, ending, asked = threading.Event(), threading.Event(), threading.Event()
+    loading = models.loading
+
+    def download(name, revision=None, report=None):
+        if ending.is_set():
+            return tmp_path / "mine"
+        try:
+            while True:
+                report(120_000_000, 1_500_000_000)
+        finally:
+            cancelled.set()
+            ending.wait(60)
+
+    def observed(name):
+        try:
+            return loading(name)
+        finally:
+            asked.set()
+
+    monkeypatch.setattr(folders, "download", download)
+    monkeypatch.setattr(models, "STATUS_SECONDS", 0.05)
+    monkeypatch.setattr(models, "_loads", {})
+    monkeypatch.setenv("CALM_MODELS", "someone/mine")
+    first = page.choose_model("someone/mine")
+    next(item for item in first if item[1])
+    first.close()
+    assert cancelled.wait(60)
+    second = page.choose_model("someone/mine")
+    next(second)
+    monkeypatch.setattr(models, "loading", observed)
+    with ThreadPoolExecutor(1) as program:
+        third = program.submit(models.loaded, "someone/mine")
+        assert asked.wait(60)
+        ending.set()
+        assert third.result(60).name == "someone/mine"
+    (last, can_cancel) = list(second)[-1]
+    assert "float32" in last and not can_cancel
 
 
 def test_official_models_are_in_the_menu_with_what_is_published_and_refused_before_they_are_downloaded(monkeypatch):

@@ -22,9 +22,9 @@ from app.requests import (
     StepArguments,
     TrajectoryArguments,
     WalkArguments,
-    validated,
 )
 from app.tabs import evaluate, generate, race, reconstruct, vectors
+from app.validation import validated
 from calm import CalmError
 
 ODD = [

@@ -7,10 +7,11 @@ import calm
 from app import limits, shares
 from app.map_queries import find_nearest
 from app.registry import DEFAULT
-from app.requests import EvaluateArguments, GenerateArguments, validated
+from app.requests import EvaluateArguments, GenerateArguments
 from app.shares import Share
 from app.tabs import generate as generate_tab
 from app.tabs import learn, vectors
+from app.validation import validated
 from calm import CalmError
 
 
