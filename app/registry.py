@@ -317,9 +317,14 @@ def _map(name: str, lm: LanguageModel) -> VectorMap | None:
 def map_file(name: str, lm: LanguageModel) -> Path | None:
     """The file of a model's map: one of the assets, or a stored one; None if there is neither."""
     path = map_path(name, ASSETS)
-    if not path.is_file() and lm.is_calm and lm.device.type != "meta":
+    if not path.is_file() and lm.is_calm and has_weights(name, lm):
         path = stored_map_path(lm)
     return path if path.is_file() else None
+
+
+def has_weights(name: str, lm: LanguageModel) -> bool:
+    """Whether this process can compute with a model: its weights are not in a cluster or in a worker of ZeroGPU."""
+    return lm.device.type != "meta" and zero_gpu.model(name) is None
 
 
 def set_map(lm: LanguageModel, vector_map: VectorMap) -> None:
@@ -334,8 +339,7 @@ def map_files() -> dict[str, Path]:
 
 def _loaded_here() -> dict[str, LanguageModel]:
     """The loaded models that run in this process, by name."""
-    models = {name: lm for name in list(_loads) if (lm := _model(name)) is not None and zero_gpu.model(name) is None}
-    return {name: lm for name, lm in models.items() if lm.device.type != "meta"}  # those of a cluster have no weights
+    return {name: lm for name in list(_loads) if (lm := _model(name)) is not None and has_weights(name, lm)}
 
 
 def engines() -> list[Engine]:

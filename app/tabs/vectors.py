@@ -20,7 +20,7 @@ from ..map_requests import ChoiceArguments, FitArguments, MapArguments
 from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
-from ..registry import loaded, map_file
+from ..registry import has_weights, loaded, map_file
 from ..stored_maps import map_fit
 from ..streaming import Panel, Progress, streamed, wire
 from ..validation import validated
@@ -107,8 +107,8 @@ def _make_map(arguments: MapArguments) -> Iterator[Progress]:
     name, own = arguments.request.model, arguments.request.own
     yield Progress("The map is being read …")
     model = loaded(name)
-    if not model.lm.is_calm:
-        model.require_map()  # raises CalmError
+    if not (model.lm.is_calm and has_weights(name, model.lm)):
+        model.require_map()  # raises CalmError if there is none
     runs = _own_vectors(model, own) if own else []
 
     def shown(path: Path, status: str) -> Progress:
