@@ -21,12 +21,11 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import calm
 from calm.errors import short_repr
 from calm.hub import folders
-from calm.vector_map import VectorMap, map_path, read, stored_map_path, summary_path
+from calm.vector_map import map_path, summary_path
 
 from . import backends, zero_gpu
 from .backends import LoadedModel
@@ -35,6 +34,7 @@ from .files import ASSETS
 from .leases import DownloadCancelled, Lease, NoRoomError, leased, models_to_unload
 from .limits import MAX_OTHER_MODELS
 from .malloc import return_free_memory
+from .model_maps import has_weights, map_of
 from .official import CHUNK_SIZE, LATENT_SIZE, OFFICIAL_MODELS
 
 if TYPE_CHECKING:
@@ -297,39 +297,7 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
     while isinstance((load := loading(name)).exception(), DownloadCancelled):
         pass  # with the lease, the next one goes on
     lm = load.result()
-    return backends.current().model(name, lm, _map(name, lm), lease)
-
-
-_maps: WeakKeyDictionary[LanguageModel, VectorMap | None] = WeakKeyDictionary()
-
-
-def _map(name: str, lm: LanguageModel) -> VectorMap | None:
-    """The map of a model, which is read once."""
-    if lm not in _maps:
-        try:
-            _maps[lm] = read(path) if (path := map_file(name, lm)) else None
-        except (OSError, ValueError, KeyError) as error:  # a stored file is damaged
-            logger.warning("The map of %s cannot be read, so it is fitted again (%s).", name, error)
-            _maps[lm] = None
-    return _maps[lm]
-
-
-def map_file(name: str, lm: LanguageModel) -> Path | None:
-    """The file of a model's map: one of the assets, or a stored one; None if there is neither."""
-    path = map_path(name, ASSETS)
-    if not path.is_file() and lm.is_calm and has_weights(name, lm):
-        path = stored_map_path(lm)
-    return path if path.is_file() else None
-
-
-def has_weights(name: str, lm: LanguageModel) -> bool:
-    """Whether this process can compute with a model: its weights are not in a cluster or in a worker of ZeroGPU."""
-    return lm.device.type != "meta" and zero_gpu.model(name) is None
-
-
-def set_map(lm: LanguageModel, vector_map: VectorMap) -> None:
-    """Gives a model another map. Requests that have the model keep the earlier one."""
-    _maps[lm] = vector_map
+    return backends.current().model(name, lm, map_of(name, lm), lease)
 
 
 def map_files() -> dict[str, Path]:

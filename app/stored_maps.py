@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from calm.vector_map import map_sources, read, stored_map_path, stream_build
 
 from .backends import LoadedModel
-from .registry import set_map
+from .model_maps import set_map
 
 logger = logging.getLogger(__name__)
 

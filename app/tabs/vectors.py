@@ -17,10 +17,11 @@ from ..backends import LoadedModel
 from ..components import FitResult, MapResult, VectorMapPlot
 from ..controls import CHECKED, PRIVATE, in_browser, seed_box, start_and_stop, status_line
 from ..map_requests import ChoiceArguments, FitArguments, MapArguments
+from ..model_maps import has_weights, map_file
 from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
-from ..registry import has_weights, loaded, map_file
+from ..registry import loaded
 from ..stored_maps import map_fit
 from ..streaming import Panel, Progress, streamed, wire
 from ..validation import validated

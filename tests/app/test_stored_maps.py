@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import calm
-from app import registry, stored_maps
+from app import model_maps, registry, stored_maps
 from app.files import file_url
 from app.tabs import vectors as vectors_tab
 from calm import CalmError
 from calm.hub.saving import save
-from calm.vector_map import building
+from calm.vector_map import building, stored_map_path
 from calm.vector_map import stored_maps as stored_folder
 
 PROMPT = "Once upon a time"
@@ -64,7 +64,7 @@ def test_a_map_is_fitted_in_the_background_and_shows_principal_components_at_onc
     fitting.set()
     *_, (status, last) = updates(name, [])
     assert status.endswith("the map is ready") and last["runs"] == {} and "-pca" not in last["urls"]["chunks"]
-    file = registry.map_file(name, model.lm)
+    file = model_maps.map_file(name, model.lm)
     assert file.parent == stored_folder() and last["urls"]["chunks"] == file_url(file)
     monkeypatch.setattr(building, "stream_fit", None)
     monkeypatch.setattr(registry, "_loads", {})  # after a restart the map is read from its file
@@ -82,7 +82,7 @@ def test_a_fit_that_fails_is_one_sentence_and_can_be_repeated(name, monkeypatch,
 
 
 def test_a_damaged_stored_map_does_not_keep_its_model_from_loading(name, caplog):
-    path = registry.stored_map_path(registry.loaded(name).lm)
+    path = stored_map_path(registry.loaded(name).lm)
     path.parent.mkdir(parents=True)
     path.write_text("{")
     path.with_suffix(".npy").write_bytes(b"")
