@@ -206,6 +206,7 @@ def client():
 @given(route=ROUTES, body=BODIES)
 def test_a_forged_request_to_a_route_is_refused_in_json(client, log, route, body):
     answer = client.post(f"/gradio_api/{route}", content=json.dumps(body), headers={"content-type": "application/json"})
-    assert answer.status_code < 500 or is_sentence(answer.json()["error"]), (answer.status_code, answer.text[:300])
-    answer.json()
+    refusal = answer.json()
+    if answer.status_code >= 500:  # of the page, or of Gradio's queue when it is full
+        assert is_sentence(refusal.get("error") or refusal["detail"]), (answer.status_code, answer.text[:300])
     assert log.seen == []
