@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
+from copy import copy
 from threading import Lock
 from weakref import WeakSet
 
@@ -69,3 +71,18 @@ def models_to_unload(name: str, needed: int, free: int | None, sizes: Mapping[st
         f"{figures} and {rest} can be made free while requests use {', '.join(used)}; try again when they have ended, "
         "or choose fewer models."
     )
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Clears the variables that the traceback of an error keeps alive: they may hold a large part of a model."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def anew(error: BaseException) -> BaseException:
+    """A copy of an error for one of the requests that share it. If all of them raised the same object, its traceback
+    would keep their variables, and with these their leases."""
+    fresh = copy(error).with_traceback(error.__traceback__)
+    fresh.__cause__ = error.__cause__
+    return fresh

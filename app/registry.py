@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -31,7 +30,7 @@ from . import backends, zero_gpu
 from .backends import LoadedModel
 from .backends.local import uses_fallback
 from .files import ASSETS
-from .leases import DownloadCancelled, Lease, NoRoomError, leased, models_to_unload
+from .leases import DownloadCancelled, Lease, NoRoomError, anew, forget_variables, leased, models_to_unload
 from .limits import MAX_OTHER_MODELS
 from .malloc import return_free_memory
 from .model_maps import has_weights, map_of
@@ -183,7 +182,7 @@ def _load(name: str) -> LanguageModel:
         official_memory(name)
         lm = backends.current().load(name, partial(_make_room, name), report)
     except Exception as error:
-        _forget_variables(error)
+        forget_variables(error)
         raise
     finally:
         _downloaded.pop(name, None)
@@ -211,7 +210,8 @@ def loading_status(name: str) -> Iterator[str]:
         share = f": {arrived / 1e6:,.0f} of {size / 1e6:,.0f} MB downloaded" if size else " is being loaded"
         yield f"{name}{share} …"
         wait([load], timeout=STATUS_SECONDS)
-    load.result()  # a request for the model would start a failed load again
+    if error := load.exception():
+        raise anew(error)  # here, because the next call of ``loading`` starts a failed load again
     del lease
 
 
@@ -226,13 +226,6 @@ def official_memory(name: str) -> int | None:
     with suppress(NoRoomError):
         models_to_unload(name, *needed, used_memory())
     return needed[0]
-
-
-def _forget_variables(error: BaseException | None) -> None:
-    """Clears the variables that the traceback of an error keeps alive: they may hold a large part of a model."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _make_room(name: str, needed: int, free: int | None) -> None:
@@ -294,8 +287,10 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
     Raises CalmError if it cannot be loaded.
     """
     lease = Lease(name)  # before the load, because another load might unload the model before its request gets it
-    while isinstance((load := loading(name)).exception(), DownloadCancelled):
+    while isinstance(error := (load := loading(name)).exception(), DownloadCancelled):
         pass  # with the lease, the next one goes on
+    if error:
+        raise anew(error)
     lm = load.result()
     return backends.current().model(name, lm, map_of(name, lm), lease)
 

@@ -9,6 +9,7 @@ from threading import Lock, Thread
 from calm.vector_map import map_sources, read, stored_map_path, stream_build
 
 from .backends import LoadedModel
+from .leases import forget_variables
 from .model_maps import set_map
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ class MapFit:
                     self.status = f"The map shows principal components, and UMAP is being fitted: {item} %"
         except Exception as error:
             logger.info("The map of %s could not be fitted.", model.name, exc_info=error)
+            forget_variables(error)
             self.error = error
+        finally:
+            del model  # the traceback of an error would keep it, and with it its lease
 
 
 _fits: dict[str, MapFit] = {}

@@ -16,6 +16,7 @@ from .. import limits
 from ..backends import LoadedModel
 from ..components import FitResult, MapResult, VectorMapPlot
 from ..controls import CHECKED, PRIVATE, in_browser, seed_box, start_and_stop, status_line
+from ..leases import anew
 from ..map_requests import ChoiceArguments, FitArguments, MapArguments
 from ..model_maps import has_weights, map_file
 from ..payloads.latent import RunVectors, fitted_map, model_map
@@ -120,7 +121,7 @@ def _make_map(arguments: MapArguments) -> Iterator[Progress]:
         yield shown(fit.path, fit.status) if fit.path else Progress(fit.status)
         fit.wait(MAP_STATUS_SECONDS)
     if fit is not None and fit.error is not None:
-        raise fit.error
+        raise anew(fit.error)
     path = map_file(name, model.lm)
     assert path
     yield shown(path, "the map is ready")

@@ -79,6 +79,9 @@ def test_a_model_with_a_running_text_stays_and_another_request_reads_both_figure
     with pytest.raises(CalmError, match=rf"{third} needs \d.\d\d GB of memory and \d.\d\d GB can be made free") as e:
         text(third)
     assert f"requests use {first}, {second}; try again when they have ended, or choose fewer models." in str(e.value)
+    del e
+    gc.collect()
+    assert leases.leased() == {first, second}  # the error keeps no request in memory
     assert set(registry.loaded_names()) == {first, second} and not registry._unloaded
     for name, run in zip((first, second), runs):
         *_, (last,) = run

@@ -1,12 +1,13 @@
 """A model without a map of its own gets one in the background: principal components first, then UMAP."""
 
+import gc
 import threading
 
 import numpy as np
 import pytest
 
 import calm
-from app import model_maps, registry, stored_maps
+from app import leases, model_maps, registry, stored_maps
 from app.files import file_url
 from app.tabs import vectors as vectors_tab
 from calm import CalmError
@@ -77,6 +78,8 @@ def test_a_fit_that_fails_is_one_sentence_and_can_be_repeated(name, monkeypatch,
     for _ in range(2):
         with pytest.raises(CalmError, match="A map needs at least 100 distinct chunks"):
             updates(name, [])
+    gc.collect()
+    assert name not in leases.leased()  # the error keeps no request in memory
     with pytest.raises(CalmError, match="a token-by-token model has no vectors"):
         updates("story-ar", [])
 

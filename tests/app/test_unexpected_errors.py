@@ -8,7 +8,7 @@ import pytest
 from app import controls, endpoints, fresh_samples, map_queries, page
 from app.registry import DEFAULT
 from app.streaming import Panel
-from app.tabs import evaluate, generate, race, reconstruct, vectors
+from app.tabs import evaluate, generate, measuring, race, reconstruct, vectors
 
 OWN = [{"run_id": "a", "prompt": "", "chunks": [[1, 2, 3, 4]], "vectors": [[0.0] * 64]}]
 WORK = {
@@ -18,7 +18,7 @@ WORK = {
     "curve": (reconstruct._measure_curve, reconstruct, "loaded", [DEFAULT, "Once", 0]),
     "fit": (vectors._fit, vectors, "loaded", [DEFAULT, OWN, 15, 0.1, "euclidean", 2, 0]),
     "race": (race._run, race, "loading", [DEFAULT, "Once", 1.0, 4, 0]),
-    "evaluate": (evaluate._measure, evaluate, "loaded", ["Once upon a time", [DEFAULT], 0]),
+    "evaluate": (evaluate._measure, measuring, "loaded", ["Once upon a time", [DEFAULT], 0]),
 }
 MESSAGES = {
     "draw_pool": (fresh_samples, {"prompt": "Once", "prefix_chunks": [], "chosen": [1, 2, 3, 4]}),
