@@ -39,7 +39,8 @@ MODEL = "story-k4"
 TOKENS = 160
 CLIENTS, REQUESTS = 8, 64
 """Of a measurement of the overhead."""
-SOLO_REQUESTS = 16
+SOLO_REQUESTS, SOLO_TOKENS = 16, 32
+"""Of a measurement of the first chunk."""
 REPLICAS = 2
 KILL_CHECK_SECONDS = 0.1
 
@@ -47,11 +48,11 @@ Chunks = list[list[int]]
 
 
 def request(
-    model: LoadedModel, seed: int, prompts: list[str], encode: bool = False, **options: Any
+    model: LoadedModel, seed: int, prompts: list[str], encode: bool = False, tokens: int = TOKENS, **options: Any
 ) -> tuple[Chunks, float]:
     """The chunks of one text, and the seconds to its first one, with the encodings of the chunks or without."""
     start, first, chunks = time.perf_counter(), 0.0, []
-    for event in model.stream(prompts[seed % len(prompts)], calm.GenerationOptions(0.5, TOKENS, seed=seed, **options)):
+    for event in model.stream(prompts[seed % len(prompts)], calm.GenerationOptions(0.5, tokens, seed=seed, **options)):
         if isinstance(event, calm.Step):
             if encode:
                 model.encoded(event)
@@ -70,7 +71,7 @@ def throughput(model: LoadedModel, prompts: list[str], encode: bool) -> float:
 
 def first_chunk(model: LoadedModel, prompts: list[str], encode: bool) -> float:
     """Median seconds to the first chunk of one client alone."""
-    return statistics.median(request(model, seed, prompts, encode)[1] for seed in range(SOLO_REQUESTS))
+    return statistics.median(request(model, seed, prompts, encode, SOLO_TOKENS)[1] for seed in range(SOLO_REQUESTS))
 
 
 def connect_to_replicas() -> RemoteModel:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 from weakref import WeakValueDictionary
@@ -251,4 +252,5 @@ class ServeReplicas:
         except RayServeException as error:  # no replica runs now
             raise ReplicaLost from error
         finally:
-            response.cancel()
+            with suppress(Exception):  # it raises once more what the request has raised
+                response.cancel()

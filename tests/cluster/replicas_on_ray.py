@@ -131,6 +131,20 @@ def test_texts_survive_fewer_replicas_and_an_update(model, alone):
     assert model.client.losses == 1  # the one that was replaced finished its text
 
 
+def test_requests_beyond_the_queues_are_refused_in_a_sentence(model):
+    def text(_):
+        try:
+            return len(list(model.stream(PROMPT, calm.GenerationOptions(0.7, 16, 1500, "pooled"))))
+        except calm.CalmError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(80) as threads:
+        results = list(threads.map(text, range(80)))
+    refused = [result for result in results if isinstance(result, str)]
+    assert refused and len(refused) < len(results)
+    assert all(sentence.startswith("All replicas of story-k4 are busy: try again in") for sentence in refused)
+
+
 def test_draws_and_measurements_are_those_of_the_library(model, story):
     prefix = [next(calm.stream(story, PROMPT, SLOW)).token_ids]
     assert model.device == "cpu of a Ray cluster"
