@@ -24,7 +24,7 @@ from .health import machine_checks, routes
 from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
-from .official import OFFICIAL_MODELS, TRAINING_DATA
+from .official import AUTOENCODER_PARAMETERS, OFFICIAL_MODELS, TRAINING_DATA
 from .payloads.config import TABS, config
 from .registry import (
     DEFAULT,
@@ -94,7 +94,7 @@ def _official_rows(name: str) -> dict[str, str]:
     if (official := OFFICIAL_MODELS.get(name)) is None:
         return {}
     rows = {
-        "parameters": f"{official.size}, and 75 M of the autoencoder",
+        "parameters": f"{official.size}, and {AUTOENCODER_PARAMETERS / 1e6:.0f} M of the autoencoder",
         "trained on": TRAINING_DATA,
         "licence": official.licence,
         "published BrierLM": f"{official.brier_lm:g}",

@@ -43,12 +43,12 @@ def _measure_curve(arguments: BrierCurveArguments) -> Iterator[Progress]:
 
 def build(text: gr.Textbox, models: gr.CheckboxGroup, seed: gr.Number) -> None:
     """Draws the section. Texts, models and seed come from the top of the tab."""
-    heats = ", ".join(f"{t:g}" for t in COMPARED_TEMPERATURES[:-1])
+    others = ", ".join(f"{t:g}" for t in COMPARED_TEMPERATURES[:-1])
     gr.HTML(
         '<h2 class="calm-heading">BrierLM over temperature</h2><p class="calm-intro">The models and the texts above at '
-        f"T = {heats} and {COMPARED_TEMPERATURES[-1]:g}. A score is best where the model's distribution is that of the "
-        "texts. A lower temperature makes samples that agree with each other more often, which BrierLM counts against "
-        "the model. Bars are 95 % intervals.</p>"
+        f"T = {others} and {COMPARED_TEMPERATURES[-1]:g}. The score is highest at the temperature whose samples are "
+        "distributed most like the texts. At a lower one, samples agree with each other more often, which BrierLM "
+        "counts against the model. Bars are 95 % intervals.</p>"
     )
     with gr.Row():
         go, stop = start_and_stop("Measure the curve", "brier-curve", scale=0, min_width=200)

@@ -200,18 +200,19 @@ def table(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
 @validated(SweepArguments, "model", "prompt", "temperature", "seeds", "max_new_tokens", "seed")
 def sweep(arguments: SweepArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt with consecutive seeds."""
-    name, heat = arguments.model, arguments.temperature
+    name, temperature = arguments.model, arguments.temperature
     yield from first_progress(name)
     prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {
         "prompt": prompt,
-        "t": heat,
+        "t": temperature,
         "sweep-seeds": arguments.seeds,
         "sweep-length": arguments.max_new_tokens,
         "sweep-seed": arguments.seed,
     }
-    for shown in _generate(arguments, prompt, [heat]):
-        card = _card("sweep", arguments, inputs, {"temperature": f"{heat:g}"}, _rows(shown, prompt, is_storyland))
+    for shown in _generate(arguments, prompt, [temperature]):
+        facts, rows = {"temperature": f"{temperature:g}"}, _rows(shown, prompt, is_storyland)
+        card = _card("sweep", arguments, inputs, facts, rows)
         distinct = len({text.text for text in shown})
         status = f"{_status(name, shown)}, {distinct} distinct texts"
         yield Progress(status, (table(shown, prompt, is_storyland), card))
@@ -222,12 +223,12 @@ def sweep(arguments: SweepArguments) -> Iterator[Progress]:
 
 def build(model: gr.Dropdown, prompt: gr.Textbox, temperature: gr.Slider) -> None:
     """Draws both sections. They read the prompt, and the second one the temperature, from the top of the tab."""
-    heats = ", ".join(f"{t:g}" for t in limits.COMPARED_TEMPERATURES[:-1])
+    others = ", ".join(f"{t:g}" for t in limits.COMPARED_TEMPERATURES[:-1])
     _build_section(
         "compare",
         "Compare temperatures",
-        f"The prompt above at T = {heats} and {limits.COMPARED_TEMPERATURES[-1]:g}, with the same seeds at each "
-        "temperature. Low temperatures repeat themselves; at high ones, sentences break.",
+        f"The prompt above at T = {others} and {limits.COMPARED_TEMPERATURES[-1]:g}, with the same seeds at each "
+        "temperature. At low temperatures the texts repeat themselves; at high ones, sentences break.",
         (limits.MAX_COMPARED_SEEDS, limits.DEFAULT_COMPARED_SEEDS),
         compare,
         [model, prompt],
@@ -259,7 +260,7 @@ def _build_section(
             most,
             value=default,
             label="Seeds",
-            info="Each setting generates so many.",
+            info="Number of seeds, each for one text.",
             elem_id=f"{name}-seeds",
         )
         length = slider(
@@ -267,10 +268,10 @@ def _build_section(
             limits.MAX_COMPARED_TOKENS,
             value=limits.DEFAULT_COMPARED_TOKENS,
             label="Max new tokens",
-            info="Each text has at most so many.",
+            info="Limit of each text.",
             elem_id=f"{name}-length",
         )
-        seed = seed_box(f"{name}-seed", info="The first text uses it.")
+        seed = seed_box(f"{name}-seed", info="Seed of the first text; the others follow.")
         go, stop = start_and_stop(title, name, min_width=200)
     status = gr.HTML(elem_id=f"{name}-status")
     result = gr.HTML(elem_id=f"{name}-result")

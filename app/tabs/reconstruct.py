@@ -184,7 +184,7 @@ def build(model: gr.Dropdown) -> None:
                 info="Each mean gets Gaussian noise of this standard deviation, in latent units; default 0.",
                 elem_id="noise",
             )
-            seed = seed_box(info="The noise depends on it.")
+            seed = seed_box(info="The same seed gives the same noise.")
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     status = gr.HTML(example()["status"], elem_id="reconstruct-status")
     view = ReconstructionView(example()["view"], elem_id="reconstruction", server_functions=[walk])

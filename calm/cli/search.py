@@ -7,7 +7,7 @@ from .options import Command, add_model, print_json, print_path
 
 
 def index(arguments: Namespace) -> None:
-    """Encode the chunks of a corpus to a file that ``calm search`` reads."""
+    """Encode the chunks of a corpus to a file for the command search."""
     from .. import load
     from ..data.documents import read_documents
     from ..search import build_index

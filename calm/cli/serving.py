@@ -10,7 +10,7 @@ DEFAULT_MODELS = ["story-k4", "story-ar"]
 
 
 def serve(arguments: Namespace) -> None:
-    """Serve models by replicas on a Ray cluster, until Ctrl-C. The page uses them with CALM_BACKEND=ray."""
+    """Serve models with replicas on a Ray cluster, until Ctrl-C. The page uses them with CALM_BACKEND=ray."""
     if not arguments.ray:
         raise CalmError("Replicas run on Ray: add --ray. The page by itself is started by python app.py.")
     from ..serving import deployment
