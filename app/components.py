@@ -11,6 +11,7 @@ from gradio.events import EventListener
 
 from .files import IMPORT
 from .limits import FRESH_SAMPLES
+from .payloads.run_lines import run_lines
 
 
 class _Component(gr.HTML):
@@ -38,7 +39,17 @@ class _Component(gr.HTML):
         return {"type": "object"}
 
 
-class RunText(_Component):
+class _RunView(_Component):
+    """A component whose value is a ``RunPayload``. It reaches the page as text (``app.payloads.run_lines``)."""
+
+    def postprocess(self, value: Any) -> Any:
+        return value and run_lines(value)
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+class RunText(_RunView):
     """The text of a run as chunks, the candidates of the selected step, and the last steps on the map. Value:
     ``RunPayload``.
 
@@ -71,7 +82,7 @@ class RunText(_Component):
     EVENTS: list[Any] = [*gr.HTML.EVENTS, *map(EventListener, ("branch", "suggestion", "repeat", "show_run"))]
 
 
-class VectorMapPlot(_Component):
+class VectorMapPlot(_RunView):
     """The map with the path of a run over it. Value: ``RunPayload``.
 
     Server functions: ``draw_cloud``, ``place_chunks``, ``find_nearest``. Event: ``choose_model`` (``model``) when the

@@ -1,6 +1,6 @@
 // Plotly figures that are updated in place.
 import { config } from "./config.js";
-import { node } from "./dom.js";
+import { delay, node } from "./dom.js";
 
 const FONT = "system-ui, sans-serif";
 /** The last one would offer to upload the figure to a server of Plotly's maker. */
@@ -116,6 +116,30 @@ export function createFigure(element, target, build, { rebuildOnResize = false, 
   }).observe(plot);
 
   return { render, reset, plot, isRendered: () => rendered };
+}
+
+/**
+ * Calls a function with pauses of three times its duration. Calls during a pause become one at its end.
+ * @param {() => Promise<void>} render
+ */
+export function paced(render) {
+  let isBusy = false;
+  let isWanted = false;
+  return async () => {
+    isWanted = true;
+    if (isBusy) return;
+    isBusy = true;
+    try {
+      while (isWanted) {
+        isWanted = false;
+        const start = performance.now();
+        await render();
+        await delay(3 * (performance.now() - start));
+      }
+    } finally {
+      isBusy = false;
+    }
+  };
 }
 
 /**

@@ -11,6 +11,7 @@ import { repeatOpenedLink } from "./repeat.js";
 import { replay } from "./replay.js";
 import { runActions } from "./run_actions.js";
 import { createRunCard, generationCard, saveShownRun } from "./run_card.js";
+import { createRunReader } from "./run_lines.js";
 import { createRunSteps } from "./run_steps.js";
 import { createSampleList } from "./samples.js";
 import { createSheet } from "./sheet.js";
@@ -19,7 +20,7 @@ import { store } from "./store.js";
 import { createSuggestions } from "./suggestions.js";
 import { createCodePanel } from "./use_in_code.js";
 
-/** @param {Component<RunPayload, RunServer>} component */
+/** @param {Component<string, RunServer>} component */
 export function mountRunText({ element, props, watch, server, trigger }) {
   /** @param {RunPayload} run */
   const showRun = (run) => {
@@ -80,8 +81,9 @@ export function mountRunText({ element, props, watch, server, trigger }) {
   store.subscribe("step", element, renderStep);
   store.subscribe("pool", element, renderStep);
   store.subscribe("measure", element, renderScale);
-  watch("value", () => store.receive(props.value));
-  store.receive(props.value);
+  const readRun = createRunReader();
+  watch("value", () => store.receive(readRun(props.value)));
+  store.receive(readRun(props.value));
   render();
 
   const restored = store.restoreRuns();

@@ -1,7 +1,7 @@
 // The map of chunk vectors with the path of the shown run, and a map fitted to the visitor's own runs.
 import { createChunkText } from "./chunk_text.js";
 import { find, node } from "./dom.js";
-import { createFigure } from "./figures.js";
+import { createFigure, paced } from "./figures.js";
 import { listenForClicks } from "./map_clicks.js";
 import { createMapControls } from "./map_controls.js";
 import { exportMap } from "./map_export.js";
@@ -14,6 +14,7 @@ import { planeName } from "./map_series.js";
 import { CHUNKS, MATCHES, mapLayout, mapTraces } from "./map_traces.js";
 import { createMapWindow } from "./map_window.js";
 import { createRunCard, generationCard } from "./run_card.js";
+import { createRunReader } from "./run_lines.js";
 import { store as pageStore } from "./store.js";
 
 /** Plotly rebuilds a figure if nested lists of its configuration are set, so buttons are removed instead of listed. */
@@ -83,7 +84,7 @@ export function mountVectorMap({
     "aria-label": label,
   });
   container.append(target);
-  const places = createPoolPlaces(server, () => figure.render());
+  const places = createPoolPlaces(server, () => renderGrowing());
   const figure = createFigure(container, target, build, { onFirstRender: listen });
   const flight = createFlight(container, figure.plot);
   const mapWindow = createMapWindow(figure.plot);
@@ -147,12 +148,16 @@ export function mountVectorMap({
     );
   }
 
-  for (const topic of /** @type {const} */ (["run", "step", "cloud"])) store.subscribe(topic, container, render);
+  // While a run grows, the map leaves most of the time to the text.
+  const renderSoon = paced(render);
+  const renderGrowing = () => (store.shown?.finished ? render() : renderSoon());
+  store.subscribe("run", container, renderGrowing);
+  for (const topic of /** @type {const} */ (["step", "cloud"])) store.subscribe(topic, container, render);
   render();
   return { render, reset: figure.reset, figure };
 }
 
-/** @param {Component<RunPayload, MapServer>} component */
+/** @param {Component<string, MapServer>} component */
 export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
   const controls = createMapControls(element);
   const strip = find(element, ".calm-text");
@@ -207,8 +212,9 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
   pageStore.subscribe("fit", element, () => controls.showFit());
   pageStore.subscribe("run", element, render);
   pageStore.subscribe("step", element, render);
-  watch("value", () => pageStore.receive(props.value));
-  pageStore.receive(props.value);
+  const readRun = createRunReader();
+  watch("value", () => pageStore.receive(readRun(props.value)));
+  pageStore.receive(readRun(props.value));
   render();
 }
 
