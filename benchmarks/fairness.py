@@ -12,7 +12,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import calm
 from app import compute, limits
@@ -34,23 +34,20 @@ def first_chunk(prompt: str, seed: int) -> float:
     return seconds
 
 
-def others() -> list[Callable[[], None]]:
-    """The work of the other visitors, one function each, which runs once."""
+def others() -> list[Callable[[], Iterator[object]]]:
+    """The work of the other visitors: one function each, which begins it and returns its steps."""
     models = [loaded(name) for name in EVALUATED]
     texts = "\n\n".join(calm.storyland.stories("validation", 60))[: limits.MAX_EVALUATION].split("\n\n")
+    text = " ".join(texts)[: limits.MAX_TEXT]
 
-    def generate() -> None:
-        for _ in models[0].stream("Once upon a time", BUSY, "busy"):
-            pass
+    def generate() -> Iterator[object]:
+        return models[0].stream("Once upon a time", BUSY, "busy")
 
-    def evaluate() -> None:
-        for _ in compute.iterate(measure(models, texts, 0)):
-            pass
+    def evaluate() -> Iterator[object]:
+        return compute.iterate(measure(models, texts, 0))
 
-    def curve() -> None:
-        text = " ".join(texts)[: limits.MAX_TEXT]
-        for _ in models[0].robustness(text, limits.NOISE_LEVELS, 0):
-            pass
+    def curve() -> Iterator[object]:
+        return models[0].robustness(text, limits.NOISE_LEVELS, 0)
 
     return [*[generate] * limits.MAX_REQUESTS_PER_VISITOR, evaluate, evaluate, curve]
 
@@ -60,16 +57,20 @@ def run(requests: int) -> dict:
     first_chunk(prompts[0], 0)  # compiles and warms up
     alone = [first_chunk(prompts[i % len(prompts)], i) for i in range(requests)]
 
-    def repeat(work: Callable[[], None]) -> None:
+    def repeat(work: Callable[[], Iterator[object]]) -> None:
         while not done.is_set():
-            work()
+            for _ in work():
+                if done.is_set():
+                    break
 
-    threads = [threading.Thread(target=repeat, args=(work,), daemon=True) for work in others()]
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in others()]
     for thread in threads:
         thread.start()
     time.sleep(2)
     beside = [first_chunk(prompts[i % len(prompts)], i) for i in range(requests)]
     done.set()
+    for thread in threads:
+        thread.join()
     return {"alone": figures(alone), "beside the others": figures(beside)}
 
 

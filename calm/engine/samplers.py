@@ -21,7 +21,7 @@ from .head import HeadStep, TokenIds
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws in one step after which the exact sampler gives up
-LARGEST_BATCH = 512
+LARGEST_BATCH = 128  # draws of one request in a step: more would delay the first chunk of other requests
 NOISE_BATCH = 64  # noise vectors generated at once; fewer take as long
 TOP_TOKENS = 8  # candidates of a token-by-token step
 
@@ -109,7 +109,7 @@ class ChunkSampler:
         if self.chosen is not None:
             return 0
         if self.sampler == "pooled":
-            return self.limit - self.drawn
+            return min(self.limit - self.drawn, LARGEST_BATCH)
         # The first batch is the least that the exact rule needs. It suffices for a confident model. Batches then grow.
         least = math.ceil(1 / self.temperature)
         if least > 1:

@@ -73,7 +73,7 @@ class Request:
     """Input of the next draw: the head state [blocks, D], or the logits [V] of a token-by-token model. None between a
     choice and the backbone step that reads it."""
     started: float = 0.0
-    """Start of the present step, by ``time.perf_counter``."""
+    """Start of the present step, by ``time.perf_counter``; 0 before the first one."""
 
     def finish(self, error: Exception | None = None) -> None:
         """Ends the text, with an error as its last result if there is one."""
@@ -267,13 +267,14 @@ class Engine:
     def _read(self) -> None:
         """One backbone step for the requests with unread chunks, if they are at least half of the active ones.
 
-        A step of few requests takes nearly as long as one of many, and the others will soon have chosen.
+        A step of few requests takes nearly as long as one of many, and the others will soon have chosen. A new request
+        does not wait for them, because they may need many draws.
         """
         now = time.perf_counter()
         self._fill_slots()
         active = self._active()
         requests = [request for request in active if request.state is None]
-        if 2 * len(requests) < len(active):
+        if 2 * len(requests) < len(active) and all(request.started for request in requests):
             return
         for request, state in self._try(requests, self._backbone_step):
             request.started, request.state = now, state

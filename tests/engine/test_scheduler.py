@@ -9,7 +9,7 @@ import torch
 
 import calm
 from calm.engine import ComputeThread, create_engine, engine_for
-from calm.engine.samplers import ChunkSampler, TokenSampler
+from calm.engine.samplers import LARGEST_BATCH, ChunkSampler, TokenSampler
 from calm.engine.scheduler import SLOTS, Request
 from calm.generation import GenerationOptions, Queued, Step, stream
 
@@ -69,13 +69,14 @@ def test_threads_get_their_own_texts(story):
 
 
 @pytest.fixture
-def reads(story, monkeypatch) -> list[tuple[int, int]]:
-    """For each backbone step of a new engine: how many requests it reads, and how many are active."""
+def reads(story, monkeypatch) -> list[tuple[int, int, bool]]:
+    """For each backbone step of a new engine: how many requests it reads, how many are active, and whether one is
+    new."""
     engine, reads = create_engine(story), []
     step = engine.backbone.step
 
     def watched(slots, counts, inputs):
-        reads.append((len(slots), len(engine._active())))
+        reads.append((len(slots), len(engine._active()), max(counts) > 1))
         return step(slots, counts, inputs)
 
     monkeypatch.setattr(engine.backbone, "step", watched)
@@ -86,13 +87,26 @@ def test_requests_share_backbone_steps(story, reads):
     runs = [generate(story, 1, temperature=1.0, max_new_tokens=160) for _ in range(4)]
     steps = list(zip(*runs))
     assert len(reads) < 2 * len(steps), "four texts took more than one backbone step for each of their chunks"
-    assert max(together for together, _ in reads) == 4
+    assert max(together for together, *_ in reads) == 4
 
 
 def test_a_backbone_step_waits_for_half_of_the_requests(story, reads):
     assert list(zip(*(generate(story, i, max_new_tokens=160) for i in range(4))))
-    shares = [together / active for together, active in reads]
+    shares = [together / active for together, active, new in reads if not new]
     assert min(shares) >= 0.5 and any(0.5 <= share < 1 for share in shares)  # it does not wait for all
+
+
+def test_a_new_request_does_not_wait_for_large_pools(story, monkeypatch):
+    engine, draws = create_engine(story), []
+    busy = [generate(story, i, temperature=1.5, pool_size=1000) for i in range(SLOTS - 1)]
+    for run in busy:
+        next(run)
+    draw = engine.head.draw
+    monkeypatch.setattr(
+        engine.head, "draw", lambda states, rows, noise: draws.append(len(rows)) or draw(states, rows, noise)
+    )
+    next(generate(story, SLOTS, temperature=1.0))
+    assert len(draws) <= 3 and max(draws) <= LARGEST_BATCH * SLOTS
 
 
 def test_more_requests_than_slots_are_queued_in_order_and_all_finish(tiny):
