@@ -126,16 +126,17 @@ def test_texts_survive_fewer_replicas_and_an_update(model, alone):
 
     scale(2, num_cpus=0.5, drain_seconds=0.1)  # waits for the replacement of the killed replica
     assert texts_during(model, 2, lambda: scale(1, num_cpus=0.5, drain_seconds=0.1)) == [alone, alone]
-    assert model.client.losses == 1  # the replica that was removed did not finish its text
+    losses = model.client.losses
+    assert losses  # the replica that was removed did not finish its text
     scale(1, num_cpus=0.5)
     assert texts_during(model, 1, lambda: scale(1, num_cpus=0.4)) == [alone]
-    assert model.client.losses == 1  # the one that was replaced finished its text
+    assert model.client.losses == losses  # the one that was replaced finished its text
 
 
 def test_requests_beyond_the_queues_are_refused_in_a_sentence(model):
     def text(_):
         try:
-            return len(list(model.stream(PROMPT, calm.GenerationOptions(0.7, 16, 1500, "pooled"))))
+            return len(list(model.stream(PROMPT, calm.GenerationOptions(0.7, 16, 500, "pooled"))))
         except calm.CalmError as error:
             return str(error)
 
