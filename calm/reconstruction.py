@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .errors import CalmError, check_seed
 from .hub.language_model import LanguageModel
@@ -115,15 +116,10 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     last chunk is filled with padding, which does not count. Raises CalmError for an empty text, a token-by-token
     model, noise that is not a finite number of at least 0, or a bad seed.
     """
-    if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
-        raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
-    check_seed(seed)
     padded, tokens = _chunk_ids(lm, text)
-    autoencoder, k = lm.calm.ae_model, lm.chunk_size
-    mean, std = autoencoder.encode(padded)
-    generator = torch.Generator(lm.device).manual_seed(seed)
-    epsilon = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
-    decoded = autoencoder.decode(mean + noise * epsilon)
+    k = lm.chunk_size
+    mean, std = lm.calm.ae_model.encode(padded)
+    decoded = _decode_with_noise(lm, mean, noise, seed)
     restored = (decoded == padded).flatten()[:tokens]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
     originals = [ids[: tokens - i * k] for i, ids in enumerate(padded.tolist())]
@@ -140,9 +136,25 @@ def robustness(
 
     Raises CalmError as ``reconstruct`` does, while iterating.
     """
+    padded, tokens = _chunk_ids(lm, text)
+    with torch.no_grad():
+        mean, _ = lm.calm.ae_model.encode(padded)
     for noise in noises:
-        accuracies = [reconstruct(lm, text, noise, seed + i).token_accuracy for i in range(draws)]
-        yield noise, sum(accuracies) / draws
+        decoded = [_decode_with_noise(lm, mean, noise, seed + i) for i in range(draws)]
+        shares = [float((ids == padded).flatten()[:tokens].float().mean()) for ids in decoded]
+        yield noise, sum(shares) / draws
+
+
+@torch.no_grad()
+def _decode_with_noise(lm: LanguageModel, mean: Tensor, noise: float, seed: int) -> Tensor:
+    """Token ids [n, K] of the posterior means [n, L] with Gaussian noise. Raises CalmError for bad noise or a bad
+    seed."""
+    if not isinstance(noise, (int, float)) or not 0 <= noise < float("inf"):
+        raise CalmError(f"The noise must be a number of at least 0, not {noise!r}.")
+    check_seed(seed)
+    generator = torch.Generator(lm.device).manual_seed(seed)
+    epsilon = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
+    return lm.calm.ae_model.decode(mean + noise * epsilon)
 
 
 def _chunks(

@@ -27,6 +27,7 @@ from .token_step import make_token_step
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
 BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waking them takes as long as a fast step
+FIRST_STEP_SECONDS = 0.25  # steps run so much longer while a request has no result yet, before other work of the thread
 
 Result = TypeVar("Result")
 
@@ -73,7 +74,9 @@ class Request:
     """Input of the next draw: the head state [blocks, D], or the logits [V] of a token-by-token model. None between a
     choice and the backbone step that reads it."""
     started: float = 0.0
-    """Start of the present step, by ``time.perf_counter``; 0 before the first one."""
+    """Start of the present step, by ``time.perf_counter``."""
+    is_new: bool = True
+    """Whether its first step is not complete."""
 
     def finish(self, error: Exception | None = None) -> None:
         """Ends the text, with an error as its last result if there is one."""
@@ -178,7 +181,7 @@ class Engine:
         try:
             with self._step_lock:
                 self._step()
-                while self._has_work() and time.perf_counter() < until:
+                while self._has_work() and time.perf_counter() < until + FIRST_STEP_SECONDS * self._has_new_request():
                     self._step()
         except Exception as error:  # an error of the scheduler itself must reach every waiting caller
             self.cancel(error)
@@ -203,6 +206,9 @@ class Engine:
 
     def _has_work(self) -> bool:
         return bool(self._below_limit() or self.queue)
+
+    def _has_new_request(self) -> bool:
+        return any(request.is_new and not request.finished for request in self.running)
 
     def _below_limit(self) -> list[Request]:
         """The running requests that have fewer results than the limit."""
@@ -236,6 +242,7 @@ class Engine:
                 request.finish(outcome)
                 continue
             request.results.append(Generated(outcome, time.perf_counter() - request.started))
+            request.is_new = False
             STATISTICS.add_step(len(outcome.token_ids), outcome.draws)
             request.state = None
             request.steps -= 1
@@ -274,7 +281,7 @@ class Engine:
         self._fill_slots()
         active = self._active()
         requests = [request for request in active if request.state is None]
-        if 2 * len(requests) < len(active) and all(request.started for request in requests):
+        if 2 * len(requests) < len(active) and not any(request.is_new for request in requests):
             return
         for request, state in self._try(requests, self._backbone_step):
             request.started, request.state = now, state
