@@ -12,7 +12,7 @@ from gradio.context import Context
 from .files import IMPORT
 from .limits import MAX_NEW_TOKENS, TEMPERATURE_DEFAULT, TEMPERATURE_MAX, TEMPERATURE_MIN
 
-UPDATE_INTERVAL = 0.06  # seconds between two updates of the page while a result grows
+UPDATE_INTERVAL = 0.1  # seconds between two updates of the page while a result grows
 SETTLE_TIME = 0.4  # seconds within which updates that were sent before a stop have arrived
 
 Value = TypeVar("Value")
