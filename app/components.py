@@ -4,6 +4,7 @@ Each component has a value, one of ``app.payloads.types``, and a mount function 
 draws the value and redraws it when it changes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -193,10 +194,10 @@ class ScoresPlot(_Component):
 
 class RunCard(_Component):
     """The settings of the result above it, whether the inputs have changed since, and its exports. Value:
-    ``RunCardPayload``. ``button`` is the id of the button that repeats the run."""
+    ``RunCardPayload``. ``buttons`` are the ids of the buttons that start such runs."""
 
-    def __init__(self, value: Any = None, *, button: str, **props: Any):
-        self.template = f'<div class="calm-card" data-button="{button}"></div>'
+    def __init__(self, value: Any = None, *, buttons: Sequence[str], **props: Any):
+        self.template = f'<div class="calm-card" data-buttons="{" ".join(buttons)}"></div>'
         super().__init__(value, **props)
 
 

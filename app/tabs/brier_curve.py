@@ -54,5 +54,5 @@ def build(text: gr.Textbox, models: gr.CheckboxGroup, seed: gr.Number) -> None:
         go, stop = start_and_stop("Measure the curve", "brier-curve", scale=0, min_width=200)
     status = gr.HTML(elem_id="brier-curve-status")
     view = BrierCurveView({"curves": []}, elem_id="brier-curve-view")
-    shown = RunCard(button="brier-curve", elem_id="brier-curve-card")
+    shown = RunCard(buttons=["brier-curve"], elem_id="brier-curve-card")
     wire(Panel([view, shown], status, go, stop), [([go.click], _measure_curve, [text, models, seed])], group="measure")

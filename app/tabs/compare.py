@@ -275,6 +275,6 @@ def _build_section(
         go, stop = start_and_stop(title, name, min_width=200)
     status = gr.HTML(elem_id=f"{name}-status")
     result = gr.HTML(elem_id=f"{name}-result")
-    card = RunCard(button=name, elem_id=f"{name}-card")
+    card = RunCard(buttons=[name], elem_id=f"{name}-card")
     sync_with_url({f"{name}-seeds": seeds, f"{name}-length": length, f"{name}-seed": seed})
     wire(Panel([result, card], status, go, stop), [([go.click], work, [*shared, seeds, length, seed])])

@@ -175,7 +175,7 @@ def build() -> None:
             go, stop = start_and_stop("Measure", "evaluate", variant="primary")
     status = gr.HTML(elem_id="evaluate-status")
     table = gr.HTML(elem_id="evaluate-table")
-    shown = RunCard(button="evaluate", elem_id="evaluate-card")
+    shown = RunCard(buttons=["evaluate"], elem_id="evaluate-card")
     sync_with_url({"evaluate-text": text, "evaluate-models": models, "evaluate-seed": seed})
     wire(Panel([table, shown], status, go, stop), [([go.click], _measure, [text, models, seed])], group="measure")
     stories.click(lambda: "\n\n".join(storyland.stories("page_examples", EXAMPLE_STORIES)), None, text, **PRIVATE)

@@ -203,7 +203,7 @@ def build(model: gr.Dropdown) -> None:
             go, stop = start_and_stop("Start the race", "race", variant="primary")
     status = gr.HTML(shown["status"], elem_id="race-status")
     view = RaceView(shown["race"], elem_id="race-view")
-    card = RunCard(shown["card"], button="race", elem_id="race-card")
+    card = RunCard(shown["card"], buttons=["race"], elem_id="race-card")
     sync_with_url({"race-prompt": prompt, "race-t": temperature, "race-length": length, "race-seed": seed})
     inputs = [model, prompt, temperature, length, seed]
     wire(Panel([view, card], status, go, stop), [([go.click, prompt.submit], _run, inputs)])

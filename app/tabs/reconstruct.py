@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -119,14 +119,32 @@ def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
     levels = limits.NOISE_LEVELS
     for noise, share in model.robustness(arguments.text, levels, arguments.seed):
         curve = {**curve, "measured": [*curve["measured"], [noise, share]]}
-        yield Progress(f"Measuring … {len(curve['measured'])} of {len(levels)} noise levels", (curve,))
+        shown = curve_card("curve", arguments, {arguments.model: curve["measured"]}, len(levels))
+        yield Progress(f"Measuring … {len(curve['measured'])} of {len(levels)} noise levels", (curve, shown))
     half = next((noise for noise, share in curve["measured"] if share < 0.5), None)
     result = (
         f"half of the tokens are lost at {half:.1f}" if half else "more than half of the tokens survive all of them"
     )
     # The curve is sent again, because a later progress may replace an earlier one before it is sent.
     name = html.escape(arguments.model)
-    yield Progress(f"{name}: {len(curve['measured'])} noise levels, 4 draws each, {result}", (curve,))
+    yield Progress(f"{name}: {len(curve['measured'])} noise levels, 4 draws each, {result}", (curve, shown))
+
+
+def curve_card(
+    button: str, arguments: ReconstructArguments, curves: Mapping[str, Sequence[Sequence[float]]], levels: int
+) -> RunCardPayload:
+    """The settings of the robustness curves of some models and, once all have that many noise levels, their points."""
+    facts = {"model": ", ".join(curves), "random seed": arguments.seed, "text": arguments.text}
+    complete = all(len(points) == levels for points in curves.values())
+    rows = [
+        {"model": name, "noise": noise, "tokens restored": share}
+        for name, points in curves.items()
+        for noise, share in points
+    ]
+    inputs = {"text": arguments.text, "noise-seed": arguments.seed}
+    if button == "curve":
+        inputs["model"] = arguments.model
+    return run_card("reconstruct", button, facts, inputs, rows if complete else [])
 
 
 def autoencoders() -> dict[int, str]:
@@ -145,17 +163,18 @@ def _compare_curves(arguments: ReconstructArguments) -> Iterator[Progress]:
     levels = limits.NOISE_LEVELS[::2]
     names, curves = autoencoders(), list[ChunkSizeCurve]()
     payload: CurvePayload = {"reference": [], "measured": [], "by_chunk_size": curves}
+    measured: dict[str, list[list[float]]] = {name: [] for name in names.values()}
     for k, name in names.items():
-        points: list[list[float]] = []
         for noise, share in loaded(name).robustness(arguments.text, levels, arguments.seed):
-            points = [*points, [noise, share]]
+            points = measured[name] = [*measured[name], [noise, share]]
             payload = {**payload, "by_chunk_size": [*curves, {"name": f"K = {k}, {name}", "points": points}]}
             done = len(curves) * len(levels) + len(points)
-            yield Progress(f"Measuring … {done} of {len(names) * len(levels)} noise levels", (payload,))
+            shown = curve_card("compare-curves", arguments, measured, len(levels))
+            yield Progress(f"Measuring … {done} of {len(names) * len(levels)} noise levels", (payload, shown))
         curves = payload["by_chunk_size"]
     # The curves are sent again, because a later progress may replace an earlier one before it is sent.
     status = f"{len(names)} autoencoders, {len(levels)} noise levels, 4 draws each"
-    yield Progress(status, (payload,))
+    yield Progress(status, (payload, shown))
 
 
 def build(model: gr.Dropdown) -> None:
@@ -188,7 +207,7 @@ def build(model: gr.Dropdown) -> None:
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
     status = gr.HTML(example()["status"], elem_id="reconstruct-status")
     view = ReconstructionView(example()["view"], elem_id="reconstruction", server_functions=[walk])
-    shown = RunCard(example()["card"], button="reconstruct", elem_id="reconstruct-card")
+    shown = RunCard(example()["card"], buttons=["reconstruct"], elem_id="reconstruct-card")
     gr.on(
         [go.click, noise.change, seed.submit],
         streamed(Panel([view, shown], status), _reconstruct),
@@ -216,8 +235,9 @@ def _build_curve(model: gr.Dropdown, text: gr.Textbox, seed: gr.Number) -> None:
     status = gr.HTML(status_line("The dotted line shows held-out stories."), elem_id="curve-status")
     empty: CurvePayload = {"reference": reference_curves().get(DEFAULT, []), "measured": [], "by_chunk_size": []}
     curve = CurveView(empty, elem_id="curve-view")
+    shown = RunCard(buttons=["curve", "compare-curves"], elem_id="curve-card")
     works = [
         ([go.click], _measure_curve, [model, text, seed]),
         ([compare.click], _compare_curves, [text, seed]),
     ]
-    wire(Panel([curve], status, go, stop), works, group="measure")
+    wire(Panel([curve, shown], status, go, stop), works, group="measure")

@@ -84,7 +84,7 @@ export function mountRunCard({ element, props, watch }) {
   };
   watch("value", render);
   render();
-  repeatOpenedRun(part.dataset.button ?? "");
+  for (const id of part.dataset.buttons?.split(" ") ?? []) repeatOpenedRun(id);
 }
 
 /** @param {RunCardPayload} card */

@@ -66,7 +66,9 @@ def test_robustness_falls_with_the_noise(model):
 def test_the_robustness_of_each_chunk_size_is_compared_on_one_text(monkeypatch):
     monkeypatch.setattr(reconstruct_tab.limits, "NOISE_LEVELS", [0.0, 0.1, 3.0])
     *_, last = reconstruct_tab._compare_curves("Once upon a time there was a fox.", 0)
-    (payload,) = last.results
+    payload, card = last.results
+    assert card["facts"]["model"] == "story-k1, story-k2, story-k4, story-k8" and card["button"] == "compare-curves"
+    assert len(card["rows"]) == 8 and card["rows"][0] == {"model": "story-k1", "noise": 0.0, "tokens restored": 1.0}
     curves = payload["by_chunk_size"]
     assert [curve["name"] for curve in curves] == [f"K = {k}, story-k{k}" for k in (1, 2, 4, 8)]
     for curve in curves:

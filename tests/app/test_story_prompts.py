@@ -1,6 +1,8 @@
 """Prompts in the language of the bundled models."""
 
+import random
 from collections import Counter
+from itertools import zip_longest
 
 import calm
 from app import story_prompts
@@ -49,3 +51,15 @@ def test_every_form_of_a_story_prompt_ends_its_line():
     assert [story_prompts.with_line_end("story-k4", prompt.strip()) for prompt in prompts] == prompts
     for name, text in (("story-k4", "Once upon a time there was a fox."), ("other", prompts[0].strip())):
         assert story_prompts.with_line_end(name, text) == text
+
+
+def test_twenty_surprises_have_many_plots_and_heroes(story):
+    random.seed(0)
+    prompts = [story_prompts.with_line_end(DEFAULT, story_prompts.random_prompt(DEFAULT)) for _ in range(20)]
+    runs = [calm.generate(story, prompt, 0.5, 96, seed=seed) for seed, prompt in enumerate(prompts)]
+    steps = zip_longest(*runs)  # together, so that they share the engine's steps
+    texts = ["".join(step.text for step in run if step) for run in zip(*steps)]
+    results = [calm.storyland.check(prompt + text) for prompt, text in zip(prompts, texts)]
+    plots = {plot for result in results for plot in result.plots if plot}
+    heroes = {hero for result in results for hero in result.heroes if all(hero)}
+    assert len(plots) >= 12 and len(heroes) >= 15

@@ -49,6 +49,7 @@ def test_robustness_is_measured_and_a_vector_can_be_moved(visitor):
     )
     points = page.evaluate("() => document.querySelector('#curve-view .calm-plot').data.map(t => [t.name, t.y.length])")
     assert points == [["held-out stories", 31], ["this text", 31]]
+    assert page.locator("#curve-card").get_by_role("button", name="Export CSV").is_visible()
     page.locator("#reconstruct-text textarea").fill("Mia lost her kite.")
     page.locator("#compare-curves").click()
     page.wait_for_function(
