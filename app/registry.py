@@ -98,10 +98,12 @@ def _total_parameters(folder: Path) -> int | None:
 def allows_other_models() -> bool:
     """Whether visitors may load a folder or a Hub id that is not in the menu: the environment variable
     CALM_ALLOW_MODELS, 1 or 0. By default only on a page that no other machine reaches: it is bound to loopback, stands
-    behind no proxy and runs in no Space."""
+    behind no proxy and runs in no Space. Never on ZeroGPU, where all models are loaded before the page starts."""
+    if zero_gpu.ENABLED:
+        return False
     setting = os.environ.get("CALM_ALLOW_MODELS", "").strip().lower()
     if setting:
-        return setting in ("1", "true", "yes", "on") and not zero_gpu.ENABLED
+        return setting in ("1", "true", "yes", "on")
     if any(os.environ.get(name) for name in ("SPACE_ID", "GRADIO_ROOT_PATH", "GRADIO_SHARE")):
         return False
     return _is_loopback(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))

@@ -6,7 +6,7 @@ import pytest
 
 import calm
 from app import compute, health, shutdown
-from calm.engine import Backend, ComputeThread, create_engine
+from calm.engine import Backend, ComputeThread, create_engine, warmup
 
 
 class Queue:
@@ -33,6 +33,7 @@ def closing(monkeypatch):
     """The page may be closed in this test."""
     monkeypatch.setattr(compute, "_closed", [])
     monkeypatch.setattr(shutdown, "FLUSH", 0)
+    monkeypatch.setattr(warmup, "_stopping", threading.Event())
     return monkeypatch
 
 

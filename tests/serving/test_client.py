@@ -12,7 +12,7 @@ from calm.serving.client import PAUSES, Client, Overloaded, ReplicaLost
 from calm.serving.replica import Replica
 
 PROMPT = "Once upon a time"
-OPTIONS = calm.GenerationOptions(0.5, 48, seed=4)
+OPTIONS = calm.GenerationOptions(0.5, 96, seed=4)
 
 
 class Replicas:
@@ -50,7 +50,8 @@ def both():
 
 
 @pytest.fixture
-def connect(both):
+def connect(both, monkeypatch):
+    monkeypatch.setattr(replica_module, "MESSAGE_SECONDS", 0)  # so that a text has as many messages on any machine
     pauses = []
 
     def connect(*losses):
