@@ -57,7 +57,7 @@ def draw_continuations(
     """Draws ``samples`` continuations at every ``stride``-th of the token ids, after the first ``context`` of them.
 
     ``context`` and ``stride`` are multiples of K. Each position has the true tokens before it as its context, and four
-    more behind it. A CALM draws whole chunks, of which the first four tokens count. At T = 1 the first draw is the
+    more behind it. A CALM draws whole chunks; their first four tokens count. At T = 1 the first draw is the
     sample; at any other temperature the sampler ``auto`` chooses, as in ``calm.generate``. All random numbers come from
     ``generator``.
     """
