@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import CalmError, check_seed
 from ..generation import GenerationOptions
 from ..hub.language_model import LanguageModel
-from .continuations import CONTINUATION, Continuations, Pause, draw_continuations
+from .continuations import CONTINUATION, ContinuationRequest, Continuations, Pause, draw_continuations
 
 MAX_ORDER = CONTINUATION
 """BrierLM compares n-grams of 1 to 4 tokens."""
@@ -222,7 +222,8 @@ def _measure(
         for part in parts:
             if len(part) + len(start) >= k + MAX_ORDER:
                 match = partial(expected_match, text) if expected_match else None
-                sums += yield from measure_row(lm, start + part, k, stride, samples, generator, temperature, match)
+                request = ContinuationRequest(start + part, k, stride, samples, temperature)
+                sums += yield from measure_row(lm, request, generator, match)
         if sums[MAX_ORDER]:
             per_text = (*per_text, tuple(sums.tolist()))
         yield per_text
@@ -230,20 +231,17 @@ def _measure(
 
 def measure_row(
     lm: LanguageModel,
-    ids: list[int],
-    context: int,
-    stride: int,
-    samples: int,
+    request: ContinuationRequest,
     generator: torch.Generator,
-    temperature: float = 1.0,
     expected_match: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[Pause, None, np.ndarray]:
-    """Measures a model at every ``stride``-th token of one row of token ids, after the first ``context`` of them.
+    """Measures a model at the positions of one row of token ids that the request names.
 
     Returns the sums of Brier-1 to Brier-4 over the positions, then the number of positions [5].
     """
-    drawn = yield from draw_continuations(lm, ids, context, stride, samples, generator, temperature)
-    accuracy, collisions = _two_parts(drawn, torch.tensor(ids[context:], device=lm.device).unfold(0, MAX_ORDER, stride))
+    drawn = yield from draw_continuations(lm, request, generator)
+    text = torch.tensor(request.ids[request.context :], device=lm.device)
+    accuracy, collisions = _two_parts(drawn, text.unfold(0, MAX_ORDER, request.stride))
     if expected_match:
         accuracy = expected_match(drawn.tokens).mean(0).to(collisions)
     values = brier(accuracy, collisions).cpu().double()

@@ -40,29 +40,34 @@ class Continuations(NamedTuple):
     """[P, 4], the same for the next four tokens of the text."""
 
 
+class ContinuationRequest(NamedTuple):
+    """Which continuations to draw: some at every ``stride``-th token of a text, after its first ``context`` tokens."""
+
+    ids: list[int]
+    """The token ids of the text."""
+    context: int
+    """A multiple of K."""
+    stride: int
+    """A multiple of K."""
+    samples: int
+    """Continuations at each position."""
+    temperature: float = 1.0
+
+
 Drawing = Generator[Pause, None, Continuations]
 """Yields a pause between two forward passes, and returns the continuations."""
 
 
 @torch.no_grad()
-def draw_continuations(
-    lm: LanguageModel,
-    ids: list[int],
-    context: int,
-    stride: int,
-    samples: int,
-    generator: torch.Generator,
-    temperature: float,
-) -> Drawing:
-    """Draws ``samples`` continuations at every ``stride``-th of the token ids, after the first ``context`` of them.
+def draw_continuations(lm: LanguageModel, request: ContinuationRequest, generator: torch.Generator) -> Drawing:
+    """Draws the continuations that a request asks for.
 
-    ``context`` and ``stride`` are multiples of K. Each position has the true tokens before it as its context, and four
-    more behind it. A CALM draws whole chunks; their first four tokens count. At T = 1 the first draw is the
-    sample; at any other temperature the sampler ``auto`` chooses, as in ``calm.generate``. All random numbers come from
-    ``generator``.
+    Each position has the true tokens before it as its context, and four more behind it. A CALM draws whole chunks;
+    their first four tokens count. At T = 1 the first draw is the sample; at any other temperature the sampler ``auto``
+    chooses, as in ``calm.generate``. All random numbers come from ``generator``.
     """
     draw = _draw_chunks if lm.is_calm else _draw_tokens
-    return (yield from draw(lm, ids, context, stride, samples, generator, temperature))
+    return (yield from draw(lm, request, generator))
 
 
 class Branches:
@@ -95,23 +100,16 @@ class Branches:
         return out.last_hidden_state[0]
 
 
-def _draw_chunks(
-    lm: LanguageModel,
-    ids: list[int],
-    context: int,
-    stride: int,
-    samples: int,
-    generator: torch.Generator,
-    temperature: float,
-) -> Drawing:
+def _draw_chunks(lm: LanguageModel, request: ContinuationRequest, generator: torch.Generator) -> Drawing:
     model, k = lm.calm, lm.chunk_size
-    count = (len(ids) - context - CONTINUATION) // stride + 1
-    row = torch.tensor([ids[: context + (count - 1) * stride]], device=lm.device)
+    context, stride, temperature = request.context, request.stride, request.temperature
+    count = (len(request.ids) - context - CONTINUATION) // stride + 1
+    row = torch.tensor([request.ids[: context + (count - 1) * stride]], device=lm.device)
     positions = torch.arange(count, device=lm.device) * (stride // k) + context // k - 1
     cache = DynamicCache()
     first = model(row, past_key_values=cache, use_cache=True)[0, positions]
     drawn = []
-    for _ in range(samples):
+    for _ in range(request.samples):
         hidden, branches, chunks = first, Branches(model.transformer, cache, positions), []
         samplers = [] if temperature == 1 else _samplers(lm, count, generator, temperature)
         while True:
@@ -161,23 +159,15 @@ def _sample(lm: LanguageModel, hidden: Tensor, samplers: list[ChunkSampler]) -> 
     return torch.tensor([chosen[row] for row in range(len(samplers))], device=lm.device)
 
 
-def _draw_tokens(
-    lm: LanguageModel,
-    ids: list[int],
-    context: int,
-    stride: int,
-    samples: int,
-    generator: torch.Generator,
-    temperature: float,
-) -> Drawing:
+def _draw_tokens(lm: LanguageModel, request: ContinuationRequest, generator: torch.Generator) -> Drawing:
     backbone = lm.llama.model
-    row = torch.tensor(ids, device=lm.device)
-    targets = row[context:].unfold(0, CONTINUATION, stride)
-    positions = torch.arange(len(targets), device=lm.device) * stride + context - 1
+    row = torch.tensor(request.ids, device=lm.device)
+    targets = row[request.context :].unfold(0, CONTINUATION, request.stride)
+    positions = torch.arange(len(targets), device=lm.device) * request.stride + request.context - 1
 
     def distribution(states: Tensor) -> Tensor:
         """hidden states [n, D] -> probabilities [n, V]."""
-        return (lm.llama.lm_head(states).float() / temperature).softmax(-1)
+        return (lm.llama.lm_head(states).float() / request.temperature).softmax(-1)
 
     cache = DynamicCache()
     p = distribution(backbone(row[None], past_key_values=cache, use_cache=True).last_hidden_state[0])
@@ -185,7 +175,7 @@ def _draw_tokens(
     # Row i of p predicts token i + 1.
     of_text = p[positions[:, None] + torch.arange(CONTINUATION, device=lm.device)].gather(-1, targets[..., None])
     drawn, probabilities = [], []
-    for _ in range(samples):
+    for _ in range(request.samples):
         current, branches, tokens, chances = p[positions], Branches(backbone, cache, positions), [], []
         for n in range(CONTINUATION):
             token = torch.multinomial(current, 1, generator=generator)

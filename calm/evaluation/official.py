@@ -15,7 +15,7 @@ from ..errors import CalmError, check_seed
 from ..hub.language_model import LanguageModel
 from ..modeling.losses import cross_entropy
 from .brier import MAX_ORDER, measure_row, summarize
-from .continuations import Pause
+from .continuations import ContinuationRequest, Pause
 from .reports import read_texts
 
 POSTERIOR_SAMPLES = 100
@@ -65,7 +65,9 @@ def evaluate_official(
                 "choose a smaller --block-size."
             )
         generator = torch.Generator(lm.device).manual_seed(seed)
-        sums = [run(measure_row(lm, block, stride, stride, samples, generator)) for block in blocks]
+        sums = [
+            run(measure_row(lm, ContinuationRequest(block, stride, stride, samples), generator)) for block in blocks
+        ]
         figures = summarize(tuple(tuple(block.tolist()) for block in sums), seed).figures()
         loss = float(np.mean([_loss(lm, block, generator) for block in blocks]))
         name = f"{lm.calm.head}_loss" if lm.is_calm else "perplexity"

@@ -11,6 +11,7 @@ from calm import CalmError, storyland
 from calm.cli import main
 from calm.evaluation import official
 from calm.evaluation.brier import measure_row
+from calm.evaluation.continuations import ContinuationRequest
 from calm.evaluation.official import evaluate_official, pack
 from calm.hub.saving import save
 
@@ -60,7 +61,9 @@ def test_at_equal_places_both_protocols_agree(tiny, tiny_ar):
     """A block that starts as our protocol starts a text has the figures of the text."""
     for lm, start, context in ((tiny(4), [1] * 4, 4), (tiny_ar, [1], 1)):
         text = TEXTS[0][:100]
-        row = measure_row(lm, start + lm.tokenize(text), context, 4, 2, torch.Generator().manual_seed(0))
+        row = measure_row(
+            lm, ContinuationRequest(start + lm.tokenize(text), context, 4, 2), torch.Generator().manual_seed(0)
+        )
         assert tuple(official.run(row).tolist()) == calm.brier_lm(lm, [text], seed=0).per_text[0]
 
 
