@@ -18,6 +18,7 @@ from benchmarks import (
     sizes,
     tradeoff,
     training,
+    vocabulary,
 )
 from calm.evaluation.brier import MAX_ORDER
 from calm.generation import ALIGNMENTS
@@ -51,6 +52,15 @@ def test_generation_measures_every_contestant(tiny, monkeypatch):
     lines = generation.report(figures).splitlines()
     assert lines[0].startswith("tiny-k4 on cpu") and lines[1].startswith(generation.PEER) and "1.00x" in lines[1]
     assert lines[-1].endswith("1.5 megabytes per chunk")
+
+
+def test_vocabulary_measures_both_searches(tiny, monkeypatch):
+    embedding, states = (torch.randn(n, 64, generator=torch.Generator().manual_seed(0)) for n in (500, 20))
+    first, second = vocabulary.searches("random", embedding, states, [2, 9], rounds=1)
+    assert (first["states"], second["states"]) == (2, 9) and first["chosen"] in ("bounds", "all logits")
+    monkeypatch.setattr(vocabulary, "build", lambda *arguments: tiny(4))
+    figures = vocabulary.generation("any", rounds=1)
+    assert figures["bounds"] > 0 and figures["all logits"] > 0
 
 
 def test_the_pool_counts_the_draws_of_a_step(story):

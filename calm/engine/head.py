@@ -273,10 +273,12 @@ class CpuHeadStep(HeadStep):
         return torch.from_numpy(ids)
 
     def _vocabulary(self, embedding: Tensor) -> tuple:
-        """The arguments of the argmax kernel for the vocabulary."""
-        if self.packer.uses_matrix_unit:
-            return self.packer.pack(embedding.numpy()), np.int64(len(embedding))
-        return self.kernels.vocabulary_bounds(embedding, self._sample_states())
+        """The arguments of the argmax kernel for the vocabulary: bounds where they pay, else the packed embedding."""
+        if not self.packer.uses_matrix_unit:
+            bounds = self.kernels.vocabulary_bounds(embedding, self._sample_states())
+            if bounds is not None:
+                return bounds
+        return self.packer.pack(embedding.numpy()), np.int64(len(embedding))
 
     @torch.inference_mode()
     def _sample_states(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""The argmax over the vocabulary, without computing most of the logits. R rows, H width of a state, V vocabulary."""
+"""The argmax over the vocabulary: by bounds that rule out most logits, or by all logits where bounds rule out too few.
+
+Bounds suit a trained decoder, whose largest logit stands out. R rows, H width of a state, V vocabulary.
+"""
 
 import numpy as np
 import torch
@@ -12,14 +15,16 @@ from .compilation import ZERO, parallel, part_bounds, serial, stored
 from .packing import GROUP, LANES, pack_float32
 from .products import begin_products, count_groups, end_products, multiply, product
 
+MAX_SHARE_LEFT = 0.02  # of the tokens, after the bounds; with more, computing all logits is faster
+MEASURED_STATES = 64  # states on which that share is measured
 SLACK = 2e-3  # added to each length, relative to it; its square exceeds the rounding error of a bound
 BLOCK = 64  # tokens that a bound rules out together
 SPAN = 4  # groups of blocks whose largest logit is searched at once
 
 
-def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple:
+def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple | None:
     """embedding [V, H] -> the arrays by which ``argmax`` avoids most logits: packed basis, packed table, slack, and
-    the embedding.
+    the embedding. None if the bounds leave more than ``MAX_SHARE_LEFT`` of the tokens.
 
     In a basis that covers most of the embedding and of the decoder's states, a quarter of the coordinates and the norm
     of the remainder bound each logit from above (Cauchy-Schwarz). One exact logit then mostly rules out all others.
@@ -28,16 +33,24 @@ def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple:
     covariances = [x.T @ x / x.square().sum() for x in (embedding, states)]
     directions = torch.linalg.eigh(covariances[0] + covariances[1]).eigenvectors.flip(1)
     basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
-    coordinates, square = embedding @ basis.T, embedding.square().sum(-1, keepdim=True)
-    remainder = (square - coordinates.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
-    table = torch.cat((coordinates, remainder + SLACK * square.sqrt()), -1)
+    table, some = _bound_coordinates(embedding, basis), states[:MEASURED_STATES]
+    largest = (some @ embedding.T).amax(-1, keepdim=True)
+    if (_bound_coordinates(some, basis) @ table.T >= largest).float().mean() > MAX_SHARE_LEFT:
+        return None
     return *(pack_float32(matrix.numpy()) for matrix in (basis, table)), np.float32(SLACK), embedding.numpy()
+
+
+def _bound_coordinates(x: Tensor, basis: Tensor) -> Tensor:
+    """Rows x [n, H], basis [Q, H] -> [n, Q + 1], whose products are upper bounds of the products of the rows."""
+    coordinates, square = x @ basis.T, x.square().sum(-1, keepdim=True)
+    remainder = (square - coordinates.square().sum(-1, keepdim=True)).clamp(min=0).sqrt()
+    return torch.cat((coordinates, remainder + SLACK * square.sqrt()), -1)
 
 
 @serial
 def _argmax_below(bounds, state, embedding):
-    """bounds [V or more], at least the logits of state [H] with embedding [V, H] -> the token with the largest logit.
-    Only the logits that their bounds do not rule out are computed."""
+    """bounds [V or more], at least the logits of state [H] with embedding [V, H] -> the token with the largest logit,
+    the first of equal ones. Only the logits that their bounds do not rule out are computed."""
     tokens = len(embedding)
     blocks = (tokens + BLOCK - 1) // BLOCK
     highest, bits = np.empty(blocks, np.float32), bounds.view(np.int32)
@@ -55,7 +68,7 @@ def _argmax_below(bounds, state, embedding):
                 row, logit = embedding[b * BLOCK + v], np.float32(0)
                 for j in range(len(state)):
                     logit += state[j] * row[j]
-                if logit > largest:
+                if logit > largest or (logit == largest and b * BLOCK + v < best):
                     best, largest = b * BLOCK + v, logit
     return best
 
@@ -119,7 +132,7 @@ def _argmax_of_groups(x, embedding, tokens, start, end, logits, best):
 
 @parallel
 def _argmax_by_logits(x, threads, embedding, tokens):
-    """With a matrix unit: all logits; the threads split the tokens."""
+    """By all logits, a few groups of tokens at a time; the threads split the tokens."""
     groups = count_groups(embedding)
     parts = min(groups, threads)
     logits, best = np.empty((parts, len(x)), np.float32), np.empty((parts, len(x)), np.int64)
@@ -149,6 +162,6 @@ def _argmax_overload(x, threads, vocabulary):
 
 @stored
 def argmax(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
-    """States x [R, H] -> for each the token with the largest logit [R]. The vocabulary is the output matrix: its packed
-    panels and V for a matrix unit, else the arrays of ``vocabulary_bounds``."""
+    """States x [R, H] -> for each the token with the largest logit [R], the first of equal ones. The vocabulary is the
+    output matrix: the arrays of ``vocabulary_bounds``, or its packed weight and V."""
     return _argmax(x, threads, vocabulary)

@@ -8,25 +8,32 @@ from .emulated_unit import HAS_UNIT
 
 
 def embedding_and_states() -> tuple[torch.Tensor, torch.Tensor]:
-    """The embedding of 1,111 tokens, in bfloat16, and 40 states like a trained decoder's: each but the first lies near
-    one token's row."""
+    """The embedding of 1,111 tokens, in bfloat16, and 200 states like a trained decoder's: each but the first lies near
+    one token's row. Two tokens have the same row."""
     generator = torch.Generator().manual_seed(0)
-    embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 40))
+    embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 200))
     embedding = (embedding * torch.linspace(2, 0.01, 64)).bfloat16().float()
-    states[1:] = 0.3 * states[1:] + 3 * embedding[:39]
+    embedding[1000] = embedding[7]
+    states[1:] = 0.1 * states[1:] + 3 * embedding[:199]
     return embedding, states
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("by", ["bounds", *["a matrix unit"] * HAS_UNIT])
+@pytest.mark.parametrize("by", ["bounds", "float32", "bfloat16", *["a matrix unit"] * HAS_UNIT])
 @torch.inference_mode()
-def test_the_token_with_the_largest_logit(by, threads):
+def test_the_first_token_with_the_largest_logit(by, threads):
     embedding, states = embedding_and_states()
-    panels = packing.pack_panels(embedding.numpy()), np.int64(len(embedding))
-    arrays = vocabulary.vocabulary_bounds(embedding, states) if by == "bounds" else panels
+    if by == "bounds":
+        arrays = vocabulary.vocabulary_bounds(embedding, states)
+    else:
+        pack = {"float32": packing.pack_float32, "bfloat16": packing.pack_bfloat16}.get(by, packing.pack_panels)
+        arrays = pack(embedding.numpy()), np.int64(len(embedding))
     for some in (states, states[:3], -states):
         tokens = torch.from_numpy(vocabulary.argmax(some.numpy(), threads, arrays))
         assert torch.equal(tokens, (some @ embedding.T).argmax(-1))
+        alone = [vocabulary.argmax(row[None].numpy(), threads, arrays) for row in some[:9]]
+        assert np.concatenate(alone).tolist() == tokens[:9].tolist()
+    assert vocabulary.argmax(states[8:9].numpy(), threads, arrays) == [7]
 
 
 @torch.inference_mode()
@@ -38,4 +45,12 @@ def test_bounds_hold_and_rule_out_most_tokens():
         bounds = torch.from_numpy(vocabulary.logit_bounds(some.numpy(), *arrays[:3]))[:, : len(embedding)]
         assert (bounds >= logits).all()
         if typical:  # the basis is computed from such states
-            assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < 0.2
+            assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < vocabulary.MAX_SHARE_LEFT
+
+
+@torch.inference_mode()
+def test_no_bounds_where_they_rule_out_too_little():
+    """As with random weights: no logit stands out."""
+    generator = torch.Generator().manual_seed(0)
+    embedding, states = (torch.randn(n, 64, generator=generator) for n in (1111, 200))
+    assert vocabulary.vocabulary_bounds(embedding, states) is None
