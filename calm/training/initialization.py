@@ -81,11 +81,11 @@ def copy_init_input(model: CalmModel) -> None:
             nn.init.zeros_(linear.bias)
 
 
-def init_from(model: nn.Module, name: str, layers: list[int]) -> None:
+def init_from(model: nn.Module, name: str, layers: list[int], new_head: bool = False) -> None:
     """Copies the weights of the model ``name``, of its backbone only ``layers`` (all of them if empty).
 
-    - Blocks that the energy head has beyond those of the source start as the identity. A head of another kind than the
-      source's keeps its random weights.
+    - Blocks that the energy head has beyond those of the source start as the identity. With ``new_head``, or where the
+      source has a head of another kind, the head keeps its random weights.
     - A CALM keeps its own autoencoder.
     - A CALM of twice the width and twice the heads gets the weights widened, and computes the same at first.
 
@@ -98,7 +98,7 @@ def init_from(model: nn.Module, name: str, layers: list[int]) -> None:
             raise CalmError(f"{name!r} has the layers 0 to {depth - 1}; the recipe keeps {layers} of them.")
         lm.backbone.layers = nn.ModuleList(lm.backbone.layers[i] for i in layers)
     weights, width = lm.model.state_dict(), lm.model.config.hidden_size
-    if lm.is_calm and isinstance(model, CalmModel) and lm.calm.head != model.head:
+    if lm.is_calm and isinstance(model, CalmModel) and (new_head or lm.calm.head != model.head):
         own_head = {key: weight for key, weight in model.state_dict().items() if key.startswith(HEADS)}
         weights = {key: weight for key, weight in weights.items() if not key.startswith(HEADS)} | own_head
     try:

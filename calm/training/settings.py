@@ -134,6 +134,8 @@ class CalmSettings(LanguageModelSettings):
 
     autoencoder: str = "runs/autoencoder"
     """Folder of an autoencoder, or a CALM (bundled name, folder or Hub id) that has it."""
+    new_head: bool = False
+    """Whether the head starts with random weights although ``init_from`` has one of its kind."""
     init_backbone_from: str = ""
     """A model of the same widths, of another K or token by token, whose backbone the run starts with. Input projection
     and head get new initial weights."""

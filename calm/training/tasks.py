@@ -178,7 +178,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     model = model_class(config.head)(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())
     if settings.init_from:
-        init_from(model, settings.init_from, settings.init_layers)
+        init_from(model, settings.init_from, settings.init_layers, settings.new_head)
     elif settings.init_backbone_from:
         init_backbone_from(model, settings.init_backbone_from)
     elif settings.copy_init:

@@ -49,16 +49,21 @@ def test_a_run_starts_with_a_model_of_half_the_width(tmp_path, tokenizer_folder,
         tasks.make("lm", {**wide, "model": {**shape, "hidden_size": 48}})
 
 
-@pytest.mark.parametrize("head", ["diffusion", "flow"])
-def test_another_head_starts_at_random_on_the_backbone_of_a_model(tmp_path, tokenizer_folder, autoencoder, head):
+@pytest.mark.parametrize("head", ["diffusion", "flow", "energy"])
+def test_a_new_head_starts_at_random_on_the_backbone_of_a_model(tmp_path, tokenizer_folder, autoencoder, head):
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=2)
     first = calm.load(tasks.train("lm", settings), device="cpu").calm
     changes = {"out": str(tmp_path / head), "init_from": str(tmp_path / "run" / "best"), "token_loss_weight": 0.0}
-    other = {**settings, **changes, "model": {**settings["model"], "head": head}}
+    shape = {**settings["model"], "head": head}
+    other = {**settings, **changes, "new_head": True, "joint_from": 1.0, "model": shape}
     model = tasks.make("lm", other).lm.calm
+    if head == first.head:
+        own, before = (m.generative_head.noise_embd.weight for m in (model, first))
+        assert not torch.allclose(own, before)
     for name, tensor in first.transformer.state_dict().items():
         assert torch.equal(model.transformer.state_dict()[name], tensor), name
     trained = calm.load(tasks.train("lm", other), device="cpu").calm
+    assert torch.equal(trained.embed_proj[0].weight, first.embed_proj[0].weight)  # the backbone was frozen
     assert trained.head == head and all(head in row for row in log(tmp_path / head) if "loss" in row)
 
 
