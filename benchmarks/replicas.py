@@ -4,8 +4,8 @@
     python -m benchmarks.replicas faults [--requests 200] [--clients 16] [--seconds 5] [--pool-size 100]
 
 ``overhead`` compares story-k4 in this process with a single replica that has the same number of cores, in alternation:
-tokens per second of eight clients, and the time to the first chunk of one client alone; both without and with the
-encoding of each chunk, which the page shows.
+tokens per second of eight clients, the CPU seconds of each part, and the time to the first chunk of one client alone;
+all without and with the encoding of each chunk, which the page shows.
 
 ``faults`` requests texts of story-k4 from two replicas, twice. A replica is killed by SIGKILL every few seconds, as
 soon as both are ready; the second time, rolling updates replace all replicas meanwhile. The program fails if an error
@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import calm
@@ -33,6 +32,7 @@ from app.backends import LoadedModel
 from app.backends.ray import RayBackend, RemoteModel
 from app.registry import loaded
 from benchmarks.generation import openings
+from benchmarks.processes import cpu_seconds, ready_replicas
 from calm.serving import deployment
 
 MODEL = "story-k4"
@@ -52,7 +52,8 @@ def request(
 ) -> tuple[Chunks, float]:
     """The chunks of one text, and the seconds to its first one, with the encodings of the chunks or without."""
     start, first, chunks = time.perf_counter(), 0.0, []
-    for event in model.stream(prompts[seed % len(prompts)], calm.GenerationOptions(0.5, tokens, seed=seed, **options)):
+    settings = calm.GenerationOptions(0.5, tokens, seed=seed, **options)
+    for event in model.stream(prompts[seed % len(prompts)], settings, encodings=encode):
         if isinstance(event, calm.Step):
             if encode:
                 model.encoded(event)
@@ -61,12 +62,14 @@ def request(
     return chunks, first
 
 
-def throughput(model: LoadedModel, prompts: list[str], encode: bool) -> float:
-    """Tokens per second of all clients."""
-    start = time.perf_counter()
+def throughput(model: LoadedModel, prompts: list[str], encode: bool) -> tuple[float, dict[str, float]]:
+    """Tokens per second of all clients, and CPU seconds per 1,000 tokens of this process, the replica and Ray."""
+    start, before = time.perf_counter(), cpu_seconds()
     with ThreadPoolExecutor(CLIENTS) as threads:
         texts = list(threads.map(lambda seed: request(model, seed, prompts, encode)[0], range(REQUESTS)))
-    return sum(len(chunk) for chunks in texts for chunk in chunks) / (time.perf_counter() - start)
+    seconds, after = time.perf_counter() - start, cpu_seconds()
+    tokens = sum(len(chunk) for chunks in texts for chunk in chunks)
+    return tokens / seconds, {part: 1000 * (total - before[part]) / tokens for part, total in after.items()}
 
 
 def first_chunk(model: LoadedModel, prompts: list[str], encode: bool) -> float:
@@ -85,47 +88,40 @@ def overhead(rounds: int) -> dict[str, Any]:
     prompts = openings()
     deployment.start([MODEL], deployment.Scale(num_cpus=float(os.cpu_count() or 1)), "cpu")
     models = {"local": loaded(MODEL), "remote": connect_to_replicas()}
-    cases = [(name, encode) for encode in (False, True) for name in models]
-    rates: dict[tuple[str, bool], list[float]] = {case: [] for case in cases}
-    firsts: dict[tuple[str, bool], list[float]] = {case: [] for case in cases}
-    for number in range(rounds + 1):
-        for name, encode in cases:
-            rate = throughput(models[name], prompts, encode)
-            first = first_chunk(models[name], prompts, encode)
-            if number:  # the first round warms up
-                rates[name, encode].append(rate)
-                firsts[name, encode].append(first)
     figures: dict[str, Any] = {}
     for title, encode in {"texts": False, "texts_and_encodings": True}.items():
-        rate_medians = {name: statistics.median(rates[name, encode]) for name in models}
-        first_medians = {name: statistics.median(firsts[name, encode]) for name in models}
+        rates: dict[str, list[float]] = {name: [] for name in models}
+        costs: dict[str, list[dict[str, float]]] = {name: [] for name in models}
+        firsts: dict[str, list[float]] = {name: [] for name in models}
+        for number in range(rounds + 1):
+            for name, model in models.items():
+                rate, cost = throughput(model, prompts, encode)
+                first = first_chunk(model, prompts, encode)
+                if number:  # the first round warms up
+                    rates[name].append(rate)
+                    costs[name].append(cost)
+                    firsts[name].append(first)
+        rate_medians = {name: statistics.median(rates[name]) for name in models}
+        first_medians = {name: statistics.median(firsts[name]) for name in models}
         figures[title] = {
             "tokens_per_second": rate_medians,
             "throughput_overhead": 1 - rate_medians["remote"] / rate_medians["local"],
+            "cpu_seconds_per_1000_tokens": {name: _medians(costs[name]) for name in models},
             "first_chunk": first_medians,
             "first_chunk_overhead": first_medians["remote"] - first_medians["local"],
         }
     return figures
 
 
-def ready_processes() -> list[int]:
-    """The ids of the replicas' processes that have loaded their model, by the titles that Ray gives them."""
-    ready = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            title = path.read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if title.startswith(b"ray::ServeReplica:") and b"initialize" not in title:
-            ready.append(int(path.parent.name))
-    return ready
+def _medians(costs: list[dict[str, float]]) -> dict[str, float]:
+    return {part: statistics.median(cost.get(part, 0.0) for cost in costs) for part in sorted(set().union(*costs))}
 
 
 def kill_until(done: threading.Event, seconds: float) -> int:
     """Kills a random replica every few seconds when all are ready. Returns how many."""
     killed, last = 0, time.monotonic()
     while not done.wait(KILL_CHECK_SECONDS):
-        if time.monotonic() - last >= seconds and len(ready := ready_processes()) >= REPLICAS:
+        if time.monotonic() - last >= seconds and len(ready := ready_replicas()) >= REPLICAS:
             os.kill(random.choice(ready), signal.SIGKILL)
             killed, last = killed + 1, time.monotonic()
     return killed

@@ -63,8 +63,11 @@ class LoadedModel(ABC):
         """Whether the model generates without its kernels, because they are still being compiled."""
 
     @abstractmethod
-    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
-        """The steps of a text, and its positions in the queue (``calm.stream``)."""
+    def stream(
+        self, prompt: str, options: GenerationOptions, client: str = "", encodings: bool = False
+    ) -> Generator[Step | Queued, None, None]:
+        """The steps of a text, and its positions in the queue (``calm.stream``). With ``encodings``, a replica sends
+        the vector that ``encoded`` returns with each step."""
 
     @abstractmethod
     def timed_stream(

@@ -35,7 +35,9 @@ class LocalModel(LoadedModel):
     def uses_fallback(self) -> bool:
         return uses_fallback(self.lm)
 
-    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
+    def stream(
+        self, prompt: str, options: GenerationOptions, client: str = "", encodings: bool = False
+    ) -> Generator[Step | Queued, None, None]:
         return calm.stream(self.lm, prompt, options, client)
 
     def timed_stream(

@@ -41,8 +41,10 @@ class RemoteModel(LoadedModel):
     def client(self) -> Client:
         return _clients[self.name]
 
-    def stream(self, prompt: str, options: GenerationOptions, client: str = "") -> Generator[Step | Queued, None, None]:
-        return self.client.stream(prompt, options, client, logs.request_id())
+    def stream(
+        self, prompt: str, options: GenerationOptions, client: str = "", encodings: bool = False
+    ) -> Generator[Step | Queued, None, None]:
+        return self.client.stream(prompt, options, client, logs.request_id(), encodings)
 
     def timed_stream(
         self, prompt: str, options: GenerationOptions, client: str = ""
@@ -51,7 +53,7 @@ class RemoteModel(LoadedModel):
             yield event, getattr(event, "seconds", 0.0)
 
     def encoded(self, step: Step) -> np.ndarray:
-        encoded = getattr(step, "encoded", None)  # a replica sends it with the step
+        encoded = getattr(step, "encoded", None)  # it came with the step if the text was requested so
         return self.encode([step.token_ids]).mean[0] if encoded is None else encoded
 
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:

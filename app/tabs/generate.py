@@ -54,7 +54,8 @@ def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Ru
     each = [replace(options, seed=options.seed + i) for i in range(arguments.samples)]
     runs = [Run(model, arguments.prompt, one) for one in each]
     prefix = runs[0].branch_off(branch) if branch else []
-    events = [model.stream(arguments.prompt, replace(one, prefix_chunks=prefix), arguments.visitor) for one in each]
+    each = [replace(one, prefix_chunks=prefix) for one in each]
+    events = [model.stream(arguments.prompt, one, arguments.visitor, encodings=True) for one in each]
     if branch:
         yield runs
     for step in compute.side_by_side(events) if not runs[0].payload["ended"] else ():

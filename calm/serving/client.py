@@ -57,7 +57,12 @@ class Client:
         return self.compute("describe")
 
     def stream(
-        self, prompt: str, options: GenerationOptions, client: str = "", request_id: str = ""
+        self,
+        prompt: str,
+        options: GenerationOptions,
+        client: str = "",
+        request_id: str = "",
+        encodings: bool = False,
     ) -> Generator[Step | Queued, None, None]:
         """The steps of a text, and its positions in the queue of a replica.
 
@@ -67,7 +72,7 @@ class Client:
         start = time.monotonic()
 
         def batches() -> Generator[Any, None, None]:
-            return self.replicas.stream("generate", prompt, options, client, tuple(completed), request_id)
+            return self.replicas.stream("generate", prompt, options, client, tuple(completed), request_id, encodings)
 
         for batch in self._recovered(batches):
             for event in batch:

@@ -40,6 +40,12 @@ POLL_SECONDS = 0.1
 SWITCH_SECONDS = 0.0005
 """For so long a thread of a replica runs Python code before another one may. Python's default is 5 milliseconds, nearly
 as long as a step. The compute thread gives up its turn for every kernel and waits to continue."""
+LOCAL_CLUSTER = {
+    "RAY_worker_niceness": "0",  # Ray's default of 15 starves replicas on a busy machine
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # the controller shares the cores with the replicas
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # the methods of a replica only wait
+}
+"""Environment variables of a cluster that ``connect`` starts on this machine."""
 LOST = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError, RequestCancelledError)
 """What Ray raises in a request whose replica has ended."""
 
@@ -186,7 +192,8 @@ def connect(address: str | None) -> None:
     if ray.is_initialized():
         return
     if not address:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 starves replicas on a busy machine
+        for variable, value in LOCAL_CLUSTER.items():
+            os.environ.setdefault(variable, value)
     try:
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if not address else None)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -242,9 +249,10 @@ class ServeReplicas:
         self.handle = serve.get_app_handle(name).options(stream=True, **options)
 
     def stream(self, method: str, *arguments: Any) -> Generator[Any, None, None]:
-        response = getattr(self.handle, method).remote(*arguments)
+        response, complete = getattr(self.handle, method).remote(*arguments), False
         try:
             yield from response
+            complete = True
         except LOST as error:
             raise ReplicaLost from error
         except BackPressureError as error:
@@ -252,5 +260,6 @@ class ServeReplicas:
         except RayServeException as error:  # no replica runs now
             raise ReplicaLost from error
         finally:
-            with suppress(Exception):  # it raises once more what the request has raised
-                response.cancel()
+            if not complete:
+                with suppress(Exception):  # it raises once more what the request has raised
+                    response.cancel()

@@ -38,7 +38,9 @@ QUEUE = 16
 AT_ONCE = SLOTS + QUEUE
 """Requests that a replica accepts at once."""
 MESSAGE_SECONDS = 0.1
-"""Between two messages of a text. The page shows results about as often, and each message costs both processes time."""
+"""Between two messages of a text, at least. The page shows results as often."""
+MESSAGES_PER_SECOND = 40
+"""Of all texts of a replica. Each message costs both processes about a millisecond."""
 RESPONSE_SECONDS = 30.0
 """A compute thread that does not take new work for so long is not healthy."""
 
@@ -89,6 +91,8 @@ class Replica:
         # Not more than one core, because the compute thread uses all of them.
         self.encoder = ThreadPoolExecutor(1, "encoder", torch.set_num_threads, (1,))
         self.lm = self.executor.run(self._load, model, device)
+        self.texts = 0
+        """Requests for a text, those in the queue included."""
 
     def _load(self, model: str, device: str | None) -> LanguageModel:
         lm = load(model, device)
@@ -103,10 +107,12 @@ class Replica:
         client: str = "",
         completed: Sequence[CompletedStep] = (),
         request_id: str = "",
+        encodings: bool = False,
     ) -> AsyncGenerator[list[Step | Queued | Failure], None]:
         """The events of ``calm.stream``, each message with all that are ready. A failure is the last event.
+        With ``encodings``, the steps of a CALM are ``EncodedStep``.
 
-        The first chunk is sent at once. After that, messages have a minimum distance.
+        The first chunk is sent at once. After that, messages have a minimum distance, which grows with the texts.
         """
         loop, ready = asyncio.get_running_loop(), deque[Any]()
         updated, ended, cancelled = asyncio.Event(), asyncio.Event(), threading.Event()
@@ -118,7 +124,8 @@ class Replica:
                         if cancelled.is_set():
                             return
                         ready.append(event)
-                        loop.call_soon_threadsafe(updated.set)
+                        if len(ready) == 1:  # later events join the message of the first
+                            loop.call_soon_threadsafe(updated.set)
             except Exception as error:
                 ready.append(_failure(error, request_id))
             finally:
@@ -127,16 +134,20 @@ class Replica:
 
         logger.info("Request %s: starts after %d steps.", request_id, len(completed))
         self.threads.submit(run)
+        self.texts += 1
         try:
             while not (ended.is_set() and not ready):
                 await updated.wait()
                 updated.clear()
                 if events := [ready.popleft() for _ in range(len(ready))]:
-                    yield await asyncio.wrap_future(self.encoder.submit(self._with_encodings, events))
+                    if encodings:
+                        events = await asyncio.wrap_future(self.encoder.submit(self._with_encodings, events))
+                    yield events
                 if any(isinstance(event, Step) for event in events):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(ended.wait(), MESSAGE_SECONDS)
+                        await asyncio.wait_for(ended.wait(), max(MESSAGE_SECONDS, self.texts / MESSAGES_PER_SECOND))
         finally:
+            self.texts -= 1
             cancelled.set()
 
     def _with_encodings(self, events: list[Any]) -> list[Any]:

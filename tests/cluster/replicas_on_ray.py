@@ -18,7 +18,7 @@ from gradio_client import Client
 import calm
 from app.backends.ray import RayBackend
 from app.limits import EVALUATION_SAMPLES
-from benchmarks.replicas import ready_processes
+from benchmarks.processes import ready_replicas
 from calm import storyland
 
 from ..running_page import running_page
@@ -82,7 +82,7 @@ def eventually(condition):
 
 
 def test_a_text_survives_kill_9(model, alone):
-    processes = ready_processes()
+    processes = ready_replicas()
     assert len(processes) == 2
     assert texts_during(model, 2, lambda: os.kill(processes[0], signal.SIGKILL)) == [alone, alone]
     assert model.client.losses == 1

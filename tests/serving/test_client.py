@@ -65,7 +65,8 @@ def connect(both, monkeypatch):
 def test_a_text_whose_replicas_are_lost_equals_the_undisturbed_one(connect, story):
     alone = list(calm.stream(story, PROMPT, OPTIONS))
     client = connect(1, 1, 0, 2)
-    steps = [event for event in client.stream(PROMPT, OPTIONS, request_id="r") if isinstance(event, calm.Step)]
+    events = client.stream(PROMPT, OPTIONS, request_id="r", encodings=True)
+    steps = [event for event in events if isinstance(event, calm.Step)]
     assert client.losses == 4 and len(client.pauses) == 4 and client.pauses[2] == PAUSES[1]
     assert [step.index for step in steps] == list(range(len(alone)))
     for step, other in zip(steps, alone, strict=True):
