@@ -161,7 +161,7 @@ def evaluate(arguments: ScoreArguments) -> Iterator[Score]:
         seed: Random seed of the model's samples, a whole number.
         model: Name of a model in the page's menu.
     """
-    measuring = measure([loaded(arguments.model)], split_texts(arguments.text), arguments.seed)
+    measuring = measure(loaded(arguments.model), split_texts(arguments.text), arguments.seed)
     for (measurement,) in throttle(backends.current().iterate(measuring)):
         if measurement.result:
             yield cast(Score, measurement.result.figures())

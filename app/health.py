@@ -26,10 +26,11 @@ def machine_checks() -> list[Check]:
 def health() -> dict[str, Any]:
     """``status`` is ``starting``, ``ready``, ``degraded``, ``stopping`` or ``failed``; ``reasons`` are sentences.
 
-    A degraded page serves every request, but slower. A stopping one refuses requests, because the process ends. A
-    failed one cannot load its default model. A ready page has no reasons. ``memory`` has the bytes of each loaded model
-    in this process. ``machine`` is the short report of ``calm doctor``, by the names of its checks; it comes once the
-    default model has been loaded.
+    A starting page has not loaded its default model yet; if it had no room for it, the reason says so, and the next
+    request for the model tries again. A degraded page serves every request, but slower. A stopping one refuses
+    requests, because the process ends. A failed one cannot load its default model. A ready page has no reasons.
+    ``memory`` has the bytes of each loaded model in this process. ``machine`` is the short report of ``calm doctor``,
+    by the names of its checks; it comes once the default model has been loaded.
     """
     models = loaded_names()
     was_loaded = DEFAULT in models or is_unloaded(DEFAULT)
@@ -40,7 +41,7 @@ def health() -> dict[str, Any]:
     elif (error := load_error(DEFAULT)) is not None and not isinstance(error, NoRoomError):
         status, reasons = "failed", [_failure(error)]
     elif not was_loaded:
-        status, reasons = "starting", [f"{DEFAULT} is being loaded."]
+        status, reasons = "starting", [str(error) if error else f"{DEFAULT} is being loaded."]
     elif slow := on_fallback():
         status, reasons = "degraded", [f"The CPU kernels of {', '.join(slow)} are not compiled, so PyTorch computes."]
     machine = {check.name: check.message for check in machine_checks()} if was_loaded else {}

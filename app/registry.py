@@ -303,8 +303,9 @@ def map_files() -> dict[str, Path]:
 
 
 def _loaded_here() -> dict[str, LanguageModel]:
-    """The loaded models that run in this process, by name."""
-    return {name: lm for name in list(_loads) if (lm := _model(name)) is not None and has_weights(name, lm)}
+    """The models that run in this process, by name, also those whose load is about to end: they take memory."""
+    known = {name: _model(name) or backends.current().in_memory(name) for name in list(_loads)}
+    return {name: lm for name, lm in known.items() if lm is not None and has_weights(name, lm)}
 
 
 def engines() -> list[Engine]:

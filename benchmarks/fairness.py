@@ -13,6 +13,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import calm
 from app import compute, limits
@@ -44,7 +45,7 @@ def others() -> list[Callable[[], Iterator[object]]]:
         return models[0].stream("Once upon a time", BUSY, "busy")
 
     def evaluate() -> Iterator[object]:
-        return compute.iterate(measure(models, texts, 0))
+        return chain.from_iterable(compute.iterate(measure(model, texts, 0)) for model in models)
 
     def curve() -> Iterator[object]:
         return models[0].robustness(text, limits.NOISE_LEVELS, 0)

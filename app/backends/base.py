@@ -124,6 +124,11 @@ class Backend(ABC):
     def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
         """The interface to a model that ``load`` has returned."""
 
+    def in_memory(self, name: str) -> LanguageModel | None:
+        """A model that ``load`` has put into the memory of this process and may not have returned yet; None if there is
+        none."""
+        return None
+
     def memory(self, parameters: int) -> tuple[int, int | None] | None:
         """The bytes that the load of a model of so many parameters reserves in this process, and the free bytes of its
         device, if they are known; None if models are elsewhere."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
-from weakref import ReferenceType, WeakSet, ref
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 import calm
 
@@ -100,6 +100,9 @@ class LocalBackend(Backend):
     def model(self, name: str, lm: LanguageModel, map: VectorMap | None, lease: Lease | None = None) -> LoadedModel:
         return LocalModel(name, lm, map, lease)
 
+    def in_memory(self, name: str) -> LanguageModel | None:
+        return _loaded.get(name)
+
     def memory(self, parameters: int) -> tuple[int, int | None] | None:
         from calm.engine.memory import packed_memory
         from calm.hub.loading import default_device, default_dtype
@@ -113,7 +116,8 @@ class LocalBackend(Backend):
         return compute.iterate(items)
 
 
-_loaded: WeakSet[LanguageModel] = WeakSet()
+_loaded: WeakValueDictionary[str, LanguageModel] = WeakValueDictionary()
+"""The models with an engine in the memory of this process, by name."""
 
 
 def _load(name: str, make_room: MakeRoom) -> LanguageModel:
@@ -132,8 +136,9 @@ def _load(name: str, make_room: MakeRoom) -> LanguageModel:
     from calm.engine.warmup import warm_up_or_fall_back
 
     compute.use_one_core_elsewhere()
-    _loaded.add(lm)
-    if not warm_up_or_fall_back(lm, compute.executor()):
+    is_fastest = warm_up_or_fall_back(lm, compute.executor())
+    _loaded[name] = lm
+    if not is_fastest:
         compute.use_cores(leave_one=True)
         Thread(target=_compile, args=(name, ref(lm)), daemon=True).start()
     return lm
@@ -157,7 +162,7 @@ def _replace_fallback(model: ReferenceType[LanguageModel]) -> None:
 
     if (lm := model()) is not None:
         replace_fallback(lm)
-    compute.use_cores(leave_one=any(map(uses_fallback, _loaded)))
+    compute.use_cores(leave_one=any(map(uses_fallback, _loaded.values())))
 
 
 def uses_fallback(lm: LanguageModel) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import calm
@@ -47,17 +48,16 @@ def split_texts(text: str) -> list[str]:
 
 
 def measure(
-    models: Sequence[LoadedModel], texts: Sequence[str], seed: int, temperatures: Sequence[float] = (1.0,)
+    model: LoadedModel, texts: Sequence[str], seed: int, temperatures: Sequence[float] = (1.0,)
 ) -> Generator[list[Measurement], None, None]:
-    """All measurements after each forward pass: one model after another, and of each one temperature after another.
+    """The measurements of a model, one temperature after another: all of them after each forward pass.
 
     Other work of the compute thread runs between two passes. Raises CalmError where no text is long enough.
     """
     from calm.evaluation.continuations import Pause
 
-    runs = [(model, Measurement(model.name, temperature=t)) for model in models for t in temperatures]
-    measurements = [measurement for _, measurement in runs]
-    for model, measurement in runs:
+    measurements = _planned(model.name, temperatures)
+    for measurement in measurements:
         for item in model.brier_lm(texts, seed, EVALUATION_SAMPLES, measurement.temperature):
             if not isinstance(item, Pause):
                 measurement.result, measurement.texts = item, measurement.texts + 1
@@ -68,17 +68,23 @@ def measure(
     yield measurements
 
 
+def _planned(name: str, temperatures: Sequence[float]) -> list[Measurement]:
+    return [Measurement(name, temperature=temperature) for temperature in temperatures]
+
+
 def progress(arguments: EvaluateArguments) -> Iterator[tuple[str, list[Measurement]]]:
-    """The status and the measurements again and again, until all are complete. Raises CalmError."""
+    """The status and the measurements again and again, until all are complete. Each model stays in memory only while it
+    is measured. Raises CalmError."""
     texts = split_texts(arguments.text)
     if not arguments.models:
         raise calm.CalmError("Choose at least one model.")
-    models = [loaded(name) for name in dict.fromkeys(arguments.models)]
-    items = measure(models, texts, arguments.seed, arguments.temperatures)
-    measurements: list[Measurement] = []
-    for measurements in throttle(backends.current().iterate(items)):
-        done = sum(measurement.texts for measurement in measurements)
-        yield f"Measuring … {done} of {len(measurements) * len(texts)} texts", measurements
+    of_model = {name: _planned(name, arguments.temperatures) for name in arguments.models}
+    for name in of_model:
+        items = measure(loaded(name), texts, arguments.seed, arguments.temperatures)
+        for of_model[name] in throttle(backends.current().iterate(items)):
+            measurements = list(chain.from_iterable(of_model.values()))
+            done = sum(measurement.texts for measurement in measurements)
+            yield f"Measuring … {done} of {len(measurements) * len(texts)} texts", measurements
     positions = sorted({f"{m.result.positions:,}" for m in measurements if m.result})
     status = (
         f"{len(texts)} text{'s' * (len(texts) > 1)}, {EVALUATION_SAMPLES} samples at each of "

@@ -1,6 +1,8 @@
 import pytest
 
 import calm
+from app.backends import LoadedModel
+from app.leases import leased
 from app.limits import EVALUATION_SAMPLES
 from app.registry import loaded
 from app.requests import BrierCurveArguments, EvaluateArguments
@@ -16,21 +18,27 @@ def model():
     return loaded()
 
 
-def test_models_are_measured_one_after_another(model, tiny_ar):
+def measured(model: LoadedModel, texts: list[str]) -> measuring.Measurement:
+    *_, (measurement,) = measuring.measure(model, texts, 0)
+    return measurement
+
+
+def test_models_are_measured_one_after_another_and_kept_in_memory_as_long(model, monkeypatch):
+    monkeypatch.setattr(measuring, "throttle", iter)
     texts = list(storyland.stories("validation", 2))
-    models = [model, local_model(tiny_ar)]
-    seen = [[(m.model, m.texts) for m in both] for both in measuring.measure(models, texts, 0)]
-    assert seen[0][1] == ("tiny-ar", 0) and seen[-1] == [("story-k4", 2), ("tiny-ar", 2)]
-    *_, measurements = measuring.measure([model], texts, 0)
-    result = measurements[0].result
-    assert result == calm.brier_lm(model.lm, texts, 0, EVALUATION_SAMPLES)
-    table = evaluate_tab.scores_table(measurements, evaluate_tab.reference_scores())
-    assert f"{result.score:.1f}" in table and "100 texts of storyland" in table
+    arguments = EvaluateArguments.parse({"text": "\n\n".join(texts), "models": ["story-ar", "story-k4"]})
+    seen = [("story-ar" in leased(), [(m.model, m.texts) for m in both]) for _, both in measuring.progress(arguments)]
+    assert seen[0] == (True, [("story-ar", 0), ("story-k4", 0)])
+    assert seen[-2] == (False, [("story-ar", 2), ("story-k4", 2)])
+    measurement = measured(model, texts)
+    assert measurement.result == calm.brier_lm(model.lm, texts, 0, EVALUATION_SAMPLES)
+    table = evaluate_tab.scores_table([measurement], evaluate_tab.reference_scores())
+    assert f"{measurement.result.score:.1f}" in table and "100 texts of storyland" in table
 
 
 def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
     texts = list(storyland.stories("validation", 2))
-    *_, measurements = measuring.measure([local_model(tiny_ar), model], texts, 0)
+    measurements = [measured(each, texts) for each in (local_model(tiny_ar), model)]
     gap = calm.brier_difference(measurements[1].result, measurements[0].result)
     cell = f"<td>{gap.difference:.1f} <small>({gap.low:.1f} to {gap.high:.1f})</small></td>"
     worse, best = evaluate_tab.scores_table(measurements, {}).split("<tbody>")[1].split("</tr>")[:2]
@@ -41,7 +49,7 @@ def test_the_gap_to_the_best_model_is_computed_text_by_text(model, tiny_ar):
 
 def test_a_single_text_has_no_interval(model, tiny_ar):
     texts = list(storyland.stories("validation", 1))
-    *_, (worse, best) = measuring.measure([local_model(tiny_ar), model], texts, 0)
+    worse, best = (measured(each, texts) for each in (local_model(tiny_ar), model))
     table = evaluate_tab.scores_table([worse, best], {})
     assert " to " not in table.split("<tbody>")[1]
     assert f"<td>{best.result.score - worse.result.score:.1f}</td>" in table
@@ -85,14 +93,13 @@ def test_a_file_that_is_not_text_is_reported_in_one_sentence(tmp_path):
 
 def test_a_curve_has_the_complete_temperatures_of_each_model(model, tiny_ar):
     texts = [text[:200] for text in storyland.stories("validation", 2)]
-    models = [model, local_model(tiny_ar)]
-    seen = [brier_curve.curves(measurements) for measurements in measuring.measure(models, texts, 0, [0.5, 1.0])]
-    assert seen[0] == {"curves": [{"model": "story-k4", "points": []}, {"model": "tiny-ar", "points": []}]}
-    first, second = seen[-1]["curves"]
-    assert [point["temperature"] for point in first["points"]] == [0.5, 1.0]
-    for lm, curve in ((model.lm, first), (tiny_ar, second)):
+    for each in (model, local_model(tiny_ar)):
+        seen = [brier_curve.curves(own) for own in measuring.measure(each, texts, 0, [0.5, 1.0])]
+        assert seen[0] == {"curves": [{"model": each.name, "points": []}]}
+        (curve,) = seen[-1]["curves"]
+        assert [point["temperature"] for point in curve["points"]] == [0.5, 1.0]
         for point in curve["points"]:
-            result = calm.brier_lm(lm, texts, 0, EVALUATION_SAMPLES, temperature=point["temperature"])
+            result = calm.brier_lm(each.lm, texts, 0, EVALUATION_SAMPLES, temperature=point["temperature"])
             assert (point["score"], point["low"], point["high"]) == (result.score, result.low, result.high)
 
 

@@ -7,7 +7,7 @@ from weakref import ref
 import pytest
 
 import calm
-from app import health, leases, metrics, registry
+from app import backends, health, leases, metrics, registry
 from app.leases import models_to_unload
 from app.tabs import generate as generate_tab
 from calm import CalmError
@@ -110,6 +110,20 @@ def test_an_unloaded_model_leaves_nothing_in_memory_and_the_page_is_ready(names,
     assert set(state["memory"]) == {second, third}
     figures = metrics.render().decode()
     assert f'calm_model_memory_bytes{{model="{second}"}}' in figures and first not in figures
+
+
+def test_a_model_counts_as_soon_as_it_takes_memory(names, monkeypatch):
+    first, load = names[0], backends.LocalBackend.load
+    sizes = []
+
+    def loaded_late(self, *arguments):
+        lm = load(self, *arguments)
+        sizes.append(registry.used_memory())  # the load has not returned, and another one may ask
+        return lm
+
+    monkeypatch.setattr(backends.LocalBackend, "load", loaded_late)
+    registry.loaded(first)
+    assert [list(size) for size in sizes] == [[first]]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app import health, registry
+from app.leases import NoRoomError
 from calm import CalmError
 
 
@@ -66,3 +67,11 @@ def test_a_model_that_cannot_be_loaded_is_a_failure(get, error, sentence):
     answer = get()
     assert (answer.status_code, answer.json()["status"]) == (503, "failed")
     assert answer.json()["reasons"] == [sentence]
+
+
+def test_a_page_without_room_for_its_default_model_says_so(get):
+    registry._loads[registry.DEFAULT] = Future()
+    registry._loads[registry.DEFAULT].set_exception(NoRoomError("story-k4 needs 1.00 GB of memory"))
+    answer = get()
+    assert (answer.status_code, answer.json()["status"]) == (200, "starting")
+    assert answer.json()["reasons"] == ["story-k4 needs 1.00 GB of memory"]
