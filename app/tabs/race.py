@@ -16,6 +16,7 @@ from ..backends import LoadedModel
 from ..components import RaceView, RunCard
 from ..controls import (
     FALLBACK_NOTE,
+    PRIVATE,
     new_tokens_slider,
     seed_box,
     start_and_stop,
@@ -27,9 +28,9 @@ from ..files import asset
 from ..payloads.cards import run_card
 from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..payloads.origins import RunCardPayload
-from ..registry import BASELINE, is_loaded, loaded, loading
+from ..registry import BASELINE, DEFAULT, bundled, is_loaded, loaded, loading
 from ..requests import GenerateArguments
-from ..story_prompts import with_line_end
+from ..story_prompts import suited_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
 from ..validation import validated
 
@@ -163,9 +164,18 @@ def _steps(race: Race) -> Generator[Race, None, None]:
             racer.events.close()
 
 
+def without_rival(name: str) -> str:
+    """Why no token-by-token model can race a model, as a sentence; empty if one can."""
+    if name in bundled():
+        return ""
+    return f"There is no token-by-token model to race {name}: {BASELINE} generates only stories of Storyland."
+
+
 @validated(GenerateArguments, "model", "prompt", "temperature", "max_new_tokens", "seed")
 def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     """A race of the chosen model against the baseline."""
+    if reason := without_rival(arguments.model):
+        raise calm.CalmError(f"{reason} Choose a model that comes with the page.")
     names = (arguments.model, BASELINE)
     yield Progress("Starting …" if all(is_loaded(each) for each in names) else "The models are being loaded …")
     for each in names:
@@ -178,6 +188,16 @@ def _run(arguments: GenerateArguments) -> Iterator[Progress]:
         yield Progress(state.summary(), (state.payload(), state.card()))
 
 
+def _suit_prompt(name: str, prompt: str) -> Any:
+    """The prompt box for another model. A prompt that suits it stays as it is, also while the visitor writes."""
+    suited, info = suited_prompt(name, prompt, example()["race"]["prompt"]), _prompt_info(name)
+    return gr.update(info=info) if suited == prompt else gr.update(value=suited, info=info)
+
+
+def _prompt_info(name: str) -> str:
+    return without_rival(name) or "For both models."
+
+
 def build(model: gr.Dropdown) -> None:
     gr.HTML(
         '<p class="calm-intro">The chosen CALM and a token-by-token Transformer continue the same prompt. They take '
@@ -187,9 +207,9 @@ def build(model: gr.Dropdown) -> None:
     shown = example()
     with gr.Row():
         prompt = gr.Textbox(
-            shown["race"]["prompt"],
+            suited_prompt(DEFAULT, shown["race"]["prompt"], shown["race"]["prompt"]),
             label="Prompt",
-            info="For both models.",
+            info=_prompt_info(DEFAULT),
             lines=2,
             max_lines=8,
             scale=5,
@@ -204,6 +224,7 @@ def build(model: gr.Dropdown) -> None:
     status = gr.HTML(shown["status"], elem_id="race-status")
     view = RaceView(shown["race"], elem_id="race-view")
     card = RunCard(shown["card"], buttons=["race"], elem_id="race-card")
+    model.change(_suit_prompt, [model, prompt], prompt, queue=False, **PRIVATE)
     sync_with_url({"race-prompt": prompt, "race-t": temperature, "race-length": length, "race-seed": seed})
     inputs = [model, prompt, temperature, length, seed]
     wire(Panel([view, card], status, go, stop), [([go.click, prompt.submit], _run, inputs)])

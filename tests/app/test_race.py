@@ -1,6 +1,7 @@
 import pytest
 
 import calm
+from app.story_prompts import ENGLISH, example_prompts
 from app.tabs import race as race_tab
 from calm import CalmError
 from calm.engine import engine_for
@@ -66,3 +67,14 @@ def test_bad_input_is_an_error_before_the_start(tiny, tiny_ar, change, sentence)
     settings = {"prompt": PROMPT, "temperature": 1.0, "max_new_tokens": 8, "seed": 0, **change}
     with pytest.raises(CalmError, match=sentence):
         race_tab.race([local_model(tiny()), local_model(tiny_ar)], run_arguments(**settings))
+
+
+def test_a_model_without_a_rival_gets_a_prompt_that_suits_it_and_a_sentence(monkeypatch):
+    monkeypatch.setenv("CALM_MODELS", "someone/english-model")
+    first = race_tab.example()["race"]["prompt"]
+    box = race_tab._suit_prompt("someone/english-model", first)
+    assert box["value"] == ENGLISH[0] and "no token-by-token model to race someone/english-model" in box["info"]
+    assert race_tab._suit_prompt("story-k8", "my own") == race_tab._suit_prompt("story-k4", first)
+    assert race_tab._suit_prompt("story-k4", ENGLISH[0])["value"] == example_prompts("story-k4")[0]
+    with pytest.raises(CalmError, match=r"story-ar generates only stories of Storyland\. Choose a model that comes"):
+        list(race_tab._run("someone/english-model", "My own", 1.0, 8, 0))
