@@ -65,10 +65,12 @@ class CalmConfig(PretrainedConfig):
 
     ``head`` is energy, diffusion or flow, and ``num_mlp_layers`` counts the head's blocks. The energy head reads
     ``noise_size`` noise dimensions. Diffusion and flow heads evaluate their network ``num_sampling_steps`` times in a
-    draw, 100 and 20 times by default. The training loss takes ``num_samples`` (N) samples at a position, and the energy
-    score the exponent ``beta``. ``text_start`` is "begin-of-text" for models whose training texts start with that token
-    (``calm.hub.text_format``). ``autoencoder`` holds the fields of the ``AutoencoderConfig``; official
-    files leave it out and name a second folder in ``ae_path`` instead, which ``calm.load`` resolves.
+    draw, 100 and 20 times by default. Each vector that a diffusion head predicts on the way is limited to
+    [-``latent_bound``, ``latent_bound``]; None, as in the official code, for no limit. The training loss takes
+    ``num_samples`` (N) samples at a position, and the energy score the exponent ``beta``. ``text_start`` is
+    "begin-of-text" for models whose training texts start with that token (``calm.hub.text_format``). ``autoencoder``
+    holds the fields of the ``AutoencoderConfig``; official files leave it out and name a second folder in ``ae_path``
+    instead, which ``calm.load`` resolves.
     """
 
     model_type = "calm"
@@ -97,6 +99,7 @@ class CalmConfig(PretrainedConfig):
         num_mlp_layers: int = 4,
         noise_size: int = 64,
         num_sampling_steps: int | None = None,
+        latent_bound: float | None = None,
         num_samples: int = 8,
         beta: float = 1.0,
         text_start: str | None = None,
@@ -132,6 +135,7 @@ class CalmConfig(PretrainedConfig):
         self.num_mlp_layers = num_mlp_layers
         self.noise_size = noise_size
         self.num_sampling_steps = num_sampling_steps
+        self.latent_bound = latent_bound
         self.num_samples = num_samples
         self.beta = beta
         self.text_start = text_start

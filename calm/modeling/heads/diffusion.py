@@ -75,14 +75,18 @@ def timesteps(steps: int, device: torch.device) -> Tensor:
         return torch.from_numpy(schedule(steps).timesteps).to(device)
 
 
-def predict_previous(output: Tensor, x: Tensor, step: Schedule[float] | Schedule[Tensor]) -> tuple[Tensor, Tensor]:
+def predict_previous(
+    output: Tensor, x: Tensor, step: Schedule[float] | Schedule[Tensor], bound: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Mean and log variance of x_{t-1}, as the network predicts them (arXiv 2102.09672, eqs. 9, 11 and 15).
 
     output [..., 2L] (noise, then the log variance between its bounds, as a number from -1 to 1), x [..., L]; the fields
-    of ``step`` are numbers or [..., 1] -> [..., L] each.
+    of ``step`` are numbers or [..., 1] -> [..., L] each. The predicted latent vector is limited to [-bound, bound].
     """
     noise, position = output.chunk(2, dim=-1)
     start = x / step.signal - (step.noise / step.signal) * noise
+    if bound is not None:  # at the first step, the signal of 0.00005 multiplies an error of the noise by 20,000
+        start = start.clamp(-bound, bound)
     mean = step.posterior_start * start + step.posterior_current * x
     share = (position + 1) / 2
     return mean, share * step.log_beta + (1 - share) * step.log_variance
@@ -117,6 +121,7 @@ class DiffusionHead(AdaLNHead):
 
     def __init__(self, config: CalmConfig):
         super().__init__(config, 2 * config.latent_size, 1, SAMPLING_STEPS)
+        self.bound = config.latent_bound
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -134,7 +139,8 @@ class DiffusionHead(AdaLNHead):
         times = self.net.time_embed(timesteps(self.num_sampling_steps, states.device))
         for drawn, t in enumerate(reversed(range(self.num_sampling_steps)), 1):
             step: Schedule[float] = Schedule(*(float(values[t]) for values in constants))
-            mean, log_variance = predict_previous(self.net.evaluate(x, states + times[t], rows), x, step)
+            output = self.net.evaluate(x, states + times[t], rows)
+            mean, log_variance = predict_previous(output, x, step, self.bound)
             x = mean + (0.5 * log_variance).exp() * noise[..., drawn, :] if t else mean
         return x.to(states.dtype)
 

@@ -96,6 +96,12 @@ def test_unknown_heads_and_impossible_steps_are_reported_in_one_sentence():
             model_class(kind)(tiny_config(num_sampling_steps=steps))
 
 
+@torch.no_grad()
+def test_a_bound_keeps_the_draws_of_an_untrained_diffusion_head_small():
+    draws = {bound: head_of("diffusion", latent_bound=bound).sample(hidden(1, 32), 50) for bound in (None, 3.0)}
+    assert draws[3.0].abs().max() <= 3 < draws[None].abs().max()
+
+
 @pytest.mark.parametrize("steps", [10, 100, 1000])
 @torch.no_grad()
 def test_diffusion_with_the_true_noise_draws_the_data(steps):
