@@ -30,6 +30,7 @@ from typing import Any
 import calm
 from app.backends import LoadedModel
 from app.backends.ray import RayBackend, RemoteModel
+from app.controls import UPDATE_INTERVAL
 from app.registry import loaded
 from benchmarks.generation import openings
 from benchmarks.processes import cpu_seconds, ready_replicas
@@ -50,16 +51,22 @@ Chunks = list[list[int]]
 def request(
     model: LoadedModel, seed: int, prompts: list[str], encode: bool = False, tokens: int = TOKENS, **options: Any
 ) -> tuple[Chunks, float]:
-    """The chunks of one text, and the seconds to its first one, with the encodings of the chunks or without."""
-    start, first, chunks = time.perf_counter(), 0.0, []
+    """The chunks of one text, and the seconds to its first one, with the encodings of the chunks or without.
+
+    The chunks are encoded as the page does it: the first one at once, later ones together at each update of the page.
+    """
+    start, first, steps, encoded, encoded_at = time.perf_counter(), 0.0, [], 0, 0.0
     settings = calm.GenerationOptions(0.5, tokens, seed=seed, **options)
     for event in model.stream(prompts[seed % len(prompts)], settings, encodings=encode):
         if isinstance(event, calm.Step):
-            if encode:
-                model.encoded(event)
+            steps.append(event)
+            if encode and time.perf_counter() - encoded_at >= UPDATE_INTERVAL:
+                model.encoded(steps[encoded:])
+                encoded, encoded_at = len(steps), time.perf_counter()
             first = first or time.perf_counter() - start
-            chunks.append(event.token_ids)
-    return chunks, first
+    if encode and steps[encoded:]:
+        model.encoded(steps[encoded:])
+    return [step.token_ids for step in steps], first
 
 
 def throughput(model: LoadedModel, prompts: list[str], encode: bool) -> tuple[float, dict[str, float]]:

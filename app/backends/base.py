@@ -67,7 +67,7 @@ class LoadedModel(ABC):
         self, prompt: str, options: GenerationOptions, client: str = "", encodings: bool = False
     ) -> Generator[Step | Queued, None, None]:
         """The steps of a text, and its positions in the queue (``calm.stream``). With ``encodings``, a replica sends
-        the vector that ``encoded`` returns with each step."""
+        with each step the vector that ``encoded`` returns."""
 
     @abstractmethod
     def timed_stream(
@@ -76,8 +76,8 @@ class LoadedModel(ABC):
         """The same, each with the seconds that this model has computed for it."""
 
     @abstractmethod
-    def encoded(self, step: Step) -> np.ndarray:
-        """float32 [L], the mean to which the autoencoder encodes the chunk of a step."""
+    def encoded(self, steps: Sequence[Step]) -> np.ndarray:
+        """float32 [n, L], the mean to which the autoencoder encodes the chunk of each step."""
 
     @abstractmethod
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:

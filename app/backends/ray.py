@@ -6,12 +6,12 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .. import logs
 from .base import Backend, Chunks, Item, LoadedModel, MakeRoom, Report
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from calm import BrierLM, Candidate, Encoding, GenerationOptions, LanguageModel, Queued, Reconstruction, Step
     from calm.evaluation.continuations import Pause
     from calm.serving.client import Client
@@ -52,9 +52,12 @@ class RemoteModel(LoadedModel):
         for event in self.stream(prompt, options, client):
             yield event, getattr(event, "seconds", 0.0)
 
-    def encoded(self, step: Step) -> np.ndarray:
-        encoded = getattr(step, "encoded", None)  # it came with the step if the text was requested so
-        return self.encode([step.token_ids]).mean[0] if encoded is None else encoded
+    def encoded(self, steps: Sequence[Step]) -> np.ndarray:
+        sent = [getattr(step, "encoded", None) for step in steps]
+        vectors = [vector for vector in sent if vector is not None]
+        if len(vectors) == len(steps):
+            return np.stack(vectors)
+        return self.encode([step.token_ids for step in steps]).mean
 
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
         return self._compute("draw_pool", prompt, prefix_chunks, count)

@@ -98,10 +98,13 @@ class Run:
         self.model, self.lm, self.map = model, model.lm, model.map
         self.queued: Queued | None = None
         """The last position in the queue, until the first step."""
+        self.draws = 0
+        """Samples of all steps."""
         self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
+        self._new: list[Step] = []
         plain = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
         settings = cast(GenerationSettings, plain)
-        self.payload: RunPayload = {
+        self._payload: RunPayload = {
             "run_id": f"{_PROCESS}-{next(_numbers)}",
             "model": model.name,
             "prompt": prompt,
@@ -116,9 +119,18 @@ class Run:
             "suggestions": suggested_prompts(model.name, prompt),
         }
 
+    @property
+    def payload(self) -> RunPayload:
+        """All steps so far. The chunks of new steps are encoded in one call, which costs little more than one chunk."""
+        if self._new:
+            self._add_steps(self._new)
+            self._new = []
+        return self._payload
+
     def finished(self, status: str) -> RunPayload:
         """The payload of the complete run, with its vectors and its status line."""
-        return {**self.payload, "vectors": self.vectors, "finished": True, "status": status}
+        payload = self.payload
+        return {**payload, "vectors": self.vectors, "finished": True, "status": status}
 
     def add(self, event: Step | Queued) -> None:
         """Adds the next step, or the new position in the queue."""
@@ -126,7 +138,8 @@ class Run:
             self.queued = event
         else:
             self.queued = None
-            self._add_step(event)
+            self.draws += event.draws
+            self._new.append(event)
 
     def branch_off(self, request: BranchRequest) -> list[list[int]]:
         """Copies the steps of another run up to one step, and replaces its chunk by another candidate of its pool.
@@ -153,12 +166,13 @@ class Run:
             step["draws"] = sum(c["count"] for c in candidates) + sum(count * chunks for count, chunks in other_counts)
             step["chosen_by_hand"] = True
             if self.lm.is_calm:
-                encoded = self.model.encode([token_ids]).mean[0]
-                self._add_positions(step, encoded, encoded)
+                encoded = self.model.encode([token_ids]).mean
+                self._add_positions([step], encoded, encoded)
             parent = {"run_id": request["run_id"], "step_index": replaced["index"]}
             origin = _with_branch(request["origin"], replaced["index"], token_ids, self.payload["options"])
             changes = {"parent": parent, "origin": origin, "steps": [*earlier, step], "ended": step["ended"]}
-            self.payload = cast(RunPayload, {**self.payload, **changes})
+            self._payload = cast(RunPayload, {**self._payload, **changes})
+            self.draws = sum(step["draws"] for step in self._payload["steps"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise calm.CalmError("A branch must continue from a step of an existing run.") from error
         return prefix
@@ -189,27 +203,33 @@ class Run:
             "other_counts": [],
         }
 
-    def _add_positions(self, step: StepPayload, predicted: np.ndarray, encoded: np.ndarray) -> None:
-        """Adds the prediction error of a step and, with a map, the positions of both vectors [L]."""
-        self.vectors.append(rounded(predicted))
-        step["distance"] = round(float(np.linalg.norm(predicted - encoded)), 4)
+    def _add_positions(self, steps: Sequence[StepPayload], predicted: np.ndarray, encoded: np.ndarray) -> None:
+        """Adds the prediction error of each step and, with a map, the positions of both vectors [n, L]."""
+        self.vectors += map(rounded, predicted)
+        for step, distance in zip(steps, np.linalg.norm(predicted - encoded, axis=-1)):
+            step["distance"] = round(float(distance), 4)
         if self.map is not None:
-            step["predicted"], step["encoded"] = map_positions(self.map, [predicted, encoded])
-            step["frequency"] = self.map.count_of(step["text"])
+            positions = map_positions(self.map, [*predicted, *encoded])
+            for step, *step_positions in zip(steps, positions, positions[len(steps) :]):
+                step["predicted"], step["encoded"] = step_positions
+                step["frequency"] = self.map.count_of(step["text"])
 
-    def _add_step(self, event: Step) -> None:
-        steps = self.payload["steps"]
-        prefix = [before["token_ids"] for before in steps[-LONGEST_CHARACTER:]]
-        step = self._step(len(steps), event.token_ids, prefix)
-        step["text"] = event.text  # without the end of the prompt, where the first chunk repeats it
-        step["draws"] = event.draws
-        step["seconds"] = round(event.seconds, 4)
-        opened = pool(self.lm, event.candidates, event.token_ids, prefix)
-        step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
-        if event.vector is not None:
-            self._add_positions(step, event.vector, self.model.encoded(event))
+    def _add_steps(self, events: Sequence[Step]) -> None:
+        steps = list(self._payload["steps"])
+        for event in events:
+            prefix = [before["token_ids"] for before in steps[-LONGEST_CHARACTER:]]
+            step = self._step(len(steps), event.token_ids, prefix)
+            step["text"] = event.text  # without the end of the prompt, where the first chunk repeats it
+            step["draws"] = event.draws
+            step["seconds"] = round(event.seconds, 4)
+            opened = pool(self.lm, event.candidates, event.token_ids, prefix)
+            step["candidates"], step["other_counts"] = opened["candidates"], opened["other_counts"]
+            steps.append(step)
+        vectors = [event.vector for event in events if event.vector is not None]
+        if vectors:
+            self._add_positions(steps[-len(events) :], np.stack(vectors), self.model.encoded(events))
         # A new list, because Gradio compares each payload with the one before.
-        self.payload = {**self.payload, "steps": [*steps, step], "ended": step["ended"]}
+        self._payload = {**self._payload, "steps": steps, "ended": steps[-1]["ended"]}
 
 
 def _with_branch(origin: RunOrigin, index: int, token_ids: list[int], options: GenerationSettings) -> RunOrigin:

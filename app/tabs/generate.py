@@ -63,7 +63,7 @@ def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Ru
             if event is not None:
                 run.add(event)
         yield runs
-        check_draws(sum(step["draws"] for run in runs for step in run.payload["steps"]))
+        check_draws(sum(run.draws for run in runs))
 
 
 def summary(runs: Sequence[Run], running: bool = False) -> str:
