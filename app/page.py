@@ -93,12 +93,12 @@ def _official_rows(name: str) -> dict[str, str]:
     """What the authors say about a model of theirs, and the memory that it needs. Raises CalmError if it cannot fit."""
     if (official := OFFICIAL_MODELS.get(name)) is None:
         return {}
-    rows = {
-        "parameters": f"{official.size}, and {AUTOENCODER_PARAMETERS / 1e6:.0f} M of the autoencoder",
-        "trained on": TRAINING_DATA,
-        "licence": official.licence,
-        "published BrierLM": f"{official.brier_lm:g}",
-    }
+    rows = {"parameters": official.size, "trained on": TRAINING_DATA, "licence": official.licence}
+    if official.brier_lm is None:
+        rows["use"] = "it reconstructs texts and generates none"
+    else:
+        rows["parameters"] += f", and {AUTOENCODER_PARAMETERS / 1e6:.0f} M of the autoencoder"
+        rows["published BrierLM"] = f"{official.brier_lm:g}"
     if (needed := official_memory(name)) is not None:
         rows["memory to load it"] = f"{gigabytes(needed)}, which fits here"
     return rows

@@ -81,7 +81,7 @@ def facts(name: str) -> ModelFacts | None:
         config = json.loads((folders.CHECKPOINTS / name / "config.json").read_text(encoding="utf-8"))
         return ModelFacts(name, parameters, config.get("patch_size", 1), config.get("latent_size", 0))
     if (lm := _model(name)) is not None:
-        return ModelFacts(name, lm.num_parameters, lm.chunk_size, lm.calm.config.latent_size if lm.is_calm else 0)
+        return ModelFacts(name, lm.num_parameters, lm.chunk_size, lm.latent_size)
     if (official := OFFICIAL_MODELS.get(name)) is not None:
         return ModelFacts(name, official.all_parameters, CHUNK_SIZE, LATENT_SIZE)
     return None
@@ -312,7 +312,7 @@ def engines() -> list[Engine]:
     """The engines of all loaded models in this process."""
     from calm.engine import engine_for
 
-    return [engine_for(lm) for lm in _loaded_here().values()]
+    return [engine_for(lm) for lm in _loaded_here().values() if not lm.is_autoencoder]
 
 
 def on_fallback() -> list[str]:

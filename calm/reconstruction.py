@@ -81,7 +81,7 @@ def encode(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> Encoding:
     or with unknown ids, and for a token-by-token model.
     """
     chunks, _ = _chunk_ids(lm, text)
-    mean, std = lm.calm.ae_model.encode(chunks)
+    mean, std = lm.autoencoder.encode(chunks)
     listed = chunks.tolist()
     return Encoding(listed, mean.float().cpu().numpy(), std.float().cpu().numpy(), _offsets(lm, listed))
 
@@ -102,10 +102,10 @@ def decode(lm: LanguageModel, vectors: np.ndarray) -> list[list[int]]:
 
     Raises CalmError for a token-by-token model, and for vectors of another length or with values that are not finite.
     """
-    width = lm.calm.config.latent_size
+    width = lm.autoencoder.config.latent_size
     if vectors.ndim != 2 or vectors.shape[1] != width or not np.isfinite(vectors).all():
         raise CalmError(f"A vector must be {width} finite numbers.")
-    return lm.calm.ae_model.decode(torch.from_numpy(vectors.astype(np.float32)).to(lm.device, lm.dtype)).tolist()
+    return lm.autoencoder.decode(torch.from_numpy(vectors.astype(np.float32)).to(lm.device, lm.dtype)).tolist()
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     """
     padded, tokens = _chunk_ids(lm, text)
     k = lm.chunk_size
-    mean, std = lm.calm.ae_model.encode(padded)
+    mean, std = lm.autoencoder.encode(padded)
     decoded = _decode_with_noise(lm, mean, noise, seed)
     restored = (decoded == padded).flatten()[:tokens]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
@@ -138,7 +138,7 @@ def robustness(
     """
     padded, tokens = _chunk_ids(lm, text)
     with torch.no_grad():
-        mean, _ = lm.calm.ae_model.encode(padded)
+        mean, _ = lm.autoencoder.encode(padded)
     for noise in noises:
         decoded = [_decode_with_noise(lm, mean, noise, seed + i) for i in range(draws)]
         shares = [float((ids == padded).flatten()[:tokens].float().mean()) for ids in decoded]
@@ -154,7 +154,7 @@ def _decode_with_noise(lm: LanguageModel, mean: Tensor, noise: float, seed: int)
     check_seed(seed)
     generator = torch.Generator(lm.device).manual_seed(seed)
     epsilon = torch.randn(mean.shape, generator=generator, device=lm.device).to(mean.dtype)
-    return lm.calm.ae_model.decode(mean + noise * epsilon)
+    return lm.autoencoder.decode(mean + noise * epsilon)
 
 
 def _chunks(
@@ -194,7 +194,7 @@ def _chunks(
 
 def _chunk_ids(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
     """Token ids [n, K] of a text or of given chunks, and how many of them are not padding."""
-    k, vocabulary = lm.calm.config.patch_size, lm.calm.config.vocab_size
+    k, vocabulary = lm.chunk_size, lm.autoencoder.config.vocab_size
     if not isinstance(text, str):
         if not text or not all(len(chunk) == k and all(0 <= i < vocabulary for i in chunk) for chunk in text):
             raise CalmError(f"A chunk must be {k} token ids below {vocabulary:,}.")

@@ -49,6 +49,7 @@ class LoadedModel(ABC):
         """The map. Raises CalmError if there is none."""
         if self.map is None:
             hint = "build one with python -m calm map" if self.lm.is_calm else "a token-by-token model has no vectors"
+            hint = "an autoencoder predicts no vectors" if self.lm.is_autoencoder else hint
             raise calm.CalmError(f"There is no map of {self.name}: {hint}.")
         return self.map
 

@@ -136,7 +136,7 @@ def _load(name: str, make_room: MakeRoom) -> LanguageModel:
     from calm.engine.warmup import warm_up_or_fall_back
 
     compute.use_one_core_elsewhere()
-    is_fastest = warm_up_or_fall_back(lm, compute.executor())
+    is_fastest = lm.is_autoencoder or warm_up_or_fall_back(lm, compute.executor())
     _loaded[name] = lm
     if not is_fastest:
         compute.use_cores(leave_one=True)
@@ -169,4 +169,4 @@ def uses_fallback(lm: LanguageModel) -> bool:
     """Whether a model generates without its kernels, because they are still being compiled."""
     from calm.engine import engine_for
 
-    return engine_for(lm).is_fallback
+    return not lm.is_autoencoder and engine_for(lm).is_fallback

@@ -71,7 +71,7 @@ def walk(arguments: WalkArguments) -> Walk:
 
 def _vector(model: LoadedModel, numbers: Sequence[float]) -> np.ndarray:
     """float32 [L]. Raises CalmError for another length."""
-    width = model.lm.calm.config.latent_size
+    width = model.lm.latent_size
     if len(numbers) != width:
         raise calm.CalmError(f"A vector must be {width} numbers.")
     return np.array(numbers, np.float32)

@@ -14,9 +14,9 @@ Range = tuple[int, int]
 
 def used_memory(lm: LanguageModel) -> int:
     """Bytes of a model's weights, of the copies that its engine has packed for compiled kernels, and of its key/value
-    cache. Memory that several of them share counts once."""
-    engine = engine_for(lm)
-    steps = [vars(step) for step in (engine.backbone, engine.head) if step is not None]
+    cache. Memory that several of them share counts once. An autoencoder alone has no engine."""
+    engine = None if lm.is_autoencoder else engine_for(lm)
+    steps = [vars(step) for step in (engine.backbone, engine.head) if step is not None] if engine else []
     return _covered([*_ranges(list(lm.model.parameters())), *_ranges(steps)])
 
 

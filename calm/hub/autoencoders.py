@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
-from .folders import Report, download, find_folder, is_hub_id, read_config
+from .folders import OFFICIAL_AUTOENCODER, Report, download, find_folder, is_hub_id, read_config
 from .weights import StoredTensor, list_weights
 
-OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
 PREFIX = "ae_model."
 """Prefix of the autoencoder's weights in a CALM."""
 

@@ -18,6 +18,9 @@ CHECKPOINTS = Path(os.environ.get("CALM_CHECKPOINTS") or Path(__file__).parents[
 DOWNLOADED = ["*.json", "*.safetensors", "*.bin", "*.model"]
 """The files of a Hub repository that a model needs. Python code is never among them."""
 
+OFFICIAL_AUTOENCODER = "cccczshao/CALM-Autoencoder"
+"""The Hub id of the autoencoder that the authors' models share."""
+
 Report = Callable[[int, int], None]
 """A function of the bytes of a download that have arrived and of all its bytes. Its exception ends the download; the
 next one continues it."""

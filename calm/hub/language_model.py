@@ -1,4 +1,4 @@
-"""A loaded model: network, tokenizer and device behind one interface for both kinds, CALM and token by token."""
+"""A loaded CALM, token-by-token model or autoencoder: network, tokenizer and device behind one interface."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaForCausalLM, LlamaModel, PreTrainedTokenizerBase
 
 from ..errors import CalmError
+from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import CalmModel
 from .text_format import TextFormat, end_of_text_format
 from .tokenization import TextStream, replaced_labels, token_bytes, tokenize
@@ -20,7 +21,7 @@ class LanguageModel:
     """A network in evaluation mode on its device, with its tokenizer."""
 
     name: str
-    model: CalmModel | LlamaForCausalLM
+    model: CalmModel | LlamaForCausalLM | Autoencoder
     tokenizer: PreTrainedTokenizerBase
     text_format: TextFormat = None  # type: ignore[assignment]
     """The format of texts: start tokens, end tokens and alignment. The default is that of models trained here."""
@@ -34,28 +35,50 @@ class LanguageModel:
         return isinstance(self.model, CalmModel)
 
     @property
+    def is_autoencoder(self) -> bool:
+        """Whether this is an autoencoder alone: it reconstructs texts and generates none."""
+        return isinstance(self.model, Autoencoder)
+
+    @property
     def calm(self) -> CalmModel:
-        """The network of a CALM. Raises CalmError for a token-by-token model."""
+        """The network of a CALM. Raises CalmError for another kind of model."""
+        self._check_generates()
         if not isinstance(self.model, CalmModel):
             raise CalmError(f"{self.name} works token by token and has no vectors; choose a CALM model.")
         return self.model
 
     @property
     def llama(self) -> LlamaForCausalLM:
-        """The network of a token-by-token model. Raises CalmError for a CALM."""
+        """The network of a token-by-token model. Raises CalmError for another kind of model."""
+        self._check_generates()
         if not isinstance(self.model, LlamaForCausalLM):
             raise CalmError(f"{self.name} is a CALM; choose a token-by-token model.")
         return self.model
 
+    def _check_generates(self) -> None:
+        """Raises CalmError for an autoencoder alone."""
+        if self.is_autoencoder:
+            raise CalmError(f"{self.name} is an autoencoder, which generates no text; choose a language model.")
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder of a CALM, or the one that this is. Raises CalmError for a token-by-token model."""
+        return self.model if isinstance(self.model, Autoencoder) else self.calm.ae_model
+
     @property
     def backbone(self) -> LlamaModel:
-        """The Transformer of either kind, which maps inputs [B, T, D] to hidden states [B, T, D]."""
+        """The Transformer: inputs [B, T, D] -> hidden states [B, T, D]. Raises CalmError for an autoencoder."""
         return self.calm.transformer if self.is_calm else self.llama.model
 
     @property
     def chunk_size(self) -> int:
         """K, the number of tokens that one step emits; 1 for a token-by-token model."""
-        return self.calm.config.patch_size if self.is_calm else 1
+        return 1 if isinstance(self.model, LlamaForCausalLM) else self.model.config.patch_size
+
+    @property
+    def latent_size(self) -> int:
+        """L, the length of a latent vector; 0 for a token-by-token model."""
+        return 0 if isinstance(self.model, LlamaForCausalLM) else self.model.config.latent_size
 
     @property
     def device(self) -> torch.device:
@@ -67,7 +90,9 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int:
-        """The longest sequence in steps: chunks for a CALM, tokens for a token-by-token model."""
+        """The longest sequence in steps: chunks for a CALM, tokens for a token-by-token model. Raises CalmError for an
+        autoencoder."""
+        self._check_generates()
         return self.model.config.max_position_embeddings
 
     @property

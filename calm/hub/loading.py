@@ -1,4 +1,4 @@
-"""Loads a model of either kind, CALM or token by token, from a bundled name, a folder or the Hugging Face Hub."""
+"""Loads a CALM, a token-by-token model or an autoencoder: a bundled one, a folder, or one of the Hugging Face Hub."""
 
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -20,7 +20,7 @@ from .memory import check_fits
 from .text_format import BEGIN_OF_TEXT, detect_format
 from .weights import StoredTensor, copy_weights, list_weights
 
-TOKEN_BY_TOKEN = "tokens"
+TOKEN_BY_TOKEN, AUTOENCODER = "tokens", "autoencoder"
 
 Reserve = Callable[[int, torch.device], None]
 """A function of the bytes of a model's weights and their device, called before the weights take memory. It may free
@@ -35,7 +35,8 @@ def load(
     autoencoder: str | Path | None = None,
     reserve: Reserve | None = None,
 ) -> LanguageModel:
-    """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``).
+    """Loads a bundled model by its name, a local folder, or a Hub id (optionally at a ``revision``). An autoencoder
+    alone reconstructs texts and generates none.
 
     The default device is the GPU if there is one, else the CPU. The default dtype is ``default_dtype(device)``, for any
     dtype of the files. ``autoencoder`` names an autoencoder, or a CALM whose autoencoder replaces that of the loaded
@@ -51,13 +52,17 @@ def load(
     dtype = dtype or default_dtype(device)
     config = read_config(folder)
     weights = list_weights(folder)
-    kind = _kind(config, weights)
-    if kind == TOKEN_BY_TOKEN:
+    kind = AUTOENCODER if _is_autoencoder(config) else _kind(config, weights)
+    if kind == AUTOENCODER:
+        if autoencoder is not None:
+            raise CalmError(f"{folder.name} is an autoencoder itself; load it without another one.")
+        model: Any = _build(Autoencoder, AutoencoderConfig, config, weights, folder, device, dtype, reserve)
+    elif kind == TOKEN_BY_TOKEN:
         if autoencoder is not None:
             raise CalmError(f"{folder.name} works token by token and has no autoencoder; load it without one.")
         if "lm_head.weight" not in weights:
             config.setdefault("tie_word_embeddings", True)
-        model: Any = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, device, dtype, reserve)
+        model = _build(LlamaForCausalLM, LlamaConfig, config, weights, folder, device, dtype, reserve)
     else:
         config["autoencoder"], weights = find_autoencoder(folder, config, weights, autoencoder)
         model = _build(model_class(kind), CalmConfig, config, weights, folder, device, dtype, reserve)
@@ -68,7 +73,7 @@ def load(
             f"{model.config.vocab_size:,}; use the tokenizer that the model was trained with."
         )
     text_format = detect_format(config, tokenizer)
-    if kind != TOKEN_BY_TOKEN:  # for ``save``, whose folders are not in the official format
+    if kind not in (TOKEN_BY_TOKEN, AUTOENCODER):  # for ``save``, whose folders are not in the official format
         model.config.text_start = BEGIN_OF_TEXT if text_format.single_start else None
     return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
 
@@ -119,7 +124,7 @@ def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | No
     """
     folder = find_folder(str(name))
     config = read_config(folder)
-    if "latent_size" in config and "num_hidden_layers" not in config:  # a CALM also has a backbone
+    if _is_autoencoder(config):
         weights, device = list_weights(folder), torch.device("cpu")
         autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, device, torch.float32)
     else:
@@ -142,6 +147,11 @@ def _device(device: str | torch.device | None) -> torch.device:
             ) from error
         raise CalmError(f"There is no device {str(device)!r} on this machine; cpu always works.") from error
     return chosen
+
+
+def _is_autoencoder(config: dict[str, Any]) -> bool:
+    """Whether a configuration is that of an autoencoder alone: a CALM also has a backbone."""
+    return "latent_size" in config and "num_hidden_layers" not in config
 
 
 def _kind(config: dict[str, Any], weights: Mapping[str, StoredTensor]) -> str:

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import calm
-from app import compute, page
+from app import compute, health, page
 from app import registry as models
 from app.backends import local
 from app.fresh_samples import draw_cloud, draw_pool
 from app.official import OFFICIAL_MODELS
 from app.registry import facts, loaded, loading, offered
 from app.tabs import generate as generate_tab
+from app.tabs import reconstruct as reconstruct_tab
 from app.tabs.race import race
 from calm import CalmError
 from calm.engine import Backend, create_engine, engine_for, warmup
@@ -219,8 +220,29 @@ def test_official_models_are_in_the_menu_with_what_is_published_and_refused_befo
             loading(name).result()  # without a download, which would fail here in another sentence
         assert "CALM_MEMORY allows" in list(page.choose_model(name))[-1][0]
     monkeypatch.setenv("CALM_MEMORY", "")
+    assert (
+        entries["cccczshao/CALM-Autoencoder"]
+        == "cccczshao/CALM-Autoencoder · 4 tokens per vector · 75 M · from the Hub"
+    )
+    assert page._official_rows("cccczshao/CALM-Autoencoder")["use"] == "it reconstructs texts and generates none"
     rows = page._official_rows("cccczshao/CALM-M")
     assert rows["parameters"] == "371 M, and 75 M of the autoencoder" and "Pile" in rows["trained on"]
+
+
+def test_an_autoencoder_alone_is_loaded_for_the_reconstruct_tab(tiny, tmp_path, monkeypatch):
+    whole, name = tiny(), str(tmp_path / "autoencoder")
+    whole.calm.ae_model.save_pretrained(name)
+    whole.tokenizer.save_pretrained(name)
+    monkeypatch.setenv("CALM_MODELS", name)
+    *_, (shown, _) = page.choose_model(name)
+    assert "4 tokens per vector" in shown and "float32" in shown
+    *_, last = reconstruct_tab._reconstruct(name, "Once upon a time", 0.0, 0)
+    assert len(last.results[0]["chunks"]) == len(calm.reconstruct(whole, "Once upon a time").chunks)
+    with pytest.raises(CalmError, match="is an autoencoder, which generates no text; choose a language model"):
+        list(generate_tab.stream(loaded(name), run_arguments("Once upon a time", 0.5, 8, 0)))
+    with pytest.raises(CalmError, match=r"There is no map of .*: an autoencoder predicts no vectors"):
+        loaded(name).require_map()
+    assert name in health.health()["memory"] and models.on_fallback() == []
 
 
 def test_a_host_chooses_the_default_model():

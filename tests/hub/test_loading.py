@@ -8,6 +8,7 @@ import torch
 import calm
 from calm import CalmError
 from calm.cli import main
+from calm.engine.memory import used_memory
 from calm.hub.folders import CHECKPOINTS
 from calm.hub.saving import save
 from calm.hub.weights import list_weights
@@ -199,6 +200,30 @@ def test_models_of_one_shape_are_exported_as_their_mean(tiny, tmp_path, capsys):
     save(tiny(2), tmp_path / "other")
     assert main(["export", runs[0], str(tmp_path / "other"), str(tmp_path / "none")]) == 2
     assert "different shapes" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_an_autoencoder_alone_reconstructs_texts_and_generates_none(tiny, tmp_path):
+    whole, folder = tiny(4), tmp_path / "the-autoencoder"
+    whole.calm.ae_model.save_pretrained(folder)
+    whole.tokenizer.save_pretrained(folder)
+    lm = calm.load(folder, device="cpu")
+    assert lm.is_autoencoder and not lm.is_calm and (lm.chunk_size, lm.latent_size) == (4, 16)
+    for noise in (0.0, 0.5):
+        found, expected = (calm.reconstruct(each, "Once upon a time there was a fox.", noise) for each in (lm, whole))
+        assert [chunk.decoded_ids for chunk in found.chunks] == [chunk.decoded_ids for chunk in expected.chunks]
+    assert used_memory(lm) == sum(parameter.nbytes for parameter in lm.model.parameters())
+    for use in (
+        lambda: list(calm.generate(lm, "Once")),
+        lambda: calm.brier_lm(lm, ["Once upon a time there was a fox."]),
+        lambda: calm.draw_pool(lm, "Once"),
+        lambda: lm.backbone,
+    ):
+        with pytest.raises(
+            CalmError, match="the-autoencoder is an autoencoder, which generates no text; choose a lang"
+        ):
+            use()
+    with pytest.raises(CalmError, match="is an autoencoder itself"):
+        calm.load(folder, device="cpu", autoencoder="story-k4")
 
 
 def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
