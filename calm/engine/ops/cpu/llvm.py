@@ -18,3 +18,18 @@ def pointer(builder, data, index, kind=None):
     """The LLVM pointer to an element of ``data``, as a pointer to a ``kind`` if given."""
     element = builder.gep(data, [index])
     return builder.bitcast(element, kind.as_pointer()) if kind else element
+
+
+class _VolatileLoad(ir.instructions.LoadInstr):
+    def descr(self, buf):
+        lines: list[str] = []
+        super().descr(lines)
+        buf.append("".join(lines).replace("load ", "load volatile ", 1))
+
+
+def volatile_load(builder, address, align):
+    """A load that LLVM does not merge with another load of the same address."""
+    load = _VolatileLoad(builder.block, address)
+    load.align = align
+    builder._insert(load)
+    return load

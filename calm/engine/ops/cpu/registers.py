@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compilation import exact
-from .llvm import NUMBERS, WORD, indices, pointer
+from .llvm import NUMBERS, WORD, indices, pointer, volatile_load
 from .packing import GROUP, LANES, UPPER_HALF
 
 HAS_AVX512 = get_host_cpu_features().get("avx512f", False)  # 32 registers of 16 numbers, else 16 of 8
@@ -49,27 +49,37 @@ def _tile(rows: int, blocks: int):
             for total in chain.from_iterable(sums):
                 builder.store(zeros, total)
 
-            def add(column, index):
-                """Adds the products of input ``index`` with its column of each block."""
-                for x_row, row_sums in zip(x_rows, sums):
+            def add(index, block_sums, factor):
+                """Adds the products of input ``index`` with its weights of one block."""
+                for x_row, total in zip(x_rows, block_sums):
                     number = builder.insert_element(undefined, builder.load(at(x_row, index)), WORD(0))
                     number = builder.shuffle_vector(number, undefined, ir.Constant(words, [0] * LANES))
-                    for factor, total in zip(column, row_sums):
-                        product = builder.fmul(number, factor, flags=("contract",))
-                        builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
+                    product = builder.fmul(number, factor, flags=("contract",))
+                    builder.store(builder.fadd(builder.load(total), product, flags=("contract",)), total)
 
-            with cgutils.for_range(builder, length) as loop:
-                kind = words if inputs_per_vector == 2 else numbers
-                offset = builder.mul(loop.index, WORD(LANES))
-                column = [builder.load(at(w, offset, kind), align=4) for w in weights]
-                if inputs_per_vector == 1:
-                    add(column, loop.index)
-                else:
-                    first = builder.mul(loop.index, WORD(2))
-                    add([builder.bitcast(builder.shl(pair, shift), numbers) for pair in column], first)
-                    second = builder.add(first, WORD(1))
-                    with builder.if_then(builder.icmp_signed("<", second, inner), likely=True):
-                        add([builder.bitcast(builder.and_(pair, upper_half), numbers) for pair in column], second)
+            def add_words(index, inputs):
+                """Adds the products of ``inputs`` inputs, those in word ``index``. A block's words are used up before
+                the next block's are loaded: words of all blocks would leave no registers for the sums."""
+                offset, first = builder.mul(index, WORD(LANES)), builder.mul(index, WORD(inputs_per_vector))
+                for w, block_sums in zip(weights, zip(*sums)):
+                    pair = builder.load(at(w, offset, words), align=4)
+                    add(first, block_sums, builder.bitcast(builder.shl(pair, shift), numbers))
+                    if inputs == 2:
+                        pair = volatile_load(builder, at(w, offset, words), align=4)
+                        second = builder.bitcast(builder.and_(pair, upper_half), numbers)
+                        add(builder.add(first, WORD(1)), block_sums, second)
+
+            if inputs_per_vector == 1:
+                with cgutils.for_range(builder, length) as loop:
+                    offset = builder.mul(loop.index, WORD(LANES))
+                    for w, block_sums in zip(weights, zip(*sums)):
+                        add(loop.index, block_sums, builder.load(at(w, offset, numbers), align=4))
+            else:
+                whole = builder.udiv(inner, WORD(2))
+                with cgutils.for_range(builder, whole) as loop:
+                    add_words(loop.index, 2)
+                with builder.if_then(builder.icmp_signed("<", whole, length), likely=False):
+                    add_words(whole, 1)
             for r, row_sums in zip(tile_rows, sums):
                 for b, total in zip(tile_blocks, row_sums):
                     offset = builder.add(builder.mul(r, outer), builder.mul(b, WORD(LANES)))
@@ -82,7 +92,7 @@ def _tile(rows: int, blocks: int):
 
 
 # Tiles, of rows and blocks, whose sums fit into the registers beside their operands.
-MAX_ROWS = 8 if HAS_AVX512 else 6
+MAX_ROWS = 8 if HAS_AVX512 else 4
 _MAX_ROWS_BLOCKS, _FOUR_ROWS_BLOCKS, _TWO_ROWS_BLOCKS = (2, 4, 4) if HAS_AVX512 else (1, 1, 2)
 _max_rows, _four_rows = _tile(MAX_ROWS, _MAX_ROWS_BLOCKS), _tile(4, _FOUR_ROWS_BLOCKS)
 _two_rows, _one_row = _tile(2, _TWO_ROWS_BLOCKS), _tile(1, GROUP)
