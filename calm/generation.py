@@ -165,7 +165,7 @@ def stream(
     sampler: ChunkSampler | TokenSampler = (
         ChunkSampler(options.temperature, options.pool_size, options.sampler, options.seed, lm.device, tuple(leftover))
         if lm.is_calm
-        else TokenSampler(options.temperature, options.seed, lm.device)
+        else TokenSampler(options.temperature, options.seed)
     )
     join_chunks(lm, [step.token_ids for step in completed])  # raises CalmError for chunks of another model
     request = Request(ids, steps - len(completed), sampler, client, deque(step.token_ids for step in completed))
@@ -281,6 +281,6 @@ def _skip(lm: LanguageModel, sampler: ChunkSampler | TokenSampler, completed: Se
     """Moves the generators of a new sampler behind completed steps."""
     head = engine_for(lm).head if completed else None
     if isinstance(sampler, TokenSampler):
-        sampler.skip(completed, lm.model.config.vocab_size)
+        sampler.skip(completed)
     elif head is not None:
         sampler.skip(completed, head, torch.empty(0, dtype=lm.dtype, device=lm.device))

@@ -4,7 +4,7 @@ It computes what transformers' ``LlamaModel`` computes, on the same weights, wit
 R rows (one for each new position), T positions, D hidden size, H query heads, W head width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from types import ModuleType
 from typing import NamedTuple
@@ -56,6 +56,11 @@ class LayerWeights(NamedTuple):
         return *attention, mlp_norm, *packer.halves(*self.gate_up), *packer.linear(*self.down)
 
 
+Read = Callable[[Tensor, np.ndarray, float, tuple], Tensor]
+"""Embeds tokens [R, ...], runs the backbone and projects the hidden states of some rows [S], in one kernel call. The
+last arguments are ``eps`` and ``backbone`` of the kernel ``llama``."""
+
+
 def identity(x: Tensor) -> Tensor:
     """x."""
     return x
@@ -67,14 +72,17 @@ def make_backbone_step(
     embed: TensorFunction = identity,
     project: TensorFunction = identity,
     backend: Backend | None = None,
+    read: Read | None = None,
 ) -> "BackboneStep":
-    """The backbone step of a backend; by default of the fastest one for the model."""
+    """The backbone step of a backend; by default of the fastest one for the model.
+
+    ``read`` does what ``embed``, the CPU kernel of the backbone and ``project`` do."""
     backend = backend or select_backend(model.norm.weight, model.config.hidden_act)
     if backend is not Backend.CPU_KERNELS:
         return BackboneStep(model, slots, embed, project)
     kernels = cpu_kernels()
     assert kernels
-    return CpuBackboneStep(model, slots, embed, project, kernels)
+    return CpuBackboneStep(model, slots, embed, project, kernels, read)
 
 
 class BackboneStep:
@@ -218,10 +226,16 @@ class CpuBackboneStep(BackboneStep):
     """Backbone steps by compiled CPU kernels. Prompts beyond ``prompt_limit`` positions go through PyTorch."""
 
     def __init__(
-        self, model: LlamaModel, slots: int, embed: TensorFunction, project: TensorFunction, kernels: ModuleType
+        self,
+        model: LlamaModel,
+        slots: int,
+        embed: TensorFunction,
+        project: TensorFunction,
+        kernels: ModuleType,
+        read: Read | None,
     ):
         super().__init__(model, slots, embed, project)
-        self.kernels = kernels
+        self.kernels, self.read = kernels, read or self._read_in_parts
         packer = WeightPacker(model, kernels)
         self.prompt_limit = MATRIX_UNIT_PROMPT if packer.uses_matrix_unit else KERNEL_PROMPT
         self.packed = packer.stack((layer.packed(packer) for layer in self.layers), len(self.layers))
@@ -239,17 +253,13 @@ class CpuBackboneStep(BackboneStep):
         row_slots = [slot for slot, count in zip(slots, counts) for _ in range(count)]
         row_positions = [self.positions[slot] + i for slot, count in zip(slots, counts) for i in range(count)]
         self._reserve(1 + max(row_positions))
-        hidden = self._hidden_states(np.array(row_slots), np.array(row_positions), self.embed(tokens))
-        if len(hidden) > len(slots):
-            hidden = hidden[[end - 1 for end in accumulate(counts)]]
-        return list(self.project(hidden))
+        places = self.cache.numpy(), np.array(row_slots), np.array(row_positions), self.cos.numpy(), self.sin.numpy()
+        backbone = *places, self.norm.weight.detach().numpy(), *self.packed
+        last = np.array([end - 1 for end in accumulate(counts)])
+        return self.read(tokens, last, self.norm.eps, backbone).unbind()
 
-    def _hidden_states(self, slots: np.ndarray, positions: np.ndarray, inputs: Tensor) -> Tensor:
-        """inputs [R, D] at positions [R] of slots [R] -> hidden states [R, D].
-
-        A row attends to the cache and to the rows of its own slot in this call.
-        """
-        norm, threads = self.norm.weight.detach().numpy(), self.kernels.get_num_threads()
-        cache, rotary = (self.cache.numpy(), slots, positions), (self.cos.numpy(), self.sin.numpy())
-        x = inputs.contiguous().numpy()
-        return torch.from_numpy(self.kernels.llama(x, *cache, *rotary, self.norm.eps, threads, norm, self.packed))
+    def _read_in_parts(self, tokens: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
+        """tokens [R, ...] -> the projected hidden states of the rows ``last`` [S]."""
+        inputs = self.embed(tokens).contiguous().numpy()
+        hidden = torch.from_numpy(self.kernels.llama(inputs, eps, backbone, self.kernels.get_num_threads()))
+        return self.project(hidden if len(last) == len(hidden) else hidden[last])

@@ -236,9 +236,9 @@ class CpuHeadStep(HeadStep):
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
         blocks, (wide, _, narrow, norm) = [cast(HeadBlock, block) for block in head.mlp_blocks], model.embed_proj
         self.embedding = model.transformer.embed_tokens.weight.detach().numpy()
-        self.embed_weights = self._packed(wide), self._packed(narrow), _norm_arrays(norm)
-        self.hidden_weights = self._packed(head.hidden_embd), _norm_arrays(head.norm_hidden)
-        self.conditions = self.packer.linear(*_condition_weights(blocks))
+        self.entry = *self._packed(wide), *self._packed(narrow), *_norm_arrays(norm)
+        conditions = self.packer.linear(*_condition_weights(blocks))
+        self.projection = *self._packed(head.hidden_embd), *_norm_arrays(head.norm_hidden), *conditions
         last_layers = *self._packed(final.linears[0]), *self._packed(final.linears[2])
         norms = *_norm_arrays(head.norm_noise), *_norm_arrays(final.in_ln)
         self.head_ends = *self._packed(head.noise_embd), *norms, *last_layers
@@ -251,14 +251,19 @@ class CpuHeadStep(HeadStep):
         self.eps = decoder.norm.eps
 
     def embed(self, chunks: Tensor) -> Tensor:
-        wide, narrow, norm = self.embed_weights
-        x = self._linear(self.embedding[chunks.numpy()].reshape(len(chunks), -1), wide, activated=True)
-        return torch.from_numpy(self.kernels.layer_norm(self._linear(x, narrow), *norm))
+        x = self.embedding[chunks.numpy()].reshape(len(chunks), -1)
+        x = self._linear(self._linear(x, self.entry[:2], activated=True), self.entry[2:4])
+        return torch.from_numpy(self.kernels.layer_norm(x, *self.entry[4:]))
 
     def project(self, hidden: Tensor) -> Tensor:
-        weights, norm = self.hidden_weights
-        x = self.kernels.layer_norm(self._linear(hidden.numpy(), weights), *norm)
-        return torch.from_numpy(self._linear(x, self.conditions)).view(len(x), -1, x.shape[1])
+        x = self.kernels.layer_norm(self._linear(hidden.numpy(), self.projection[:2]), *self.projection[2:4])
+        return torch.from_numpy(self._linear(x, self.projection[4:])).view(len(x), -1, x.shape[1])
+
+    def read(self, chunks: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
+        """A step of the backbone: chunks [R, K] -> head states [S, blocks, D] of the rows ``last`` [S]."""
+        ends = self.embedding, self.entry, self.projection
+        states = self.kernels.read_chunks(chunks.numpy(), last, *ends, eps, backbone, self.kernels.get_num_threads())
+        return torch.from_numpy(states).view(len(last), len(self.blocks[0]), -1)
 
     def vectors(self, states: Tensor, rows: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
         split = self.kernels.split_work(len(noise))
@@ -287,7 +292,7 @@ class CpuHeadStep(HeadStep):
         ids = torch.randint(config.vocab_size, (256, config.patch_size), generator=torch.Generator().manual_seed(0))
         return self.model.ae_model.decoder.states(self.model.ae_model.encode(ids)[0]).flatten(0, 1)
 
-    def _linear(self, x: np.ndarray, weights: tuple[np.ndarray, np.ndarray], activated: bool = False) -> np.ndarray:
+    def _linear(self, x: np.ndarray, weights: tuple[np.ndarray, ...], activated: bool = False) -> np.ndarray:
         """x [R, I] -> [R, O]."""
         return self.kernels.linear(x, *weights, x[:0], activated, self.kernels.get_num_threads())
 

@@ -18,12 +18,12 @@ from ..errors import CalmError
 from ..modeling.heads.base import GenerativeHead
 from ..modeling.temperature import ExactRule, temper
 from .head import HeadStep, TokenIds
+from .token_step import TokenStep
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws in one step after which the exact sampler gives up
 LARGEST_BATCH = 128  # draws of one request in a step: more would delay the first chunk of other requests
 NOISE_BATCH = 64  # noise vectors generated at once; fewer take as long
-TOP_TOKENS = 8  # candidates of a token-by-token step
 
 
 @dataclass(frozen=True)
@@ -201,37 +201,28 @@ def sample_chunk(head: HeadStep, hidden: Tensor, sampler: ChunkSampler) -> Choic
 
 
 class TokenSampler:
-    """Chooses tokens of one text from the softmax at a temperature."""
+    """Chooses tokens of one text from the softmax at a temperature, each by one uniform number."""
 
-    def __init__(self, temperature: float, seed: int, device: torch.device):
+    def __init__(self, temperature: float, seed: int):
         self.temperature = temperature
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.random = random.Random(seed)
 
-    def skip(self, steps: Sequence[CompletedStep], vocabulary: int) -> None:
+    def skip(self, steps: Sequence[CompletedStep]) -> None:
         """Moves the generator behind steps that were chosen elsewhere."""
-        uniform = torch.ones(vocabulary, device=self.generator.device)
         for _ in steps:
-            torch.multinomial(uniform, 1, generator=self.generator)
+            self.random.random()
 
 
-def sample_tokens(logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Outcome]:
+def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Outcome]:
     """logits [R, V] -> R outcomes: a token each, with the most probable ones as candidates.
 
     A row that cannot be sampled has its exception as outcome.
     """
-    temperature = torch.tensor([[sampler.temperature] for sampler in samplers], device=logits.device)
-    p = (logits.float() / temperature).softmax(-1)
-    top, best = p.topk(min(TOP_TOKENS, p.shape[-1]))
-    drawn: list[Tensor] = []
-    errors: dict[int, Exception] = {}
-    for row, sampler in enumerate(samplers):
-        try:
-            drawn.append(torch.multinomial(p[row], 1, generator=sampler.generator))
-        except RuntimeError as error:
-            errors[row] = error
-            drawn.append(best[row, :1])
-    tokens = torch.cat(drawn).tolist()
+    temperatures = torch.tensor([sampler.temperature for sampler in samplers])
+    uniforms = torch.tensor([sampler.random.random() for sampler in samplers], dtype=torch.float64)
     return [
-        errors.get(row) or Choice((token,), None, [((i,), 0, chance) for i, chance in zip(ids, chances)], 1)
-        for row, (token, chances, ids) in enumerate(zip(tokens, top.tolist(), best.tolist()))
+        Choice((token,), None, [((i,), 0, p) for i, p in zip(best, probabilities)], 1)
+        if token >= 0
+        else RuntimeError("No token can be sampled, because the logits are not finite at this temperature.")
+        for token, best, probabilities in zip(*step.sample(logits, temperatures, uniforms))
     ]

@@ -22,7 +22,7 @@ from .executor import ComputeThread
 from .head import SLOTS, HeadStep, TokenIds, make_head_step
 from .ops.selection import FALLBACK, Backend
 from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
-from .token_step import make_token_step
+from .token_step import TokenStep, make_token_step
 
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
@@ -109,11 +109,16 @@ class Engine:
         """Whether PyTorch runs the steps, for example while the CPU kernels are being compiled."""
         self.head: HeadStep | None = make_head_step(lm.calm, backend) if lm.is_calm else None
         """Draws and decodes; None for a token-by-token model."""
-        step = self.head or make_token_step(lm.llama, backend)
-        self._sample: Callable[[Tensor, Any], list[Outcome]] = (
-            partial(sample_chunks, self.head) if self.head else sample_tokens
+        self._sample: Callable[[Tensor, Any], list[Outcome]]
+        step: HeadStep | TokenStep
+        if self.head:
+            step, self._sample = self.head, partial(sample_chunks, self.head)
+        else:
+            step = make_token_step(lm.llama, backend)
+            self._sample = partial(sample_tokens, step)
+        self.backbone = make_backbone_step(
+            lm.backbone, slots, step.embed, step.project, backend, getattr(step, "read", None)
         )
-        self.backbone = make_backbone_step(lm.backbone, slots, step.embed, step.project, backend)
         self.running: list[Request] = []
         self.queue: deque[Request] = deque()
         self._step_lock, self._schedule_lock = threading.Lock(), threading.Lock()

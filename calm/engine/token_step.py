@@ -1,16 +1,29 @@
-"""The layers of a token-by-token model before and after its backbone.
+"""The layers of a token-by-token model before and after its backbone, and its choice of a token.
 
 R rows (one for each request), D hidden size, V vocabulary.
 """
 
 from types import ModuleType
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from .ops.selection import Backend, WeightPacker, cpu_kernels, select_backend
 from .ops.types import Linear
+
+TOP_TOKENS = 8  # candidates of a step
+
+
+class TokenDraws(NamedTuple):
+    """A token for each row, and the most probable tokens of its distribution."""
+
+    tokens: list[int]
+    """-1 where a logit over the temperature is not finite."""
+    best: list[list[int]]
+    probabilities: list[list[float]]
 
 
 def make_token_step(model: LlamaForCausalLM, backend: Backend | None = None) -> "TokenStep":
@@ -37,6 +50,17 @@ class TokenStep:
         """hidden [R, D] -> logits [R, V]."""
         return self.lm_head(hidden)
 
+    def sample(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> TokenDraws:
+        """Draws a token of each row from the softmax at a temperature, by one uniform number from [0, 1): the inverse
+        of the cumulative distribution. logits [R, V], float32 temperatures [R], float64 uniforms [R]."""
+        scaled = logits.float() / temperatures.to(logits.device)[:, None]
+        p = scaled.softmax(-1)
+        cumulative = p.double().cumsum(-1)
+        tokens = torch.searchsorted(cumulative, cumulative[:, -1:] * uniforms.to(logits.device)[:, None], right=True)
+        tokens = tokens[:, 0].clamp(max=p.shape[1] - 1).masked_fill(~scaled.isfinite().all(-1), -1)
+        top, best = p.topk(min(TOP_TOKENS, p.shape[-1]))
+        return TokenDraws(tokens.tolist(), best.tolist(), top.tolist())
+
 
 class CpuTokenStep(TokenStep):
     """Uses compiled CPU kernels. They read weights that were bfloat16 in the file as bfloat16, half of the bytes."""
@@ -47,9 +71,18 @@ class CpuTokenStep(TokenStep):
         self.table = model.model.embed_tokens.weight.detach().numpy()
         self.weights = WeightPacker(model, kernels).linear(*Linear.of(model.lm_head))
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return torch.from_numpy(self.table[tokens[:, 0].numpy()])
-
     def project(self, hidden: Tensor) -> Tensor:
         x = hidden.numpy()
         return torch.from_numpy(self.kernels.linear(x, *self.weights, x[:0], False, self.kernels.get_num_threads()))
+
+    def read(self, tokens: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
+        """A step of the backbone: tokens [R, 1] -> logits [S, V] of the rows ``last`` [S]."""
+        threads = self.kernels.get_num_threads()
+        return torch.from_numpy(
+            self.kernels.read_tokens(tokens.numpy(), last, self.table, self.weights, eps, backbone, threads)
+        )
+
+    def sample(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> TokenDraws:
+        numbers = logits.numpy(), temperatures.numpy(), uniforms.numpy()
+        drawn = self.kernels.sample_tokens(*numbers, min(TOP_TOKENS, logits.shape[1]))
+        return TokenDraws(*(array.tolist() for array in drawn))

@@ -66,7 +66,7 @@ def _raise_not_compiled() -> None:
 
 def warm_up(lm: LanguageModel) -> None:
     """Generates a few chunks with a model's engine."""
-    sampler = ChunkSampler(0.5, 200, "auto", 0, lm.device) if lm.is_calm else TokenSampler(0.5, 0, lm.device)
+    sampler = ChunkSampler(0.5, 200, "auto", 0, lm.device) if lm.is_calm else TokenSampler(0.5, 0)
     prompt = [lm.text_format.start_id] * (2 * lm.chunk_size)
     for _ in engine_for(lm).stream(Request(prompt, WARM_UP_STEPS, sampler)):
         pass

@@ -5,14 +5,16 @@ layers, and most of the time goes into reading the weights. Arrays are float32 a
 D, I or O widths. A row's numbers do not depend, to the bit, on the other rows.
 
 From the bottom up: ``packing`` lays out weights in memory; ``registers`` and ``matrix_unit`` multiply, ``products``
-chooses between them; ``layers`` has linear layers, norms and attention; ``vocabulary`` has the argmax over all tokens;
-``model`` has one call for each part of a model. ``cache`` says where compiled code is stored.
+chooses between them; ``team`` lets threads compute together; ``layers`` has linear layers, norms and attention;
+``vocabulary`` has the argmax over all tokens, ``sampling`` draws one of them; ``model`` has one call for each part of a
+model. ``cache`` says where compiled code is stored.
 """
 
 from .compilation import get_num_threads, split_work, use_threads
 from .layers import layer_norm, linear
-from .model import decode, llama, vectors
+from .model import decode, llama, read_chunks, read_tokens, vectors
 from .packing import MATRIX_UNIT, aligned_empty, pack_bfloat16, pack_float32, pack_panels
+from .sampling import sample_tokens
 from .vocabulary import vocabulary_bounds
 
 __all__ = [
@@ -26,6 +28,9 @@ __all__ = [
     "pack_bfloat16",
     "pack_float32",
     "pack_panels",
+    "read_chunks",
+    "read_tokens",
+    "sample_tokens",
     "split_work",
     "use_threads",
     "vectors",
