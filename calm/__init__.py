@@ -7,10 +7,16 @@ for step in calm.generate(lm, "Once upon a time", temperature=0.5):
     print(step.text, end="")
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# GNU OpenMP reads this when torch loads it: the checks before a waiting thread sleeps, some 50 microseconds. By default
+# threads spin for milliseconds after each kernel, time that a busy machine then takes from their next kernels.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 if TYPE_CHECKING:
     from .errors import CalmError
