@@ -42,11 +42,13 @@ class Llama:
     """llama.cpp through llama-cpp-python."""
 
     def __init__(self, path: Path, threads: int, texts: int):
-        from llama_cpp import Llama as Model
+        import llama_cpp as ll
 
         options: dict[str, Any] = {"n_threads": threads, "n_threads_batch": threads, "verbose": False}
-        self.texts = texts
-        self.model = Model(str(path), n_ctx=CONTEXT * texts, n_batch=CONTEXT, n_seq_max=texts, **options)
+        self.model = ll.Llama(str(path), n_ctx=CONTEXT, n_batch=CONTEXT, **options)
+        parameters = self.model.context_params  # those of a second context, with a sequence for each text
+        parameters.n_ctx, parameters.n_seq_max = CONTEXT * texts, texts
+        self.together = ll.llama_init_from_model(self.model.model, parameters)
 
     def greedy(self, ids: list[int]) -> list[int]:
         self.model.reset()
@@ -66,7 +68,7 @@ class Llama:
         """Several sequences in one batch a step, as llama.cpp's parallel example decodes them."""
         import llama_cpp as ll
 
-        context = self.model.ctx
+        context = self.together
         ll.llama_memory_clear(ll.llama_get_memory(context), True)
         chain = ll.llama_sampler_chain_init(ll.llama_sampler_chain_default_params())
         ll.llama_sampler_chain_add(chain, ll.llama_sampler_init_temp(1.0))
