@@ -240,6 +240,7 @@ class CpuBackboneStep(BackboneStep):
         self.prompt_limit = MATRIX_UNIT_PROMPT if packer.uses_matrix_unit else KERNEL_PROMPT
         self.packed = packer.stack((layer.packed(packer) for layer in self.layers), len(self.layers))
         """The kernel's arrays of all layers in their order: norm, first weight, ..., each [layers, ...]."""
+        self.constants = self.cos.numpy(), self.sin.numpy(), self.norm.weight.detach().numpy(), *self.packed
 
     @property
     def bytes_per_weight(self) -> float:
@@ -253,8 +254,7 @@ class CpuBackboneStep(BackboneStep):
         row_slots = [slot for slot, count in zip(slots, counts) for _ in range(count)]
         row_positions = [self.positions[slot] + i for slot, count in zip(slots, counts) for i in range(count)]
         self._reserve(1 + max(row_positions))
-        places = self.cache.numpy(), np.array(row_slots), np.array(row_positions), self.cos.numpy(), self.sin.numpy()
-        backbone = *places, self.norm.weight.detach().numpy(), *self.packed
+        backbone = self.cache.numpy(), np.array(row_slots), np.array(row_positions), *self.constants
         last = np.array([end - 1 for end in accumulate(counts)])
         return self.read(tokens, last, self.norm.eps, backbone).unbind()
 

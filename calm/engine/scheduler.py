@@ -300,6 +300,8 @@ class Engine:
         """Moves requests from the queue to free slots. The client with the fewest slots comes first, then the order of
         arrival; a client leaves ``RESERVED_SLOTS`` to others."""
         self.running = [request for request in self.running if not request.finished]
+        if not self.queue:
+            return
         free = sorted(set(range(self.slots)) - {request.slot for request in self.running})
         while free and (request := self._next_in_queue()):
             request.slot, ids = free.pop(0), iter(request.token_ids)
