@@ -192,6 +192,23 @@ class ScoresPlot(_Component):
     template = '<div class="calm-plot scores" role="figure" aria-label="BrierLM over FLOPs per token"></div>'
 
 
+class HeadsPlot(_Component):
+    """BrierLM of each generative head over the evaluations of a draw. Value: ``HeadsPayload``."""
+
+    template = '<div class="calm-plot curve" role="figure" aria-label="BrierLM over evaluations in a draw"></div>'
+
+
+class HeadDrawsPlot(_Component):
+    """The draws of each generative head at a place that the visitor chooses. Value: ``HeadsPayload``."""
+
+    template = """
+<div class="calm-tools" role="group" aria-label="place in a story">
+  <label>Place <select class="calm-select" data-place></select></label>
+</div>
+<div class="calm-plot draws" role="figure" aria-label="draws of each head in two principal components"></div>
+"""
+
+
 class RunCard(_Component):
     """The settings of the result above it, whether the inputs have changed since, and its exports. Value:
     ``RunCardPayload``. ``buttons`` are the ids of the buttons that start such runs."""

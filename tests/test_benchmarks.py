@@ -10,6 +10,7 @@ from benchmarks import (
     alignment,
     concurrency,
     generation,
+    heads,
     language,
     loading,
     openness,
@@ -61,6 +62,27 @@ def test_vocabulary_measures_both_searches(tiny, monkeypatch):
     monkeypatch.setattr(vocabulary, "build", lambda *arguments: tiny(4))
     figures = vocabulary.generation("any", rounds=1)
     assert figures["bounds"] > 0 and figures["all logits"] > 0
+
+
+def test_heads_are_measured_by_their_evaluations(story, monkeypatch):
+    monkeypatch.setattr(heads, "STORY_TOKENS", 24)
+    monkeypatch.setattr(heads, "DRAWS", 20)
+    contestant = heads.Contestant(heads.REFERENCE, heads.REFERENCE, 1)
+    content = {"heads": [], "places": []}
+    heads.add(content, contestant, heads.quality(contestant, list(stories("tests", 1)), stories=2))
+    heads.add(content, contestant, {"draws_per_second": heads.speeds([contestant], 1)[contestant]})
+    (point,) = content["heads"][0]["points"]
+    assert all(0 <= point[key]["low"] <= point[key]["high"] <= 1 for key in ("well_formed", "well_formed_tempered"))
+    assert point["draws_per_second"] > 0 and f"| {heads.REFERENCE} | 1 |" in heads.table(content)
+    place = heads.place({heads.REFERENCE: story}, next(stories("tests", 1)), 3)
+    (draws,) = place["draws"]
+    assert len(draws["points"]) == len(draws["chunks"]) == 20 and max(draws["chunks"]) < len(place["chunks"])
+    assert all(chunk["probability"] >= heads.LIKELY for chunk in place["chunks"][: len(place["likely"])])
+
+
+def test_shares_have_intervals_over_stories():
+    figure = heads.interval([4, 0, 3, 2], [4, 0, 4, 4])
+    assert figure["value"] == 9 / 12 and 0.5 <= figure["low"] < 0.75 < figure["high"] <= 1
 
 
 def test_the_pool_counts_the_draws_of_a_step(story):

@@ -1,6 +1,6 @@
 """The values of the tabs Race, Evaluate and Learn, as TypedDicts. ``types`` declares all others."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class RacerPayload(TypedDict):
@@ -59,6 +59,73 @@ class BrierCurve(TypedDict):
 
 class BrierCurvePayload(TypedDict):
     curves: list[BrierCurve]
+
+
+class Interval(TypedDict):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class HeadPoint(TypedDict):
+    """A generative head with a number of evaluations of its network for each draw."""
+
+    evaluations: int
+    draws_per_second: float
+    brier_lm: Interval
+    well_formed: Interval
+    """Share of well-formed sentences in stories generated at T = 1."""
+    well_formed_tempered: NotRequired[Interval]
+    """The same at T = 0.5."""
+
+
+class HeadTraining(TypedDict):
+    """The run that trained a head."""
+
+    step: int
+    tokens: int
+    cpu_seconds: float
+
+
+class HeadFigures(TypedDict):
+    name: str
+    """``energy``, ``diffusion`` or ``flow``, or the name of the reference model."""
+    points: list[HeadPoint]
+    training: NotRequired[HeadTraining]
+
+
+class PlaceChunk(TypedDict):
+    text: str
+    probability: float
+    """Its probability in the language; 0 below 0.0001."""
+
+
+class HeadDraws(TypedDict):
+    """The draws of a head at a place."""
+
+    name: str
+    points: list[list[float]]
+    """The first two principal components of each draw."""
+    chunks: list[int]
+    """The chunk that each draw decodes to: its index in the chunks of the place."""
+
+
+class Place(TypedDict):
+    """A chunk boundary of a held-out story, with the draws of each head."""
+
+    context: str
+    chunks: list[PlaceChunk]
+    """All chunks that are likely or were drawn; the likely ones first."""
+    likely: list[list[float]]
+    """The first two principal components of the likely chunks."""
+    draws: list[HeadDraws]
+
+
+class HeadsPayload(TypedDict):
+    heads: list[HeadFigures]
+    places: list[Place]
 
 
 class TourStep(TypedDict):

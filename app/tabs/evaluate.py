@@ -25,7 +25,7 @@ from ..registry import BASELINE, DEFAULT, bundled
 from ..requests import EvaluateArguments, parse_evaluation
 from ..streaming import Panel, Progress, wire
 from ..validation import validated
-from . import brier_curve
+from . import brier_curve, heads
 from .measuring import Measurement, card, progress, split_texts
 
 if TYPE_CHECKING:
@@ -188,3 +188,4 @@ def build() -> None:
         "model can be expected to score higher.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
+    heads.build()

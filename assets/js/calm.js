@@ -8,6 +8,8 @@ import { temper } from "./temperature.js";
 
 export { mountBrierCurveView } from "./brier_curve.js";
 export { mountCurveView } from "./curve.js";
+export { mountHeadDrawsPlot } from "./head_draws.js";
+export { mountHeadsPlot } from "./heads.js";
 export { mountRaceView } from "./race_view.js";
 export { mountReconstructionView } from "./reconstruction.js";
 export { mountRunCard } from "./run_card.js";

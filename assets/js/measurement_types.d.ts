@@ -56,6 +56,68 @@ interface BrierCurvePayload {
   curves: BrierCurve[];
 }
 
+/** A figure with its 95 % interval. */
+interface Interval {
+  value: number;
+  low: number;
+  high: number;
+}
+
+/** A generative head with a number of evaluations of its network for each draw. */
+interface HeadPoint {
+  evaluations: number;
+  draws_per_second: number;
+  brier_lm: Interval;
+  /** Share of well-formed sentences in stories generated at T = 1. */
+  well_formed: Interval;
+  /** The same at T = 0.5. */
+  well_formed_tempered?: Interval;
+}
+
+/** The run that trained a head. */
+interface HeadTraining {
+  step: number;
+  tokens: number;
+  cpu_seconds: number;
+}
+
+interface HeadFigures {
+  /** `energy`, `diffusion` or `flow`, or the name of the reference model. */
+  name: string;
+  points: HeadPoint[];
+  training?: HeadTraining;
+}
+
+interface PlaceChunk {
+  text: string;
+  /** Its probability in the language; 0 below 0.0001. */
+  probability: number;
+}
+
+/** The draws of a head at a place. */
+interface HeadDraws {
+  name: string;
+  /** The first two principal components of each draw. */
+  points: number[][];
+  /** The chunk that each draw decodes to: its index in the chunks of the place. */
+  chunks: number[];
+}
+
+/** A chunk boundary of a held-out story, with the draws of each head. */
+interface Place {
+  context: string;
+  /** All chunks that are likely or were drawn; the likely ones first. */
+  chunks: PlaceChunk[];
+  /** The first two principal components of the likely chunks. */
+  likely: number[][];
+  draws: HeadDraws[];
+}
+
+interface HeadsPayload {
+  heads: HeadFigures[];
+  places: Place[];
+}
+
 /** One step of the guided tour. */
 interface TourStep {
   /** The name of its action in `tour_actions.js`. */

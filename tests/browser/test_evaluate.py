@@ -5,6 +5,7 @@ import pytest
 
 from app.limits import COMPARED_TEMPERATURES
 from app.tabs import evaluate as evaluate_tab
+from app.tabs import heads as heads_tab
 from calm import storyland
 
 
@@ -75,7 +76,7 @@ def test_a_file_is_measured_with_progress_until_it_is_stopped(visitor, tmp_path)
     assert page.locator("#evaluate-text textarea").input_value() == text
 
 
-def test_the_scores_of_the_cards_are_drawn_over_flops(visitor):
+def test_the_scores_of_the_cards_and_the_heads_are_drawn(visitor):
     page = visitor.page
     visitor.tab("Evaluate")
     page.wait_for_function("() => document.querySelector('#scores-plot .calm-plot').data")
@@ -96,3 +97,19 @@ def test_the_scores_of_the_cards_are_drawn_over_flops(visitor):
     )
     best = evaluate_tab.upper_bound()
     assert lines == [[best, best, f"upper bound (true distribution), {best:.1f}"]] * 2
+    page.locator("#head-draws").scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('#head-draws .calm-plot').data")
+    lines = page.evaluate(
+        """() => document.querySelector('#heads-plot .calm-plot').data
+            .map((trace) => [trace.name, trace.x, trace.line.dash])"""
+    )
+    compared = [head for head in heads_tab.heads_payload()["heads"] if "training" in head]
+    assert [(name, counts) for name, counts, _ in lines] == [
+        (head["name"], [point["evaluations"] for point in head["points"]]) for head in compared
+    ]
+    assert len({dash for *_, dash in lines}) == len(lines)
+    titles = "() => document.querySelector('#head-draws .calm-plot').layout.annotations.map((a) => a.text)"
+    first = page.evaluate(titles)
+    page.locator("#head-draws select").select_option("1")
+    page.wait_for_function(f"before => String(({titles})()) !== String(before)", arg=first)
+    assert all(re.fullmatch(r"[\w-]+: [\d.]+% impossible", title) for title in page.evaluate(titles))

@@ -1,0 +1,95 @@
+// BrierLM of each generative head over the evaluations of its network in a draw.
+import { find, percent } from "./dom.js";
+import { createFigure, seriesLine } from "./figures.js";
+
+const TICKS = [1, 2, 5, 10, 20, 50, 100];
+
+/** @param {Component<HeadsPayload>} component */
+export function mountHeadsPlot({ element, props, watch }) {
+  const figure = createFigure(element, find(element, ".calm-plot"), (colours) =>
+    props.value ? headsFigure(props.value.heads, colours) : null,
+  );
+  watch("value", figure.render);
+}
+
+/**
+ * @param {HeadFigures[]} heads
+ * @param {Palette} colours
+ * @returns {Figure}
+ */
+function headsFigure(heads, colours) {
+  const axis = { gridcolor: colours.grid, zeroline: false };
+  const trained = heads.filter(({ training }) => training);
+  const references = heads.filter(({ training }) => !training);
+  return {
+    traces: trained.map(({ name, points }, i) => series(name, points, seriesLine(colours, i))),
+    layout: {
+      margin: { l: 48, r: 8, t: 8, b: 44 },
+      showlegend: true,
+      uirevision: "keep",
+      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      shapes: references.map(({ name, points }) => referenceLine(name, points[0].brier_lm.value, colours)),
+      xaxis: { ...axis, type: "log", tickvals: TICKS, title: { text: "evaluations of the head in a draw" } },
+      yaxis: { ...axis, title: { text: "BrierLM" } },
+    },
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {HeadPoint[]} points
+ * @param {PlotlyAttributes} line
+ */
+function series(name, points, line) {
+  const scores = points.map((point) => point.brier_lm);
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    name,
+    line,
+    marker: { color: line.color, size: 8, symbol: points.length === 1 ? "diamond" : "circle" },
+    x: points.map(({ evaluations }) => evaluations),
+    y: scores.map(({ value }) => value),
+    error_y: {
+      type: "data",
+      symmetric: false,
+      thickness: 1.2,
+      width: 4,
+      color: line.color,
+      array: scores.map(({ high, value }) => high - value),
+      arrayminus: scores.map(({ low, value }) => value - low),
+    },
+    customdata: points.map(({ draws_per_second, well_formed }) => [
+      Math.round(draws_per_second).toLocaleString("en"),
+      percent(well_formed.value),
+    ]),
+    hovertemplate:
+      "BrierLM %{y:.1f} with %{x} evaluations<br>%{customdata[0]} draws/s<br>" +
+      "%{customdata[1]} well-formed at T = 1<extra>%{fullData.name}</extra>",
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {number} score
+ * @param {Palette} colours
+ */
+function referenceLine(name, score, colours) {
+  return {
+    type: "line",
+    xref: "x domain",
+    yref: "y",
+    x0: 0,
+    x1: 1,
+    y0: score,
+    y1: score,
+    layer: "below",
+    line: { color: colours.quiet, width: 1.2, dash: "dot" },
+    label: {
+      text: `${name}, trained far longer, ${score.toFixed(1)}`,
+      textposition: "end",
+      yanchor: "top",
+      font: { size: 11 },
+    },
+  };
+}
