@@ -1,6 +1,7 @@
 """Counts the work of all engines in this process, for monitoring."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 FIRST_CHUNK_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -20,6 +21,8 @@ class Statistics:
     """Requests by the time to their first chunk: one count for each of ``FIRST_CHUNK_BOUNDS``, then the longer ones."""
     first_chunk_seconds: float = 0.0
     """Sum of these times. They begin when the engine gets the request, so they include its queue."""
+    on_first_chunk: list[Callable[[float], None]] = field(default_factory=list)
+    """Called with each of these times, by the thread of the request."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_step(self, tokens: int, draws: int) -> None:
@@ -33,6 +36,8 @@ class Statistics:
         with self._lock:
             self.first_chunk_counts[bucket] += 1
             self.first_chunk_seconds += seconds
+        for observe in self.on_first_chunk:
+            observe(seconds)
 
 
 STATISTICS = Statistics()

@@ -1,7 +1,7 @@
 """The command line: ``calm COMMAND --help`` or ``python -m calm COMMAND --help``.
 
 Every command prints JSON with ``--json``. Exit codes: 0 for success, 1 for a failure, 2 for a mistake in the request,
-130 after Ctrl-C, 143 after SIGTERM.
+130 after Ctrl-C, 143 after SIGTERM; ``serve`` ends with 0 after both.
 """
 
 import argparse

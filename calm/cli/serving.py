@@ -1,7 +1,9 @@
 """The command that serves models by replicas."""
 
+import signal
 import threading
 from argparse import ArgumentParser, Namespace
+from typing import NoReturn
 
 from ..errors import CalmError
 from .options import MODEL, Command, print_json
@@ -10,7 +12,7 @@ DEFAULT_MODELS = ["story-k4", "story-ar"]
 
 
 def serve(arguments: Namespace) -> None:
-    """Serve models with replicas on a Ray cluster, until Ctrl-C. The page uses them with CALM_BACKEND=ray."""
+    """Serve models with replicas on a Ray cluster, until Ctrl-C or SIGTERM. CALM_BACKEND=ray lets the page use them."""
     if not arguments.ray:
         raise CalmError("Replicas run on Ray: add --ray. The page by itself is started by python app.py.")
     from ..serving import deployment
@@ -23,6 +25,8 @@ def serve(arguments: Namespace) -> None:
         raise CalmError(f"Replicas are a number or MIN:MAX, not {arguments.replicas!r}.") from None
     scale = deployment.Scale(*bounds, num_cpus=arguments.cpus, num_gpus=arguments.gpus)
     deployment.connect(arguments.address)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)  # after connect, because Ray sets a handler of its own
     try:
         deployment.start(models, scale, shared=arguments.shared)
         if arguments.json:
@@ -32,6 +36,13 @@ def serve(arguments: Namespace) -> None:
         threading.Event().wait()
     finally:
         deployment.stop()
+
+
+def _end(*_: object) -> NoReturn:
+    """Ends the command as it is meant to end, so the exit code is 0. A second signal ends the process at once."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(0)
 
 
 def serve_options(parser: ArgumentParser) -> None:

@@ -75,3 +75,9 @@ def check_fits(name: str, needed: int, device: "torch.device") -> None:
 def gigabytes(count: int) -> str:
     """A number of bytes in gigabytes, as text."""
     return f"{count / 10**9:.2f} GB"
+
+
+def resident_memory() -> int:
+    """The bytes of this process that are in memory; 0 if the platform does not tell them."""
+    statistics = Path("/proc/self/statm")
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.is_file() else 0

@@ -16,16 +16,17 @@ from weakref import WeakValueDictionary
 from ..engine import ComputeThread
 from ..engine.head import SLOTS
 from ..errors import CalmError
+from ..statistics import FIRST_CHUNK_BOUNDS, STATISTICS
 from .client import Overloaded, ReplicaLost
-from .replica import AT_ONCE, RESPONSE_SECONDS, Replica, engine_totals
+from .replica import AT_ONCE, RESPONSE_SECONDS, Replica, process_figures
 
 try:
     import ray
     from ray import serve
     from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
     from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
+    from ray.serve.metrics import Gauge, Histogram
     from ray.serve.schema import ApplicationStatus, DeploymentStatusTrigger, LoggingConfig
-    from ray.util.metrics import Gauge
 except ImportError as error:
     raise CalmError("Ray is not installed: run pip install 'calm-playground[cluster]'.") from error
 
@@ -61,6 +62,8 @@ class Scale:
     """A fraction below 1 lets several replicas share a GPU."""
     drain_seconds: float = 30.0
     """Seconds in which a replica that is stopped may finish its texts. Others continue the rest."""
+    downscale_seconds: float = 600.0
+    """For so long the requests must fit into fewer replicas before Ray removes one."""
     models_per_replica: int = 2
     """Of models that share replicas: how many a replica keeps in memory. The one that was used longest ago leaves."""
 
@@ -73,8 +76,8 @@ class Scale:
         count: dict[str, Any] = {"num_replicas": self.min_replicas}
         if self.min_replicas < self.max_replicas:
             bounds = {"min_replicas": self.min_replicas, "max_replicas": self.max_replicas}
-            more = {"target_ongoing_requests": SLOTS, "upscale_delay_s": UPSCALE_SECONDS}
-            count = {"autoscaling_config": {**bounds, **more}}
+            delays = {"upscale_delay_s": UPSCALE_SECONDS, "downscale_delay_s": self.downscale_seconds}
+            count = {"autoscaling_config": {**bounds, **delays, "target_ongoing_requests": SLOTS}}
         return {
             **count,
             "ray_actor_options": {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus},
@@ -96,11 +99,16 @@ def _prepare_process() -> None:
     library.setLevel(logging.INFO)
 
 
-class Gauges:
+class Figures:
     """Figures of a replica that Ray exports for Prometheus, as ``ray_calm_replica_NAME``."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        """Begins to report the times to the first chunk, as those of this model."""
         self._gauges: dict[str, Gauge] = {}
+        histogram = Histogram(
+            "calm_replica_first_chunk_seconds", boundaries=list(FIRST_CHUNK_BOUNDS), tag_keys=("model",)
+        )
+        STATISTICS.on_first_chunk.append(lambda seconds: histogram.observe(seconds, {"model": model}))
 
     def set(self, model: str, figures: Mapping[str, int]) -> None:
         for name, value in figures.items():
@@ -114,13 +122,13 @@ class ServedReplica(Replica):
 
     def __init__(self, model: str, device: str | None = None):
         _prepare_process()
-        self.gauges = Gauges()
         super().__init__(model, device)
+        self.figures = Figures(self.lm.name)
 
     async def check_health(self) -> None:
         """Ray calls this every ten seconds, so the figures are as old at most."""
         await super().check_health()
-        self.gauges.set(self.lm.name, {**self.load_figures(), **engine_totals()})
+        self.figures.set(self.lm.name, {**self.load_figures(), **process_figures()})
 
 
 class SharedReplica:
@@ -128,7 +136,7 @@ class SharedReplica:
 
     def __init__(self, models_per_replica: int, device: str | None = None):
         _prepare_process()
-        self.gauges, self.executor = Gauges(), ComputeThread()
+        self.figures, self.executor = Figures(SHARED), ComputeThread()
         self.loaded: WeakValueDictionary[str, Replica] = WeakValueDictionary()
         self.names: set[str] = set()
         """The models that have been loaded, those included that have left the memory."""
@@ -155,8 +163,8 @@ class SharedReplica:
             await asyncio.wait_for(asyncio.wrap_future(self.executor.submit(int)), RESPONSE_SECONDS)
         for name in self.names:
             replica = self.loaded.get(name)
-            self.gauges.set(name, replica.load_figures() if replica else {"active": 0, "queued": 0})
-        self.gauges.set(SHARED, engine_totals())
+            self.figures.set(name, replica.load_figures() if replica else {"active": 0, "queued": 0})
+        self.figures.set(SHARED, process_figures())
 
     async def generate(self, *arguments: Any) -> AsyncGenerator:
         async for message in (await self._replica()).generate(*arguments):
@@ -231,7 +239,7 @@ def _wait_until_running(name: str) -> None:
 
 
 def stop() -> None:
-    """Ends all replicas and leaves the cluster."""
+    """Ends all replicas and leaves the cluster. Running texts have 30 seconds to finish; new ones are refused."""
     serve.shutdown()
     ray.shutdown()
 

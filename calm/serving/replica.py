@@ -28,6 +28,7 @@ from ..evaluation.brier import stream_brier_lm
 from ..generation import GenerationOptions, Queued, Step, draw_pool, draw_vectors, stream
 from ..hub.language_model import LanguageModel
 from ..hub.loading import load
+from ..hub.memory import resident_memory
 from ..reconstruction import decode, encode, reconstruct, robustness
 from ..statistics import STATISTICS
 
@@ -191,9 +192,10 @@ class Replica:
         return {"active": sum(not request.finished for request in list(engine.running)), "queued": len(engine.queue)}
 
 
-def engine_totals() -> dict[str, int]:
-    """Totals of this process (``calm.statistics``)."""
-    return {"steps": STATISTICS.steps, "tokens": STATISTICS.tokens, "draws": STATISTICS.draws}
+def process_figures() -> dict[str, int]:
+    """Totals of this process (``calm.statistics``) and its resident memory."""
+    totals = {"steps": STATISTICS.steps, "tokens": STATISTICS.tokens, "draws": STATISTICS.draws}
+    return {**totals, "memory_bytes": resident_memory()}
 
 
 END = object()

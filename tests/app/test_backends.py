@@ -45,8 +45,9 @@ def test_every_figure_of_the_dashboard_is_exported():
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     expressions = " ".join(target["expr"] for panel in panels for target in panel["targets"])
     exported = metrics.render().decode()
-    from calm.serving.replica import engine_totals
+    from calm.serving.replica import process_figures
 
-    replicas = {f"ray_calm_replica_{name}" for name in (*engine_totals(), "active", "queued")}
+    replicas = {f"ray_calm_replica_{name}" for name in (*process_figures(), "active", "queued")}
+    replicas |= {"ray_calm_replica_first_chunk_seconds_bucket"}
     names = set(re.findall(r"\b(?:ray_)?(?:calm|process)_[a-z_]+", expressions))
     assert names and {name for name in names - replicas if name not in exported} == set()

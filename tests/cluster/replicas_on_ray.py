@@ -1,12 +1,14 @@
 """Replicas on Ray, which this module starts and stops on this machine: some are killed, replaced and removed.
 
-``make cluster`` runs it. ``make test`` does not, because Ray takes longer to install and start than the budget allows.
+``make cluster`` runs it, and ``make test`` does not (CONTRIBUTING.md).
 """
 
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -41,9 +43,10 @@ def ray():
     from calm.serving import deployment
 
     deployment.HEALTH_SECONDS = 1.0  # between two reports of figures
+    deployment.MAX_QUEUED = 4  # two replicas and their queues are full with 52 requests
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
     try:
-        deployment.start(["story-k4"], deployment.Scale(2, 2, num_cpus=0.5), device="cpu")
+        deployment.start(["story-k4"], deployment.Scale(2, 2, num_cpus=0.5, drain_seconds=0.1), device="cpu")
         yield ray
     finally:
         deployment.stop()
@@ -85,7 +88,7 @@ def test_a_text_survives_kill_9(model, alone):
     processes = ready_replicas()
     assert len(processes) == 2
     assert texts_during(model, 2, lambda: os.kill(processes[0], signal.SIGKILL)) == [alone, alone]
-    assert model.client.losses == 1
+    assert model.client.losses
 
 
 def test_the_page_computes_on_the_cluster(ray, story, capfd):
@@ -111,26 +114,15 @@ def test_the_page_computes_on_the_cluster(ray, story, capfd):
     eventually(lambda: re.search(r'^ray_calm_replica_steps\{.*model="story-k4".*\} [1-9]', figures(), re.MULTILINE))
     idle = r'^ray_calm_replica_active\{.*model="story-k4".*\} 0\.0'
     eventually(lambda: re.search(idle, figures(), re.MULTILINE))  # the stopped text has left its slot
+    first_chunks = r'^ray_calm_replica_first_chunk_seconds_bucket\{.*model="story-k4".*replica=".*\} [1-9]'
+    eventually(lambda: re.search(first_chunks, figures(), re.MULTILINE))
+    memory = r'^ray_calm_replica_memory_bytes\{.*model="story-k4".*replica=".*\} [1-9]'
+    eventually(lambda: re.search(memory, figures(), re.MULTILINE))
 
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     ids = {line["request_id"] for line in lines if line.get("event") == "generate"}
     replicas = "".join(path.read_text() for path in LOGS.glob("replica_*.log"))
     assert ids and all(f"Request {request_id}: starts after 0 steps." in replicas for request_id in ids)
-
-
-def test_texts_survive_fewer_replicas_and_an_update(model, alone):
-    from calm.serving import deployment
-
-    def scale(count, **options):
-        deployment.start(["story-k4"], deployment.Scale(count, count, **options), device="cpu")
-
-    scale(2, num_cpus=0.5, drain_seconds=0.1)  # waits for the replacement of the killed replica
-    assert texts_during(model, 2, lambda: scale(1, num_cpus=0.5, drain_seconds=0.1)) == [alone, alone]
-    losses = model.client.losses
-    assert losses  # the replica that was removed did not finish its text
-    scale(1, num_cpus=0.5)
-    assert texts_during(model, 1, lambda: scale(1, num_cpus=0.4)) == [alone]
-    assert model.client.losses == losses  # the one that was replaced finished its text
 
 
 def test_requests_beyond_the_queues_are_refused_in_a_sentence(model):
@@ -140,8 +132,8 @@ def test_requests_beyond_the_queues_are_refused_in_a_sentence(model):
         except calm.CalmError as error:
             return str(error)
 
-    with ThreadPoolExecutor(80) as threads:
-        results = list(threads.map(text, range(80)))
+    with ThreadPoolExecutor(64) as threads:
+        results = list(threads.map(text, range(64)))
     refused = [result for result in results if isinstance(result, str)]
     assert refused and len(refused) < len(results)
     assert all(sentence.startswith("All replicas of story-k4 are busy: try again in") for sentence in refused)
@@ -152,3 +144,30 @@ def test_draws_and_measurements_are_those_of_the_library(model, story):
     assert model.device == "cpu of a Ray cluster"
     assert model.draw_pool(PROMPT, prefix, 50) == calm.draw_pool(story, PROMPT, prefix, 50)
     assert len(list(model.robustness("A fox.", [0.0, 1.0], 0))) == 2
+
+
+def test_texts_survive_fewer_replicas_and_an_update(model, alone):
+    from calm.serving import deployment
+
+    def scale(count, **options):
+        deployment.start(["story-k4"], deployment.Scale(count, count, **options), device="cpu")
+
+    eventually(lambda: len(ready_replicas()) == 2)  # the killed replica has been replaced
+    losses = model.client.losses
+    assert texts_during(model, 2, lambda: scale(1, num_cpus=0.5, drain_seconds=0.1)) == [alone, alone]
+    assert model.client.losses > losses  # the replica that was removed did not finish its text
+    losses = model.client.losses
+    scale(1, num_cpus=0.5)  # the replica now has 30 seconds to finish
+    assert texts_during(model, 1, lambda: scale(1, num_cpus=0.4)) == [alone]
+    assert model.client.losses == losses  # the one that was replaced finished its text
+
+
+def test_sigterm_of_the_command_lets_a_text_finish(ray, model, alone):
+    address = ray.get_runtime_context().gcs_address
+    options = ["--address", address, "--model", "story-k4", "--cpus", "0.4", "--json"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "calm", "serve", "--ray", *options], stdout=subprocess.PIPE, text=True
+    )
+    assert json.loads(command.stdout.readline())["replicas"] == [1, 1]
+    assert texts_during(model, 1, command.terminate) == [alone]
+    assert command.wait(60) == 0
