@@ -3,7 +3,7 @@ import { find, node, percent, visible } from "./dom.js";
 import { createFigure } from "./figures.js";
 
 const NARROW = 640; // pixels
-const CONTEXT_SHOWN = 42; // characters
+const CONTEXT_SHOWN = 30; // characters
 
 /** @param {Component<HeadsPayload>} component */
 export function mountHeadDrawsPlot({ element, props, watch }) {
@@ -130,7 +130,7 @@ function panelTraces(place, draws, colours) {
     {
       type: "scatter",
       mode: "markers+text",
-      name: "chunk of the language, with its probability",
+      name: "likely chunk of the language",
       legendgroup: "likely",
       marker: { color: colours.ink, size: 10, symbol: "square-open", line: { width: 2 } },
       x: place.likely.map(([x]) => x),
