@@ -41,13 +41,24 @@ class MapFit:
                     set_map(model.lm, read(item))
                     self.path = item
                 else:
-                    self.status = f"The map shows principal components, and UMAP is being fitted: {item} %"
+                    self.status = f"The map shows principal components, and {_activity(item)}"
         except Exception as error:
             logger.info("The map of %s could not be fitted.", model.name, exc_info=error)
             forget_variables(error)
             self.error = error
         finally:
             del model  # the traceback of an error would keep it, and with it its lease
+
+
+def _activity(percentage: int) -> str:
+    """What a fit does at a percentage of ``stream_build``."""
+    if percentage == 0:
+        return (
+            "UMAP is being prepared. It is compiled if this machine has not used it yet, which takes up to a minute …"
+        )
+    if percentage == 100:
+        return "the usual prediction error is being measured …"
+    return f"UMAP is being fitted: {percentage} %"
 
 
 _fits: dict[str, MapFit] = {}

@@ -133,9 +133,10 @@ def _chosen_model(arguments: ChoiceArguments) -> str:
 
 
 def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
+    progress = gr.HTML(elem_id="map-progress")  # above the map that it is about
     plot.render()
+    made = MapResult(elem_id="map-result")
     plot.choose_model(_chosen_model, None, model, queue=False, **PRIVATE)
-    made, progress = MapResult(elem_id="map-result"), gr.HTML(elem_id="map-progress")
     options: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": limits.MAX_CONCURRENT_RUNS, **CHECKED}
     plot.make_map(streamed(Panel([made], progress), _make_map), None, [made, progress], **options)
     gr.HTML(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from ..errors import CalmError
 from ..files import replacing, write_json
 from .fitting import FitSettings, fit, stream_fit
 from .positions import VectorMap, read
-from .prediction_error import prediction_error
+from .prediction_error import PredictionError, prediction_error
 from .regions import density, regions
 from .summary import MapSummary, summary_of, write_summary
 
@@ -26,6 +27,8 @@ POINTS = 3000
 """Chunks of a map by default."""
 LEAST_CHUNKS = 100
 """A map needs at least this many distinct chunks."""
+MEASURED_TEXTS = 10
+"""Texts of each source on which ``stream_build`` measures the usual prediction error: few, because a visitor waits."""
 HELD_OUT = (storyland.source("vector_map", 40),)
 """Texts on which the usual prediction error is measured by default."""
 
@@ -72,27 +75,30 @@ def build(
 
 def stream_build(lm: LanguageModel, sources: Sequence[str], path: Path) -> Generator[int | Path, None, None]:
     """Builds a map of ``POINTS`` chunks in steps. Yields the path of a first map, whose positions are principal
-    components; then the percentage done of the UMAP fits, which run in a subprocess; then ``path`` itself.
+    components; then the percentage done of the UMAP fits, which run in a subprocess; 100 before the usual prediction
+    error is measured on the first texts of the sources; then ``path`` itself.
 
-    Neither summary has a usual prediction error, because measuring it takes longer than the fits. Closing the generator
-    ends the subprocess. Raises CalmError as ``build`` does.
+    Closing the generator ends the subprocess. Raises CalmError as ``build`` does.
     """
     chunks = collect(lm, sources, POINTS)
     vectors = chunks[0]
     first = path.with_name(f"{path.stem}-pca.json")
     principal = VectorMap(*chunks, vectors[:, :2], vectors[:, :3]).project(vectors, 3)
     _write(first, VectorMap(*chunks, principal[:, :2], principal))
-    summarize(lm, first, ())
+    _summarize(first, None)
     yield first
-    fitted: dict[int, np.ndarray] = {}
-    for dimensions in (2, 3):
-        for done in stream_fit(vectors, FitSettings(dimensions=dimensions)):
-            if isinstance(done, int):
-                yield (done + 100 * len(fitted)) // 2
-            else:
-                fitted[dimensions] = done
-    _write(path, VectorMap(*chunks, fitted[2], fitted[3]))
-    summarize(lm, path, ())
+    fitted: list[np.ndarray] = []
+    for done in stream_fit(vectors, *(FitSettings(dimensions=dimensions) for dimensions in (2, 3))):
+        if isinstance(done, int):
+            yield (done + 100 * len(fitted)) // 2
+        else:
+            fitted.append(done)
+    yield 100
+    usual = None
+    with suppress(CalmError):  # the model ends every text at once
+        usual = prediction_error(lm, sources, MEASURED_TEXTS)
+    _write(path, VectorMap(*chunks, *fitted))
+    _summarize(path, usual)
     yield path
 
 
@@ -117,17 +123,20 @@ def _write(path: Path, vector_map: VectorMap) -> None:
 
 
 def summarize(lm: LanguageModel, path: str | Path, held_out: Sequence[str] = HELD_OUT) -> Path:
-    """Writes the summary of a map beside its JSON file ``path``, and returns the path of the summary. Without
-    ``held_out`` sources, it has no usual prediction error.
+    """Writes the summary of a map beside its JSON file ``path``, and returns the path of the summary.
 
     Raises CalmError if the map is missing, for held-out sources without text, and for a token-by-token model.
     """
+    return _summarize(path, prediction_error(lm, held_out))
+
+
+def _summarize(path: str | Path, usual: PredictionError | None) -> Path:
     vector_map = read(path)
     principal = vector_map.project(vector_map.vectors, 3)
     summary = MapSummary(
         regions(vector_map),
         {"plane": density(vector_map.plane), "principal": density(principal)},
-        prediction_error(lm, held_out) if held_out else None,
+        usual,
     )
     target = summary_of(path)
     write_summary(summary, target)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -105,29 +105,33 @@ class _ProgressFile:
         pass
 
 
-def _fit_in_subprocess(pipe: Connection, vectors: np.ndarray, settings: FitSettings) -> None:
+def _fit_in_subprocess(pipe: Connection, vectors: np.ndarray, settings: Sequence[FitSettings]) -> None:
     os.nice(10)  # generation has priority
     with open(os.devnull, "w") as devnull, redirect_stdout(devnull):
         try:
-            pipe.send(fit(vectors, settings, _ProgressFile(pipe)))
+            for one in settings:
+                pipe.send(fit(vectors, one, _ProgressFile(pipe)))
         except Exception as error:  # UMAP raises many kinds for unusual settings
             pipe.send(CalmError(f"UMAP could not be fitted: {str(error).splitlines()[0]}"))
 
 
-def stream_fit(vectors: np.ndarray, settings: FitSettings) -> Generator[int | np.ndarray, None, None]:
-    """``fit`` in a subprocess: yields the percentage done several times a second, then the positions [n, dimensions].
+def stream_fit(vectors: np.ndarray, *settings: FitSettings) -> Generator[int | np.ndarray, None, None]:
+    """``fit`` for each of the settings, one after another in a subprocess: yields the percentage done of a fit several
+    times a second, then its positions [n, dimensions].
 
     Closing the generator ends the subprocess. Raises CalmError for settings that cannot be fitted.
     """
-    settings.check(len(vectors))
+    for one in settings:
+        one.check(len(vectors))
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_fit_in_subprocess, args=(sender, vectors, settings), daemon=True)
     process.start()
     sender.close()  # so that the end of the process ends the pipe, also within a message
     message: int | np.ndarray | CalmError = 0
+    missing = len(settings)
     try:
-        while isinstance(message, int):
+        while missing:
             if receiver.poll(0.3):
                 try:
                     message = receiver.recv()
@@ -136,6 +140,8 @@ def stream_fit(vectors: np.ndarray, settings: FitSettings) -> Generator[int | np
             if isinstance(message, CalmError):
                 raise message
             yield message
+            if not isinstance(message, int):
+                message, missing = 0, missing - 1
     finally:
         process.kill()
         process.join()

@@ -40,10 +40,11 @@ def updates(name: str, own: list) -> list[tuple]:
 def test_a_map_is_fitted_in_the_background_and_shows_principal_components_at_once(name, monkeypatch):
     fitting = threading.Event()
 
-    def stream_fit(vectors, settings):
-        yield 40
-        assert fitting.wait(60)
-        yield vectors[:, : settings.dimensions]
+    def stream_fit(vectors, *settings):
+        for one in settings:
+            yield 40
+            assert fitting.wait(60)
+            yield vectors[:, : one.dimensions]
 
     monkeypatch.setattr(building, "stream_fit", stream_fit)
     model = registry.loaded(name)

@@ -102,9 +102,10 @@ def test_bad_arguments_are_refused(tiny_ar, tmp_path):
 def test_a_map_of_any_model_starts_with_principal_components(tiny, tiny_ar, tmp_path, monkeypatch):
     """The fits are replaced as above."""
 
-    def stream_fit(vectors, settings):
-        yield from (0, 50)
-        yield vectors[:, : settings.dimensions]
+    def stream_fit(vectors, *settings):
+        for one in settings:
+            yield from (0, 50)
+            yield vectors[:, : one.dimensions]
 
     monkeypatch.setattr(building, "stream_fit", stream_fit)
     monkeypatch.setenv("CALM_MAPS", str(tmp_path))
@@ -112,13 +113,13 @@ def test_a_map_of_any_model_starts_with_principal_components(tiny, tiny_ar, tmp_
     monkeypatch.setenv("CALM_MAP_TEXTS", str(tmp_path / "texts.txt"))
     lm = tiny()
     first, *percentages, last = maps.stream_build(lm, maps.map_sources(), maps.stored_map_path(lm))
-    assert percentages == [0, 25, 50, 75] and last == maps.stored_map_path(lm)
+    assert percentages == [0, 25, 50, 75, 100] and last == maps.stored_map_path(lm)
     early, late = read(first), read(last)
     assert early.plane == pytest.approx(early.project(early.vectors, 2), abs=0.02)
     assert late.plane == pytest.approx(late.vectors[:, :2], abs=2e-3) and early.texts == late.texts
-    for path in (first, last):
-        summary = read_summary(maps.summary_of(path))
-        assert summary.regions and summary.prediction_error is None
+    early, late = (read_summary(maps.summary_of(path)) for path in (first, last))
+    assert early.regions and early.prediction_error is None and late.regions
+    assert late.prediction_error == maps.prediction_error(lm, maps.map_sources(), 10)
 
 
 def test_the_command_stores_the_map_of_a_model_that_is_not_bundled_where_the_page_finds_it(tiny, tmp_path, monkeypatch):
