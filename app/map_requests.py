@@ -7,9 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
+from calm import CalmError
+
 from . import limits
 from .parsing import check_encodable, parse_number, parse_range, parse_whole
 from .payloads.types import OwnRun
+from .registry import allows_other_models
 from .requests import Chunk, ModelName, Seed
 from .validation import EVENT, Arguments
 
@@ -29,6 +32,17 @@ class FitArguments(Arguments):
     seed: Seed
 
 
+def _check_source(source: str) -> str:
+    """A source without spaces around it. Raises CalmError if the host does not allow it."""
+    if not allows_other_models():
+        raise CalmError("This host makes maps of its own texts only (CALM_ALLOW_MODELS).")
+    if not source.strip():
+        raise CalmError("Name the texts of the map: a file or a folder of this machine, or hub:OWNER/NAME.")
+    if len(source) > limits.MAX_PROMPT:
+        raise CalmError(f"The name of a source has at most {limits.MAX_PROMPT:,} characters.")
+    return source.strip()
+
+
 class MapRequest(BaseModel):
     """The data of the page's event for a model that has no map, with the runs of this visit to place on it."""
 
@@ -38,6 +52,14 @@ class MapRequest(BaseModel):
 
 class MapArguments(Arguments):
     request: Annotated[MapRequest, EVENT]
+
+
+class SourceArguments(Arguments):
+    """A source of texts from which the map of a model is made, with the runs of this visit to place on it."""
+
+    model: ModelName
+    own: Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+    source: Annotated[str, AfterValidator(_check_source)]
 
 
 class Choice(BaseModel):

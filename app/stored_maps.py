@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
+import calm
 from calm.vector_map import map_sources, read, stored_map_path, stream_build
 
 from .backends import LoadedModel
@@ -18,12 +20,12 @@ logger = logging.getLogger(__name__)
 class MapFit:
     """A running or finished fit of a model's map. Its attributes may be read from any thread."""
 
-    def __init__(self, model: LoadedModel):
+    def __init__(self, model: LoadedModel, sources: Sequence[str]):
         self.status = "Chunks of texts are being encoded …"
         self.path: Path | None = None
         """The JSON file of the latest map: first of principal components, at the end of UMAP."""
         self.error: Exception | None = None
-        self._thread = Thread(target=self._run, args=(model,), daemon=True)
+        self._thread = Thread(target=self._run, args=(model, sources), daemon=True)
         self._thread.start()
 
     @property
@@ -34,9 +36,9 @@ class MapFit:
         """Returns when the fit has ended, or after some seconds."""
         self._thread.join(seconds)
 
-    def _run(self, model: LoadedModel) -> None:
+    def _run(self, model: LoadedModel, sources: Sequence[str]) -> None:
         try:
-            for item in stream_build(model.lm, map_sources(), stored_map_path(model.lm)):
+            for item in stream_build(model.lm, sources, stored_map_path(model.lm)):
                 if isinstance(item, Path):
                     set_map(model.lm, read(item))
                     self.path = item
@@ -71,5 +73,16 @@ def map_fit(model: LoadedModel) -> MapFit:
     with _lock:
         known = _fits.get(model.name)
         if known is None or (not known.running and (known.error or model.map is None)):
-            known = _fits[model.name] = MapFit(model)
+            known = _fits[model.name] = MapFit(model, map_sources())
         return known
+
+
+def new_map_fit(model: LoadedModel, source: str) -> MapFit:
+    """Starts a fit of a model's map from the texts of a source; the map replaces the earlier one. Raises CalmError
+    while another fit of this model runs."""
+    with _lock:
+        known = _fits.get(model.name)
+        if known is not None and known.running:
+            raise calm.CalmError("A map of this model is being made: make the next one when it is ready.")
+        _fits[model.name] = MapFit(model, [source])
+        return _fits[model.name]

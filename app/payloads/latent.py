@@ -133,9 +133,10 @@ def model_map(name: str, vector_map: VectorMap, path: Path, own: Sequence[RunVec
     def placed(vectors: np.ndarray) -> list[MapPosition]:
         return map_positions(vector_map, list(vectors)) if len(vectors) else []
 
+    version = f"?v={path.stat().st_mtime_ns}"  # a browser keeps files, and a map may be made anew
     return {
         "model": name,
-        "urls": {"summary": file_url(summary_of(path)), "chunks": file_url(path)},
+        "urls": {"summary": file_url(summary_of(path)) + version, "chunks": file_url(path) + version},
         "runs": {run.run_id: {"predicted": placed(run.predicted), "encoded": placed(run.encoded)} for run in own},
     }
 

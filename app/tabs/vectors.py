@@ -10,20 +10,21 @@ import gradio as gr
 import numpy as np
 
 import calm
-from calm.vector_map import METRICS, FitSettings, read, stream_fit
+from calm.vector_map import METRICS, FitSettings, map_path, read, stream_fit
 
 from .. import limits
 from ..backends import LoadedModel
 from ..components import FitResult, MapResult, VectorMapPlot
 from ..controls import CHECKED, PRIVATE, in_browser, seed_box, start_and_stop, status_line
+from ..files import ASSETS
 from ..leases import anew
-from ..map_requests import ChoiceArguments, FitArguments, MapArguments
+from ..map_requests import ChoiceArguments, FitArguments, MapArguments, SourceArguments
 from ..model_maps import has_weights, map_file
 from ..payloads.latent import RunVectors, fitted_map, model_map
 from ..payloads.runs import prompt_chunk_ids
 from ..payloads.types import OwnRun
-from ..registry import loaded
-from ..stored_maps import map_fit
+from ..registry import allows_other_models, loaded
+from ..stored_maps import MapFit, map_fit, new_map_fit
 from ..streaming import Panel, Progress, streamed, wire
 from ..validation import validated
 
@@ -104,27 +105,53 @@ def _fit(arguments: FitArguments) -> Iterator[Progress]:
 
 @validated(MapArguments, "request")
 def _make_map(arguments: MapArguments) -> Iterator[Progress]:
-    """The map of a model: a first one of principal components, and then the one that UMAP has fitted. The fit goes on
-    in the background if the visitor leaves."""
+    """The map of a model, which is made if there is none."""
     name, own = arguments.request.model, arguments.request.own
     yield Progress("The map is being read …")
     model = loaded(name)
     if not (model.lm.is_calm and has_weights(name, model.lm)):
         model.require_map()  # raises CalmError if there is none
     runs = _own_vectors(model, own) if own else []
-
-    def shown(path: Path, status: str) -> Progress:
-        return Progress(f"{html.escape(name)}: {status}", (model_map(name, read(path), path, runs),))
-
     fit = map_fit(model) if model.map is None or not map_file(name, model.lm) else None
-    while fit is not None and fit.running:
-        yield shown(fit.path, fit.status) if fit.path else Progress(fit.status)
-        fit.wait(MAP_STATUS_SECONDS)
-    if fit is not None and fit.error is not None:
-        raise anew(fit.error)
+    if fit is not None:
+        yield from _fitting(model, fit, runs)
     path = map_file(name, model.lm)
     assert path
-    yield shown(path, "the map is ready")
+    yield _ready(model, path, runs)
+
+
+@validated(SourceArguments, "model", "own", "source")
+def _make_map_of_texts(arguments: SourceArguments) -> Iterator[Progress]:
+    """A map of a model from the texts that the visitor names. It replaces the earlier one."""
+    yield Progress("The model is being loaded …")
+    model = loaded(arguments.model)
+    if map_path(arguments.model, ASSETS).is_file():
+        raise calm.CalmError(f"The map of {arguments.model} is part of the page: choose a model that is not bundled.")
+    if not (model.lm.is_calm and has_weights(arguments.model, model.lm)):
+        raise calm.CalmError(f"No map of {arguments.model} can be made here: choose a CALM whose weights are here.")
+    runs = _own_vectors(model, arguments.own) if arguments.own else []
+    fit = new_map_fit(model, arguments.source)
+    yield from _fitting(model, fit, runs)
+    assert fit.path
+    yield _ready(model, fit.path, runs)
+
+
+def _fitting(model: LoadedModel, fit: MapFit, runs: Sequence[RunVectors]) -> Iterator[Progress]:
+    """The progress of a fit, with a first map of principal components. The fit goes on in the background if the visitor
+    leaves. Raises CalmError for one that fails."""
+    while fit.running:
+        yield _shown(model, fit.path, runs, fit.status) if fit.path else Progress(fit.status)
+        fit.wait(MAP_STATUS_SECONDS)
+    if fit.error is not None:
+        raise anew(fit.error)
+
+
+def _shown(model: LoadedModel, path: Path, runs: Sequence[RunVectors], status: str) -> Progress:
+    return Progress(f"{html.escape(model.name)}: {status}", (model_map(model.name, read(path), path, runs),))
+
+
+def _ready(model: LoadedModel, path: Path, runs: Sequence[RunVectors]) -> Progress:
+    return _shown(model, path, runs, "the map is ready")
 
 
 @validated(ChoiceArguments)
@@ -147,6 +174,7 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         "prediction error is the distance from a predicted vector to the encoded vector of the same chunk; it is "
         "typical between the 10th and the 90th percentile over held-out stories.</p>"
     )
+    _build_texts(model, made, progress)
     with gr.Accordion("Fit a map of your own runs", open=False, elem_id="fit-part"):
         with gr.Row():
             neighbours = gr.Slider(
@@ -165,3 +193,34 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
     inputs = [model, own, neighbours, min_dist, metric, dimensions, seed]
     collect = in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest")
     wire(Panel([result], status, go, stop), [([go.click], _fit, inputs)], js=collect, group="fit")
+
+
+def _build_texts(model: gr.Dropdown, made: MapResult, progress: gr.HTML) -> None:
+    """The part that makes a map from texts that the visitor names, where visitors may load files of this machine."""
+    with (
+        gr.Accordion(
+            "Make the map of a model from your own texts",
+            open=False,
+            visible=allows_other_models(),
+            elem_id="map-texts",
+        ),
+        gr.Row(),
+    ):
+        source = gr.Textbox(
+            label="Texts",
+            info="A file or folder of this machine, or hub:OWNER/NAME. For models that are not bundled.",
+            placeholder="texts.txt",
+            scale=5,
+            elem_id="map-source",
+        )
+        go = gr.Button("Make map", size="md", scale=1, min_width=120, elem_id="make-map")
+    gr.on(
+        [go.click, source.submit],
+        streamed(Panel([made], progress), _make_map_of_texts),
+        [model, gr.JSON(visible=False), source],
+        [made, progress],
+        js=in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest"),
+        trigger_mode="multiple",
+        concurrency_limit=limits.MAX_CONCURRENT_RUNS,
+        **CHECKED,
+    )
