@@ -164,18 +164,9 @@ def _steps(race: Race) -> Generator[Race, None, None]:
             racer.events.close()
 
 
-def without_rival(name: str) -> str:
-    """Why no token-by-token model can race a model, as a sentence; empty if one can."""
-    if name in bundled():
-        return ""
-    return f"There is no token-by-token model to race {name}: {BASELINE} generates only stories of Storyland."
-
-
 @validated(GenerateArguments, "model", "prompt", "temperature", "max_new_tokens", "seed")
 def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     """A race of the chosen model against the baseline."""
-    if reason := without_rival(arguments.model):
-        raise calm.CalmError(f"{reason} Choose a model that comes with the page.")
     names = (arguments.model, BASELINE)
     yield Progress("Starting …" if all(is_loaded(each) for each in names) else "The models are being loaded …")
     for each in names:
@@ -183,6 +174,11 @@ def _run(arguments: GenerateArguments) -> Iterator[Progress]:
     models = [loaded(each) for each in names]
     if not models[0].lm.is_calm:
         raise calm.CalmError(f"{arguments.model} generates token by token: choose a CALM in the menu above.")
+    if models[0].lm.tokenizer.get_vocab() != models[1].lm.tokenizer.get_vocab():
+        raise calm.CalmError(
+            f"{arguments.model} has another tokenizer than {BASELINE}, which generates only stories of Storyland: "
+            "choose a model that comes with the page."
+        )
     arguments = arguments.model_copy(update={"prompt": with_line_end(arguments.model, arguments.prompt)})
     for state in throttle(backends.current().iterate(race(models, arguments))):
         yield Progress(state.summary(), (state.payload(), state.card()))
@@ -195,7 +191,7 @@ def _suit_prompt(name: str, prompt: str) -> Any:
 
 
 def _prompt_info(name: str) -> str:
-    return without_rival(name) or "For both models."
+    return "For both models." if name in bundled() else f"The rival, {BASELINE}, generates only stories of Storyland."
 
 
 def build(model: gr.Dropdown) -> None:

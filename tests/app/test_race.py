@@ -69,12 +69,20 @@ def test_bad_input_is_an_error_before_the_start(tiny, tiny_ar, change, sentence)
         race_tab.race([local_model(tiny()), local_model(tiny_ar)], run_arguments(**settings))
 
 
-def test_a_model_without_a_rival_gets_a_prompt_that_suits_it_and_a_sentence(monkeypatch):
+def test_a_model_of_another_language_gets_a_prompt_that_suits_it_and_has_no_rival(monkeypatch, tiny, tiny_ar):
     monkeypatch.setenv("CALM_MODELS", "someone/english-model")
     first = race_tab.example()["race"]["prompt"]
     box = race_tab._suit_prompt("someone/english-model", first)
-    assert box["value"] == ENGLISH[0] and "no token-by-token model to race someone/english-model" in box["info"]
+    assert box["value"] == ENGLISH[0] and "story-ar, generates only stories of Storyland" in box["info"]
     assert race_tab._suit_prompt("story-k8", "my own") == race_tab._suit_prompt("story-k4", first)
     assert race_tab._suit_prompt("story-k4", ENGLISH[0])["value"] == example_prompts("story-k4")[0]
-    with pytest.raises(CalmError, match=r"story-ar generates only stories of Storyland\. Choose a model that comes"):
+    models = {"someone/english-model": local_model(tiny()), "story-ar": local_model(tiny_ar)}
+    for stand_in in ("loading", "is_loaded"):
+        monkeypatch.setattr(race_tab, stand_in, models.get)
+    monkeypatch.setattr(race_tab, "loaded", models.get)
+    *_, last = race_tab._run("someone/english-model", "My own", 1.0, 8, 0)
+    assert last.results  # a model with the rival's tokenizer races it
+    vocabularies = iter([{"a": 0}, {"b": 0}])  # both models share one tokenizer
+    monkeypatch.setattr(models["story-ar"].lm.tokenizer, "get_vocab", lambda: next(vocabularies))
+    with pytest.raises(CalmError, match="someone/english-model has another tokenizer than story-ar"):
         list(race_tab._run("someone/english-model", "My own", 1.0, 8, 0))
