@@ -4,15 +4,15 @@ BIN := .venv/bin
 # skips files that are never imported, nearly half of them. Some files do not compile, so its exit status is ignored.
 INSTALL = $(BIN)/pip install -q --disable-pip-version-check --no-compile -r $< && \
 	{ $(BIN)/python -m compileall -qq -j 0 -x '/(tests|plotly|networkx|mypyc?)/|/transformers/models/(?!__|auto|llama)' .venv/lib || true; }
-MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles the kernels while mypy runs
+MAKEFLAGS += -j3  # Chromium is downloaded while pip installs; numba compiles kernels while mypy runs
 
-.PHONY: demo test fuzz lint lint-python lint-js chromium kernels assets audit lock soak screenshots cluster
+.PHONY: demo test fuzz lint lint-python lint-js chromium kernels test-kernels assets audit lock soak screenshots cluster
 
 demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
 
 # Two test processes share the cores. Waiting OpenMP threads would slow the other process down if they spun.
-test: lint chromium kernels ## install what is needed, Chromium included, and run everything
+test: lint chromium kernels test-kernels ## install what is needed, Chromium included, and run everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser
 
@@ -43,6 +43,10 @@ chromium:
 
 kernels: .venv/installed
 	@$(BIN)/python -m calm generate --device cpu --max-new-tokens 16 >/dev/null
+
+# The models of the tests have float32 weights. Otherwise both test processes would compile the kernels for them.
+test-kernels: .venv/installed-dev
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q tests/app/test_metrics.py -k are_counted
 
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
 	$(BIN)/python -m calm map
