@@ -12,7 +12,8 @@ from calm.serving.client import PAUSES, Client, Overloaded, ReplicaLost
 from calm.serving.replica import Replica
 
 PROMPT = "Once upon a time"
-OPTIONS = calm.GenerationOptions(0.5, 96, seed=4)
+# A step of 1,000 samples takes longer than a message, so that a text has many messages on any machine.
+OPTIONS = calm.GenerationOptions(0.5, 96, seed=4, sampler="pooled", pool_size=1000)
 
 
 class Replicas:
@@ -51,7 +52,8 @@ def both():
 
 @pytest.fixture
 def connect(both, monkeypatch):
-    monkeypatch.setattr(replica_module, "MESSAGE_SECONDS", 0)  # so that a text has as many messages on any machine
+    monkeypatch.setattr(replica_module, "MESSAGE_SECONDS", 0)
+    monkeypatch.setattr(replica_module, "MESSAGES_PER_SECOND", float("inf"))
     pauses = []
 
     def connect(*losses):
