@@ -16,15 +16,16 @@ from .registry import allows_other_models
 from .requests import Chunk, ModelName, Seed
 from .validation import EVENT, Arguments
 
+OwnRuns = Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+"""The finished runs of a visit."""
+
 
 class FitArguments(Arguments):
     """A map of a visitor's own runs. Shape of the vectors of each run: [steps, L]."""
 
     mistake = "There are no vectors to fit: generate a text first"
     model: ModelName
-    own: Annotated[
-        list[OwnRun], Field(min_length=1, max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)
-    ]
+    own: Annotated[OwnRuns, Field(min_length=1)]
     neighbours: Annotated[int, BeforeValidator(partial(parse_range, name="Neighbours", low=2, high=100))]
     min_dist: Annotated[float, BeforeValidator(partial(parse_number, name="The minimum distance"))]
     metric: str
@@ -47,7 +48,7 @@ class MapRequest(BaseModel):
     """The data of the page's event for a model that has no map, with the runs of this visit to place on it."""
 
     model: ModelName
-    own: Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+    own: OwnRuns
 
 
 class MapArguments(Arguments):
@@ -58,7 +59,7 @@ class SourceArguments(Arguments):
     """A source of texts from which the map of a model is made, with the runs of this visit to place on it."""
 
     model: ModelName
-    own: Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+    own: OwnRuns
     source: Annotated[str, AfterValidator(_check_source)]
 
 

@@ -8,15 +8,17 @@ formula needs a tensor of differences [chunks, N, M, L].
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from calm.modeling.losses import energy_score
+
+from .rounds import medians
 
 SAMPLES, TARGETS, LATENT = 8, 100, 128
 
@@ -59,13 +61,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    times: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for _ in range(arguments.rounds + 1):
-        for name in CONTESTANTS:
-            times[name].append(seconds(name, arguments.chunks))
+
+    def measure(name: str, _: int) -> float:
+        return seconds(name, arguments.chunks)
+
+    runs = {name: partial(measure, name) for name in CONTESTANTS}
     figures = {
-        name: {"milliseconds": 1000 * statistics.median(values[1:]), "MB": megabytes(name, arguments.chunks)}
-        for name, values in times.items()
+        name: {"milliseconds": 1000 * median, "MB": megabytes(name, arguments.chunks)}
+        for name, median in medians(runs, arguments.rounds).items()
     }
     if arguments.json:
         print(json.dumps(figures))

@@ -22,11 +22,10 @@ time. The bundled ``story-k4``, whose energy head was trained far longer, is the
 import argparse
 import itertools
 import json
-import statistics
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,10 @@ import torch
 import calm
 from calm import storyland
 from calm.files import write_json
+from calm.modeling.heads.base import GenerativeHead
 from calm.storyland.tokens import TokenLanguage
+
+from .rounds import medians, seconds
 
 REFERENCE = "story-k4"
 EVALUATIONS = {"energy": (1,), "flow": (2, 4, 10, 20), "diffusion": (10, 20, 50, 100)}
@@ -118,13 +120,13 @@ def speeds(all_of: list[Contestant], rounds: int) -> dict[Contestant, float]:
     heads = {contestant: contestant.load().calm.generative_head for contestant in all_of}
     hidden = torch.randn(1, calm.load(REFERENCE).calm.config.hidden_size, generator=torch.Generator().manual_seed(0))
     rows = torch.zeros(DRAWS_AT_ONCE, dtype=torch.long)
-    seconds: dict[Contestant, list[float]] = {contestant: [] for contestant in all_of}
-    for _ in range(rounds + 1):
-        for contestant, head in heads.items():
-            begin = time.perf_counter()
-            head.draw(head.project(hidden), head.noise((DRAWS_AT_ONCE,), hidden), rows)
-            seconds[contestant].append(time.perf_counter() - begin)
-    return {contestant: DRAWS_AT_ONCE / statistics.median(values[1:]) for contestant, values in seconds.items()}
+
+    def rate(head: GenerativeHead, _: int) -> float:
+        return DRAWS_AT_ONCE / seconds(
+            lambda: head.draw(head.project(hidden), head.noise((DRAWS_AT_ONCE,), hidden), rows)
+        )
+
+    return medians({contestant: partial(rate, head) for contestant, head in heads.items()}, rounds)
 
 
 @torch.inference_mode()

@@ -9,13 +9,14 @@ on the same backbone; the floor is ``benchmarks.generation.floor``. For a GPU; o
 
 import argparse
 import json
-import statistics
 import time
+from functools import partial
 
 import torch
 
 import calm
 from benchmarks.generation import floor, token_by_token
+from benchmarks.rounds import medians
 from calm.hub.loading import load_tokenizer
 from calm.modeling.calm import EnergyTransformer
 from calm.modeling.config import AutoencoderConfig, CalmConfig
@@ -44,12 +45,9 @@ def seconds(lm: calm.LanguageModel, tokens: int, draws: int, seed: int) -> float
 def measure(name: str, tokens: int, draws: int, rounds: int) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm = build(name, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    other = token_by_token(lm)
-    times: dict[str, list[float]] = {"ours": [], "other": []}
-    for number in range(rounds + 1):
-        for label, model in (("ours", lm), ("other", other)):
-            times[label].append(seconds(model, tokens, draws, number))
-    ours, theirs = (statistics.median(values[1:]) for values in times.values())
+    contestants = {"ours": lm, "other": token_by_token(lm)}
+    times = medians({label: partial(seconds, model, tokens, draws) for label, model in contestants.items()}, rounds)
+    ours, theirs = times.values()
     least = floor(lm)
     chunk = 1000 * lm.chunk_size * ours
     return {

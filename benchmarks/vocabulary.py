@@ -10,9 +10,6 @@ random weights continues a prompt at T = 0.5 by each search in turn; it needs up
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -26,6 +23,7 @@ from calm.engine.ops.cpu import get_num_threads, vocabulary
 from calm.engine.ops.selection import WeightPacker, cpu_kernels
 from calm.storyland import stories
 
+from .rounds import medians, seconds
 from .sizes import build
 
 CHOSEN = vocabulary.MAX_SHARE_LEFT
@@ -63,17 +61,6 @@ def arrays_of(embedding: Tensor, states: Tensor) -> dict[str, tuple]:
     return {"bounds": bounds, "all logits": (packer.pack(embedding.numpy()), np.int64(len(embedding)))}
 
 
-def in_turn(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function. The first round is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
-
-
 @torch.inference_mode()
 def searches(name: str, embedding: Tensor, states: Tensor, rows: list[int], rounds: int) -> list[dict]:
     arrays, threads = arrays_of(embedding, states), get_num_threads()
@@ -81,8 +68,12 @@ def searches(name: str, embedding: Tensor, states: Tensor, rows: list[int], roun
     figures: list[dict] = []
     for count in rows:
         x = states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:count]].numpy()
-        runs = {search: partial(vocabulary.argmax, x, threads, array) for search, array in arrays.items()}
-        figures.append({"vocabulary": name, "states": count, "chosen": chosen, **in_turn(runs, rounds)})
+
+        def measure(search: str, _: int, x: np.ndarray = x) -> float:
+            return seconds(partial(vocabulary.argmax, x, threads, arrays[search]))
+
+        times = medians({search: partial(measure, search) for search in arrays}, rounds)
+        figures.append({"vocabulary": name, "states": count, "chosen": chosen, **times})
     return figures
 
 
@@ -94,13 +85,11 @@ def generation(size: str, rounds: int) -> dict:
     chosen = "all logits" if len(head.vocabulary) == 2 else "bounds"
     arrays = arrays_of(lm.calm.ae_model.decoder.lm_head_weight.detach(), head._sample_states())
 
-    def run(search: str) -> None:
+    def measure(search: str, _: int) -> float:
         head.vocabulary = arrays[search]
-        for _ in calm.generate(lm, "Once upon a time", 0.5, TOKENS, seed=0):
-            pass
+        return seconds(lambda: list(calm.generate(lm, "Once upon a time", 0.5, TOKENS, seed=0))) / TOKENS
 
-    times = in_turn({search: partial(run, search) for search in arrays}, rounds)
-    per_token: dict = {search: seconds / TOKENS for search, seconds in times.items()}
+    per_token: dict = medians({search: partial(measure, search) for search in arrays}, rounds)
     return {"size": size, "chosen": chosen, **per_token}
 
 

@@ -76,9 +76,9 @@ class LoadedModel(ABC):
     ) -> Generator[tuple[Step | Queued, float], None, None]:
         """The same, each with the seconds that this model has computed for it."""
 
-    @abstractmethod
     def encoded(self, steps: Sequence[Step]) -> np.ndarray:
         """float32 [n, L], the mean to which the autoencoder encodes the chunk of each step."""
+        return self.encode([step.token_ids for step in steps]).mean
 
     @abstractmethod
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:

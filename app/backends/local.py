@@ -45,9 +45,6 @@ class LocalModel(LoadedModel):
     ) -> Generator[tuple[Step | Queued, float], None, None]:
         return _timed(self.stream(prompt, options, client))
 
-    def encoded(self, steps: Sequence[Step]) -> np.ndarray:
-        return self.encode([step.token_ids for step in steps]).mean
-
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
         return compute.run(calm.draw_pool, self.lm, prompt, prefix_chunks, count)
 

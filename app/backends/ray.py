@@ -55,9 +55,7 @@ class RemoteModel(LoadedModel):
     def encoded(self, steps: Sequence[Step]) -> np.ndarray:
         sent = [getattr(step, "encoded", None) for step in steps]
         vectors = [vector for vector in sent if vector is not None]
-        if len(vectors) == len(steps):
-            return np.stack(vectors)
-        return self.encode([step.token_ids for step in steps]).mean
+        return np.stack(vectors) if len(vectors) == len(steps) else super().encoded(steps)
 
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
         return self._compute("draw_pool", prompt, prefix_chunks, count)

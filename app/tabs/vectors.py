@@ -30,6 +30,7 @@ from ..validation import validated
 
 MAP_STATUS_SECONDS = 1.0
 """Time between two messages about the fit of a model's map."""
+READY = "the map is ready"
 
 
 def _own_vectors(model: LoadedModel, own: Sequence[OwnRun]) -> list[RunVectors]:
@@ -117,7 +118,7 @@ def _make_map(arguments: MapArguments) -> Iterator[Progress]:
         yield from _fitting(model, fit, runs)
     path = map_file(name, model.lm)
     assert path
-    yield _ready(model, path, runs)
+    yield _shown(model, path, runs, READY)
 
 
 @validated(SourceArguments, "model", "own", "source")
@@ -133,7 +134,7 @@ def _make_map_of_texts(arguments: SourceArguments) -> Iterator[Progress]:
     fit = new_map_fit(model, arguments.source)
     yield from _fitting(model, fit, runs)
     assert fit.path
-    yield _ready(model, fit.path, runs)
+    yield _shown(model, fit.path, runs, READY)
 
 
 def _fitting(model: LoadedModel, fit: MapFit, runs: Sequence[RunVectors]) -> Iterator[Progress]:
@@ -148,10 +149,6 @@ def _fitting(model: LoadedModel, fit: MapFit, runs: Sequence[RunVectors]) -> Ite
 
 def _shown(model: LoadedModel, path: Path, runs: Sequence[RunVectors], status: str) -> Progress:
     return Progress(f"{html.escape(model.name)}: {status}", (model_map(model.name, read(path), path, runs),))
-
-
-def _ready(model: LoadedModel, path: Path, runs: Sequence[RunVectors]) -> Progress:
-    return _shown(model, path, runs, "the map is ready")
 
 
 @validated(ChoiceArguments)
@@ -174,7 +171,9 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         "prediction error is the distance from a predicted vector to the encoded vector of the same chunk; it is "
         "typical between the 10th and the 90th percentile over held-out stories.</p>"
     )
-    _build_texts(model, made, progress)
+    own = gr.JSON(visible=False)
+    collect = in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest")
+    _build_texts([model, own], collect, made, progress)
     with gr.Accordion("Fit a map of your own runs", open=False, elem_id="fit-part"):
         with gr.Row():
             neighbours = gr.Slider(
@@ -189,14 +188,13 @@ def build(plot: VectorMapPlot, model: gr.Dropdown) -> None:
         hint = f"Fits UMAP to the vectors of this visit's runs and up to {limits.FIT_CHUNKS} training chunks."
         status = gr.HTML(status_line(hint), elem_id="fit-status")
     result = FitResult(elem_id="fit-result")
-    own = gr.JSON(visible=False)
     inputs = [model, own, neighbours, min_dist, metric, dimensions, seed]
-    collect = in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest")
     wire(Panel([result], status, go, stop), [([go.click], _fit, inputs)], js=collect, group="fit")
 
 
-def _build_texts(model: gr.Dropdown, made: MapResult, progress: gr.HTML) -> None:
-    """The part that makes a map from texts that the visitor names, where visitors may load files of this machine."""
+def _build_texts(model_and_runs: Sequence[Any], collect: str, made: MapResult, progress: gr.HTML) -> None:
+    """The part that makes a map from texts that the visitor names, where visitors may load files of this machine.
+    ``collect`` is JavaScript that fills in the runs of this visit."""
     with (
         gr.Accordion(
             "Make the map of a model from your own texts",
@@ -217,9 +215,9 @@ def _build_texts(model: gr.Dropdown, made: MapResult, progress: gr.HTML) -> None
     gr.on(
         [go.click, source.submit],
         streamed(Panel([made], progress), _make_map_of_texts),
-        [model, gr.JSON(visible=False), source],
+        [*model_and_runs, source],
         [made, progress],
-        js=in_browser("[name, calm.ownRuns(name), ...rest]", "name, _, ...rest"),
+        js=collect,
         trigger_mode="multiple",
         concurrency_limit=limits.MAX_CONCURRENT_RUNS,
         **CHECKED,

@@ -1,6 +1,6 @@
 // BrierLM over temperature, one curve for each model.
 import { find } from "./dom.js";
-import { createFigure, seriesLine } from "./figures.js";
+import { createFigure, intervalBars, seriesLine } from "./figures.js";
 
 /** @param {Component<BrierCurvePayload>} component */
 export function mountBrierCurveView({ element, props, watch }) {
@@ -50,15 +50,10 @@ function series(name, points, line) {
     marker: { color: line.color, size: 6 },
     x: points.map(({ temperature }) => temperature),
     y: points.map(({ score }) => score),
-    error_y: {
-      type: "data",
-      symmetric: false,
-      thickness: 1.2,
-      width: 4,
-      color: line.color,
-      array: points.map(({ high, score }) => high - score),
-      arrayminus: points.map(({ low, score }) => score - low),
-    },
+    error_y: intervalBars(
+      points.map(({ score, low, high }) => ({ value: score, low, high })),
+      line.color,
+    ),
     hovertemplate: "BrierLM %{y:.1f} at T = %{x:.2g}<extra>%{fullData.name}</extra>",
   };
 }

@@ -34,6 +34,45 @@ export function seriesLine(colours, index) {
   return { color: hues[index % hues.length], width: 2, dash: DASHES[index % DASHES.length] };
 }
 
+/**
+ * The bars of 95 % intervals around scores.
+ * @param {{ value: number, low: number, high: number }[]} scores
+ * @param {string} color
+ */
+export function intervalBars(scores, color) {
+  return {
+    type: "data",
+    symmetric: false,
+    thickness: 1.2,
+    width: 4,
+    color,
+    array: scores.map(({ high, value }) => high - value),
+    arrayminus: scores.map(({ low, value }) => value - low),
+  };
+}
+
+/**
+ * A dotted horizontal line with a label.
+ * @param {number} score
+ * @param {Palette} colours
+ * @param {PlotlyAttributes} label
+ * @param {string} axis "" or the number of the axes
+ */
+export function scoreLine(score, colours, label, axis = "") {
+  return {
+    type: "line",
+    xref: `x${axis} domain`,
+    yref: `y${axis}`,
+    x0: 0,
+    x1: 1,
+    y0: score,
+    y1: score,
+    layer: "below",
+    line: { color: colours.quiet, width: 1.2, dash: "dot" },
+    label: { ...label, font: { size: 11 } },
+  };
+}
+
 /** @returns {Palette} */
 export function palette() {
   const style = getComputedStyle(document.querySelector(".gradio-container") ?? document.body);

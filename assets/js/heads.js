@@ -1,6 +1,6 @@
 // BrierLM of each generative head over the evaluations of its network in a draw.
 import { find, percent } from "./dom.js";
-import { createFigure, seriesLine } from "./figures.js";
+import { createFigure, intervalBars, scoreLine, seriesLine } from "./figures.js";
 
 const TICKS = [1, 2, 5, 10, 20, 50, 100];
 
@@ -28,7 +28,7 @@ function headsFigure(heads, colours) {
       showlegend: true,
       uirevision: "keep",
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      shapes: references.map(({ name, points }) => referenceLine(name, points[0].brier_lm.value, colours)),
+      shapes: references.map((head) => referenceLine(head, colours)),
       xaxis: { ...axis, type: "log", tickvals: TICKS, title: { text: "evaluations of the head in a draw" } },
       yaxis: { ...axis, title: { text: "BrierLM" } },
     },
@@ -50,15 +50,7 @@ function series(name, points, line) {
     marker: { color: line.color, size: 8, symbol: points.length === 1 ? "diamond" : "circle" },
     x: points.map(({ evaluations }) => evaluations),
     y: scores.map(({ value }) => value),
-    error_y: {
-      type: "data",
-      symmetric: false,
-      thickness: 1.2,
-      width: 4,
-      color: line.color,
-      array: scores.map(({ high, value }) => high - value),
-      arrayminus: scores.map(({ low, value }) => value - low),
-    },
+    error_y: intervalBars(scores, line.color),
     customdata: points.map(({ draws_per_second, well_formed }) => [
       Math.round(draws_per_second).toLocaleString("en"),
       percent(well_formed.value),
@@ -70,26 +62,11 @@ function series(name, points, line) {
 }
 
 /**
- * @param {string} name
- * @param {number} score
+ * @param {HeadFigures} head
  * @param {Palette} colours
  */
-function referenceLine(name, score, colours) {
-  return {
-    type: "line",
-    xref: "x domain",
-    yref: "y",
-    x0: 0,
-    x1: 1,
-    y0: score,
-    y1: score,
-    layer: "below",
-    line: { color: colours.quiet, width: 1.2, dash: "dot" },
-    label: {
-      text: `${name}, trained far longer, ${score.toFixed(1)}`,
-      textposition: "end",
-      yanchor: "top",
-      font: { size: 11 },
-    },
-  };
+function referenceLine({ name, points }, colours) {
+  const score = points[0].brier_lm.value;
+  const text = `${name}, trained far longer, ${score.toFixed(1)}`;
+  return scoreLine(score, colours, { text, textposition: "end", yanchor: "top" });
 }

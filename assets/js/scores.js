@@ -1,6 +1,6 @@
 // BrierLM of the bundled models over FLOPs per token: of generation, and beside it (on a phone below it) of training.
 import { find } from "./dom.js";
-import { createFigure } from "./figures.js";
+import { createFigure, scoreLine } from "./figures.js";
 
 const NARROW = 640; // pixels
 const TICKS = [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000];
@@ -155,16 +155,5 @@ function nameSides(models, cost, names, width) {
  */
 function upperBoundLine(score, axis, colours, narrow) {
   const text = `upper bound${narrow ? "" : " (true distribution)"}, ${score.toFixed(1)}`;
-  return {
-    type: "line",
-    xref: `x${axis} domain`,
-    yref: `y${axis}`,
-    x0: 0,
-    x1: 1,
-    y0: score,
-    y1: score,
-    layer: "below",
-    line: { color: colours.quiet, width: 1.2, dash: "dot" },
-    label: { text, textposition: "start", yanchor: "bottom", font: { size: 11 } },
-  };
+  return scoreLine(score, colours, { text, textposition: "start", yanchor: "bottom" }, axis);
 }
