@@ -144,8 +144,10 @@ def _openings() -> tuple[str, ...]:
 
 
 def with_line_end(text: str) -> str:
-    """Adds the newline that ends a story prompt to a text that is a story prompt without it. Other texts stay, for example
-    a story prompt with the first sentences of its story."""
+    """Adds the newline that ends a story prompt to a text that is a story prompt without it.
+
+    Other texts stay, for example a story prompt with the first sentences of its story.
+    """
     is_prompt = text.startswith(_openings()) and text.endswith(".") and "\n" not in text
     return f"{text}\n" if is_prompt else text
 
