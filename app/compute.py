@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from functools import cache
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,10 +39,11 @@ _closed: list[Exception] = []
 
 
 def run(function: Callable[..., Result], *arguments: Any) -> Result:
-    """The result of ``function(*arguments)``, computed on the compute thread. After ``close``, raises its error."""
+    """The result of ``function(*arguments)``, computed on the compute thread in the caller's context, which has the
+    request id of log lines and the active span. After ``close``, raises its error."""
     if _closed:
         raise _closed[0]
-    return executor().run(function, *arguments)
+    return executor().run(copy_context().run, function, *arguments)
 
 
 def close(error: Exception) -> None:
@@ -71,7 +73,8 @@ def side_by_side(
     """
     try:
         with ThreadPoolExecutor(len(generators)) as threads:
-            yield tuple(threads.map(_next, generators))
+            contexts = [copy_context() for _ in generators]  # two threads cannot share one
+            yield tuple(threads.map(Context.run, contexts, [_next] * len(contexts), generators))
         yield from itertools.zip_longest(*generators)
     finally:
         for generator in generators:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from gradio.blocks import BlockFunction
 
 import calm
+from calm import tracing
 from calm.errors import is_out_of_memory
 
 from . import logs, metrics
@@ -23,12 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def error_sentence(error: Exception) -> str:
-    """The sentence that the user reads, which is the message of a ``CalmError``.
+    """The sentence that the user reads, which is the message of a ``CalmError``. The span of the request records the
+    error.
 
     Any other exception is logged with its traceback under a short request id, and the sentence names that id.
     """
     is_users = isinstance(error, calm.CalmError)
     metrics.count_failure(is_users)
+    tracing.record_error(error)
     if is_users:
         logger.info("A request was refused", extra={"fields": {"sentence": str(error)}})
         return str(error)
@@ -87,8 +90,11 @@ class Page(gr.Blocks):
     """Blocks that report errors outside our own functions in one sentence, too."""
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        event_id = options.get("event_id")
-        observed = metrics.observe(options.get("block_fn"), event_id, options.get("iterator") is None)
+        event_id, request = options.get("event_id"), options.get("request")
+        traceparent = (
+            request.headers.get("traceparent") if isinstance(request, gr.Request) and request.request else None
+        )
+        observed = metrics.observe(options.get("block_fn"), event_id, options.get("iterator") is None, traceparent)
         with logs.request(event_id), observed as call, api_errors():
             result = await super().process_api(*arguments, **options)
             call.update(result)

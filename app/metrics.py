@@ -21,8 +21,10 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from calm import tracing
 from calm.statistics import FIRST_CHUNK_BOUNDS, STATISTICS
 
+from . import logs
 from .registry import engines, used_memory
 
 __all__ = ["CONTENT_TYPE_LATEST", "count_failure", "observe", "render", "watch_queue"]
@@ -96,30 +98,37 @@ def count_failure(is_users: bool) -> None:
 
 
 MAX_STARTS = 1000
-_starts: dict[str, float] = {}
-"""Start of each event, by its id. A cancelled event has no end, so the oldest leave."""
+_starts: dict[str, tuple[float, tracing.Span]] = {}
+"""Start and span of each event, by its id. A cancelled event may have no end, so the oldest leave."""
 
 
 @contextmanager
-def observe(function: Any, event_id: str | None, is_first: bool) -> Iterator[dict[str, Any]]:
-    """Counts and logs one call of an event. A generating event has one call for each result. The caller fills the
-    dictionary with the result of the call."""
+def observe(
+    function: Any, event_id: str | None, is_first: bool, traceparent: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Counts, logs and traces one call of an event. A generating event has one call for each result. The caller fills
+    the dictionary with the result of the call. The span of an event continues the trace of ``traceparent``."""
     event = str(getattr(function, "api_name", "") or getattr(function, "name", "") or "event")
     key = event_id or str(id(function))
     if is_first:
         REQUESTS.labels(event).inc()
-        _starts[key] = time.monotonic()
+        span = tracing.start(event, {tracing.REQUEST_ID: logs.request_id()}, traceparent, "server")
+        _starts[key] = time.monotonic(), span
         while len(_starts) > MAX_STARTS:
-            _starts.pop(next(iter(_starts)), None)
+            _starts.pop(next(iter(_starts)))[1].end()
         logger.info("Request started", extra={"fields": {"event": event}})
+    start, span = _starts.get(key, (time.monotonic(), tracing.NO_SPAN))
     result: dict[str, Any] = {}
     outcome = "failed"
     try:
-        yield result
+        with span.active():
+            yield result
         outcome = "running" if result.get("is_generating") else "finished"
     finally:
         if outcome != "running":
-            seconds = time.monotonic() - _starts.pop(key, time.monotonic())
+            _starts.pop(key, None)
+            span.end()
+            seconds = time.monotonic() - start
             DURATION.labels(event).inc(seconds)
             fields = {"event": event, "seconds": round(seconds, 3)}
             logger.info("Request %s", outcome, extra={"fields": fields})

@@ -231,6 +231,8 @@ def launch_options() -> dict[str, Any]:
             "routes": routes(),
             "middleware": [Middleware(SecurityHeaders)],
             "exception_handlers": exception_handlers(),
+            # FastAPI's spans are those of HTTP requests. Gradio runs an event after the one that starts it.
+            "telemetry": {"tracing": False},
         },
         "quiet": use_json(),
         "mcp_server": True,

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any, NoReturn
 
 import calm
+from calm import tracing
 
 from . import compute
 from .registry import engines
@@ -38,6 +39,7 @@ def serve_until_signal(page: Any) -> NoReturn:
         signal.signal(number, request_stop)
     stop.wait()
     end_requests(page)
+    tracing.flush()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(128 + received[0])  # threads that download or compute would delay an ordinary exit

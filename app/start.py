@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from calm import tracing
+
 from . import zero_gpu  # first, because on ZeroGPU it imports spaces, which must come before torch
 from .logs import adopt_web_server, configure_logs
 from .malloc import limit_arenas
@@ -16,6 +18,7 @@ from .shutdown import serve_until_signal
 def main() -> None:
     limit_arenas()
     configure_logs()
+    tracing.configure("calm-page")
     page = build()
     if zero_gpu.ENABLED:
         load_on_zero_gpu()

@@ -7,11 +7,13 @@ import math
 import operator
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from . import tracing
 from .engine import engine_for
 from .engine.samplers import SAMPLERS, Choice, ChunkSampler, CompletedStep, TokenSampler
 from .engine.scheduler import Queued, Request
@@ -169,7 +171,8 @@ def stream(
     )
     join_chunks(lm, [step.token_ids for step in completed])  # raises CalmError for chunks of another model
     request = Request(ids, steps - len(completed), sampler, client, deque(step.token_ids for step in completed))
-    return _stream_steps(lm, request, before, len(leftover), completed)
+    events = _stream_steps(lm, request, before, len(leftover), completed)
+    return _traced(lm, options, events) if tracing.is_on() else events
 
 
 def draw_pool(
@@ -275,6 +278,31 @@ def _stream_steps(
         ids, candidates = list(choice.token_ids), _candidates(lm, choice)
         yield Step(index, ids, shown(ids), choice.vector, candidates, choice.draws, seconds, choice.random_numbers)
         index += 1
+
+
+def _traced(
+    lm: LanguageModel, options: GenerationOptions, events: Generator[Step | Queued, None, None]
+) -> Generator[Step | Queued, None, None]:
+    """The events, recorded in a span with the names of OpenTelemetry's conventions for generative models."""
+    attributes = {
+        "gen_ai.request.model": lm.name,
+        "gen_ai.request.temperature": options.temperature,
+        "gen_ai.request.max_tokens": options.max_new_tokens,
+        "calm.sampler": options.sampler,
+    }
+    steps = tokens = draws = 0
+    with tracing.start("calm.generate", attributes) as span, closing(events):
+        try:
+            for event in events:
+                if isinstance(event, Queued):
+                    span.event("queued", {"calm.position": event.position})
+                else:
+                    if not steps:
+                        span.event("first chunk")
+                    steps, tokens, draws = steps + 1, tokens + len(event.token_ids), draws + event.draws
+                yield event
+        finally:
+            span.set({"calm.steps": steps, "calm.draws": draws, "gen_ai.usage.output_tokens": tokens})
 
 
 def _skip(lm: LanguageModel, sampler: ChunkSampler | TokenSampler, completed: Sequence[CompletedStep]) -> None:

@@ -1,5 +1,6 @@
 """Fixtures: tiny models with fixed weights, and the bundled model."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import calm
-from calm import storyland
+from calm import storyland, tracing
 from calm.modeling.calm import model_class
 from calm.modeling.config import CalmConfig
 from calm.training.tokenizer import TokenizerSettings, train
@@ -91,3 +92,25 @@ def tiny_ar(tokenizer) -> calm.LanguageModel:
 def story() -> calm.LanguageModel:
     """The bundled model, on the CPU."""
     return calm.load("story-k4", device="cpu")
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """Turns tracing on. The function returns the spans that have ended, when there are so many."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    memory, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    monkeypatch.setattr(tracing, "_provider", provider)
+
+    def ended(count: int) -> list:
+        for _ in range(600):  # the thread of a lost replica ends its span later
+            if len(memory.get_finished_spans()) >= count:
+                break
+            time.sleep(0.1)
+        assert len(memory.get_finished_spans()) == count
+        return list(memory.get_finished_spans())
+
+    return ended

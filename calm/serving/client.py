@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
+from .. import tracing
 from ..engine.samplers import CompletedStep
 from ..errors import CalmError
 from ..generation import GenerationOptions, Queued, Step
@@ -71,14 +72,17 @@ class Client:
         completed: list[CompletedStep] = []
         start = time.monotonic()
 
-        def batches() -> Generator[Any, None, None]:
-            return self.replicas.stream("generate", prompt, options, client, tuple(completed), request_id, encodings)
+        with self._span("generate", request_id) as span:
 
-        for batch in self._recovered(batches):
-            for event in batch:
-                if isinstance(event, Step):
-                    completed.append(event.completed())
-            yield from map(_checked, batch)
+            def batches() -> Generator[Any, None, None]:
+                arguments = (prompt, options, client, tuple(completed), request_id, encodings, span.traceparent)
+                return self.replicas.stream("generate", *arguments)
+
+            for batch in self._recovered(batches, span):
+                for event in batch:
+                    if isinstance(event, Step):
+                        completed.append(event.completed())
+                yield from map(_checked, batch)
         self.text_seconds += SMOOTHING * (time.monotonic() - start - self.text_seconds)
 
     def iterate(self, operation: str, *arguments: Any, request_id: str = "") -> Generator[Any, None, None]:
@@ -86,20 +90,27 @@ class Client:
         that have arrived are left out."""
         arrived = 0
 
-        def items() -> Generator[Any, None, None]:
-            for number, item in enumerate(self.replicas.stream("compute", operation, arguments, request_id)):
-                if number >= arrived:
-                    yield item
+        with self._span(operation, request_id) as span:
 
-        for item in self._recovered(items):
-            arrived += 1
-            yield _checked(item)
+            def items() -> Generator[Any, None, None]:
+                messages = self.replicas.stream("compute", operation, arguments, request_id, span.traceparent)
+                for number, item in enumerate(messages):
+                    if number >= arrived:
+                        yield item
+
+            for item in self._recovered(items, span):
+                arrived += 1
+                yield _checked(item)
 
     def compute(self, operation: str, *arguments: Any, request_id: str = "") -> Any:
         """The result of an operation of ``Replica``."""
         return next(self.iterate(operation, *arguments, request_id=request_id))
 
-    def _recovered(self, attempt: Callable[[], Generator[Any, None, None]]) -> Iterator[Any]:
+    def _span(self, operation: str, request_id: str) -> tracing.Span:
+        attributes = {"gen_ai.request.model": self.name, tracing.REQUEST_ID: request_id}
+        return tracing.start(f"request to a replica: {operation}", attributes, kind="client")
+
+    def _recovered(self, attempt: Callable[[], Generator[Any, None, None]], span: tracing.Span) -> Iterator[Any]:
         """The messages of an attempt, and after the loss of its replica those of another one."""
         lost, deadline = 0, 0.0
         while True:
@@ -113,6 +124,7 @@ class Client:
                 if not deadline:  # a request that has been accepted once waits
                     raise CalmError(self._busy()) from None
             except ReplicaLost:
+                span.event("replica lost")
                 self.losses += 1
             now = time.monotonic()
             deadline = deadline if lost else now + PATIENCE

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from weakref import WeakValueDictionary
 
+from .. import tracing
 from ..engine import ComputeThread
 from ..engine.head import SLOTS
 from ..errors import CalmError
@@ -92,11 +93,13 @@ class Scale:
 
 def _prepare_process() -> None:
     """Writes the library's lines into the log file of this replica, where Ray writes only those of its own logger, and
-    lets the threads of messages take turns with the compute thread more often."""
+    lets the threads of messages take turns with the compute thread more often. Traces requests if the OTEL_ variables
+    ask for it."""
     sys.setswitchinterval(SWITCH_SECONDS)
     library = logging.getLogger("calm")
     library.handlers = logging.getLogger("ray.serve").handlers  # the same list, so that changes of Ray apply
     library.setLevel(logging.INFO)
+    tracing.configure("calm-replica")
 
 
 class Figures:

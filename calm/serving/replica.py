@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import tracing
 from ..engine import ComputeThread, create_engine, engine_for
 from ..engine.head import SLOTS
 from ..engine.samplers import CompletedStep
@@ -109,9 +110,10 @@ class Replica:
         completed: Sequence[CompletedStep] = (),
         request_id: str = "",
         encodings: bool = False,
+        traceparent: str = "",
     ) -> AsyncGenerator[list[Step | Queued | Failure], None]:
         """The events of ``calm.stream``, each message with all that are ready. A failure is the last event.
-        With ``encodings``, the steps of a CALM are ``EncodedStep``.
+        With ``encodings``, the steps of a CALM are ``EncodedStep``. The spans belong to the trace of ``traceparent``.
 
         The first chunk is sent at once. After that, messages have a minimum distance, which grows with the texts.
         """
@@ -120,7 +122,8 @@ class Replica:
 
         def run() -> None:
             try:
-                with closing(stream(self.lm, prompt, options, client, completed)) as events:
+                span = self._span("generate", request_id, traceparent)
+                with span, span.active(), closing(stream(self.lm, prompt, options, client, completed)) as events:
                     for event in events:
                         if cancelled.is_set():
                             return
@@ -161,23 +164,32 @@ class Replica:
             EncodedStep(**vars(event), encoded=next(means)) if isinstance(event, Step) else event for event in events
         ]
 
-    async def compute(self, operation: str, arguments: tuple[Any, ...], request_id: str = "") -> AsyncGenerator:
+    def _span(self, operation: str, request_id: str, traceparent: str) -> tracing.Span:
+        attributes = {"gen_ai.request.model": self.lm.name, tracing.REQUEST_ID: request_id}
+        return tracing.start(f"replica: {operation}", attributes, traceparent, "server")
+
+    async def compute(
+        self, operation: str, arguments: tuple[Any, ...], request_id: str = "", traceparent: str = ""
+    ) -> AsyncGenerator:
         """The items of an operation, or its single result. A failure is the last item."""
         logger.info("Request %s: %s.", request_id, operation)
         items: Generator | None = None
+        span = self._span(operation, request_id, traceparent)
         try:
-            result = await self._run(OPERATIONS[operation], self.lm, *arguments)
+            result = await self._run(_within, span, OPERATIONS[operation], self.lm, *arguments)
             if not isinstance(result, Generator):
                 yield result
                 return
             items = result
-            while (item := await self._run(_next, items)) is not END:
+            while (item := await self._run(_within, span, _next, items)) is not END:
                 yield item
         except Exception as error:
+            span.fail(error)
             yield _failure(error, request_id)
         finally:
             if items is not None:
                 await self._run(items.close)
+            span.end()
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.wrap_future(self.executor.submit(function, *arguments))
@@ -199,6 +211,11 @@ def process_figures() -> dict[str, int]:
 
 
 END = object()
+
+
+def _within(span: tracing.Span, function: Callable[..., Any], *arguments: Any) -> Any:
+    with span.active():
+        return function(*arguments)
 
 
 def _next(items: Generator) -> Any:

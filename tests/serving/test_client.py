@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import calm
+from calm import tracing
 from calm.serving import replica as replica_module
 from calm.serving.client import PAUSES, Client, Overloaded, ReplicaLost
 from calm.serving.replica import Replica
@@ -132,3 +133,36 @@ def test_a_client_that_leaves_frees_its_slot(connect, both):
     next(connect().stream(PROMPT, calm.GenerationOptions(0.5, 4)))  # the engine frees slots at its next step
     asyncio.run(both[0].check_health())
     assert both[0].load_figures()["queued"] == 0
+
+
+def test_one_trace_shows_a_text_on_all_its_replicas(connect, spans):
+    client = connect(1)
+    with tracing.start("page", {tracing.REQUEST_ID: "r1"}) as page, page.active():
+        steps = [event for event in client.stream(PROMPT, OPTIONS, request_id="r1") if isinstance(event, calm.Step)]
+    ended = spans(6)
+    (root,), (request,), replicas, texts = (
+        [span for span in ended if span.name == name]
+        for name in ("page", "request to a replica: generate", "replica: generate", "calm.generate")
+    )
+    assert {span.context.trace_id for span in ended} == {root.context.trace_id}
+    assert {span.attributes[tracing.REQUEST_ID] for span in ended} == {"r1"}
+    assert request.parent.span_id == root.context.span_id
+    assert [event.name for event in request.events] == ["replica lost"]
+    assert [span.parent.span_id for span in replicas] == [request.context.span_id] * 2
+    assert {span.parent.span_id for span in texts} == {span.context.span_id for span in replicas}
+    whole = max(texts, key=lambda span: span.end_time)
+    assert whole.attributes["gen_ai.request.model"] == "story-k4"
+    assert whole.attributes["gen_ai.request.temperature"] == OPTIONS.temperature
+    assert 0 < whole.attributes["calm.steps"] < len(steps)  # the other replica had the first ones
+    assert whole.attributes["gen_ai.usage.output_tokens"] == 4 * whole.attributes["calm.steps"]
+    assert [event.name for event in whole.events][-1] == "first chunk"
+
+
+def test_the_spans_of_a_request_record_its_error(connect, spans):
+    with pytest.raises(calm.CalmError, match="no text to reconstruct"):
+        connect().compute("reconstruct", "", 0.0, 0)
+    replica, request = spans(2)
+    assert replica.parent.span_id == request.context.span_id
+    for span in (replica, request):
+        assert "no text to reconstruct" in span.status.description and not span.status.is_ok
+        assert [event.name for event in span.events] == ["exception"]
