@@ -26,9 +26,6 @@ from calm.storyland import stories
 from .rounds import medians, seconds
 from .sizes import build
 
-CHOSEN = vocabulary.MAX_SHARE_LEFT
-ANY = 1.0
-"""The share of tokens that bounds may leave, so that they are always used."""
 TOKENS = 16
 """Length of the continuation of an official size."""
 
@@ -52,9 +49,7 @@ def random_weights() -> tuple[Tensor, Tensor]:
 
 def arrays_of(embedding: Tensor, states: Tensor) -> dict[str, tuple]:
     """The arguments of the search by bounds and of the search by all logits."""
-    vocabulary.MAX_SHARE_LEFT = ANY
-    bounds = vocabulary.vocabulary_bounds(embedding, states)
-    vocabulary.MAX_SHARE_LEFT = CHOSEN
+    bounds = vocabulary.vocabulary_bounds(embedding, states, max_share_left=1.0)
     kernels = cpu_kernels()
     assert bounds and kernels
     packer = WeightPacker(torch.nn.ParameterList([embedding]), kernels)

@@ -265,17 +265,11 @@ class CpuHeadStep(HeadStep):
         states = self.kernels.read_chunks(chunks.numpy(), last, *ends, eps, backbone, self.kernels.get_num_threads())
         return torch.from_numpy(states).view(len(last), len(self.blocks[0]), -1)
 
-    def vectors(self, states: Tensor, rows: Sequence[int] | Tensor, noise: Tensor) -> Tensor:
-        split = self.kernels.split_work(len(noise))
-        vectors = self.kernels.vectors(
-            noise.numpy(), states.numpy(), np.array(rows), split, self.head_ends, self.blocks
-        )
-        return torch.from_numpy(vectors)
-
-    def decode(self, vectors: Tensor) -> Tensor:
-        split = self.kernels.split_work(len(vectors))
-        ids = self.kernels.decode(vectors.numpy(), self.eps, split, self.decoder_ends, self.layers, self.vocabulary)
-        return torch.from_numpy(ids)
+    def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
+        arrays = noise.numpy(), states.numpy(), np.array(rows), self.kernels.split_work(len(noise))
+        weights = self.head_ends, self.blocks, self.eps, self.decoder_ends, self.layers, self.vocabulary
+        vectors, ids = self.kernels.draw(*arrays, *weights)
+        return list(map(tuple, ids.tolist())), vectors
 
     def _vocabulary(self, embedding: Tensor) -> tuple:
         """The arguments of the argmax kernel for the vocabulary: bounds where they pay, else the packed embedding."""

@@ -42,16 +42,17 @@ def test_kernels_compute_what_the_modules_compute(head_steps, count):
     config = modules.model.config
     chunks = torch.arange(4 * count).view(count, 4) % 500
     hidden, noise = rows(count, config.hidden_size), rows(count, config.noise_size) / 2
-    states, vectors = modules.project(hidden), rows(count, config.latent_size)
+    states = modules.project(hidden)
     draw_rows = [i * i % count for i in range(count)]
     assert torch.allclose(compiled.embed(chunks), modules.embed(chunks), atol=1e-5)
     assert torch.allclose(compiled.project(hidden), states, atol=1e-5)
-    drawn = compiled.vectors(states.contiguous(), draw_rows, noise)
+    ids, vectors = compiled.draw(states.contiguous(), draw_rows, noise)
+    drawn = torch.from_numpy(vectors)
     assert torch.allclose(drawn, modules.vectors(states, draw_rows, noise), atol=1e-5)
     expected = modules.model.generative_head(hidden[draw_rows], noise)
     assert torch.allclose(drawn, expected, atol=1e-5)
-    logits = modules.model.ae_model.decoder(vectors)
-    chosen = logits.gather(-1, compiled.decode(vectors)[..., None])[..., 0]
+    logits = modules.model.ae_model.decoder(drawn)
+    chosen = logits.gather(-1, torch.tensor(ids)[..., None])[..., 0]
     assert torch.allclose(chosen, logits.amax(-1), rtol=0, atol=1e-6)  # two logits may differ by rounding alone
 
 
@@ -98,13 +99,12 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(head_steps):
     config = compiled.model.config
     hidden, noise = rows(64, config.hidden_size), rows(64, config.noise_size)
     states = compiled.project(hidden)
-    vectors = compiled.vectors(states, range(64), noise)
-    ids = compiled.decode(vectors)
+    ids, vectors = compiled.draw(states, range(64), noise)
     for first, count in [*((row, 1) for row in range(64)), (3, 5), (0, 8), (7, 11), (20, 23), (1, 63)]:
         some = slice(first, first + count)
         assert torch.equal(compiled.project(hidden[some]), states[some])
-        assert torch.equal(compiled.vectors(states, range(first, first + count), noise[some]), vectors[some])
-        assert torch.equal(compiled.decode(vectors[some]), ids[some])
+        some_ids, some_vectors = compiled.draw(states, range(first, first + count), noise[some])
+        assert np.array_equal(some_vectors, vectors[some]) and some_ids == ids[some]
     chunks = torch.arange(4 * SLOTS).view(SLOTS, 4)
     assert torch.equal(compiled.embed(chunks)[3:4], compiled.embed(chunks[3:4]))
 
@@ -118,12 +118,10 @@ def test_rows_do_not_depend_on_the_number_of_threads(head_steps, monkeypatch):
         kernels.use_threads(threads)
         assert kernels.split_work(23) == (min(threads, numba.config.NUMBA_NUM_THREADS), 1)
         assert kernels.split_work(3) == (1, min(threads, numba.config.NUMBA_NUM_THREADS))
-        results.append(head_steps[1].vectors(states, range(23), noise))
-        results.append(head_steps[1].decode(results[0]))
+        results.append(head_steps[1].draw(states, range(23), noise))
     kernels.use_threads(torch.get_num_threads())
-    for vectors, ids in zip(results[2::2], results[3::2]):
-        assert torch.equal(vectors, results[0]) and torch.equal(ids, results[1])
     for split in ((4, 1), (5, 1), (1, 4)):  # as on a machine with more threads
         monkeypatch.setattr(kernels, "split_work", lambda _, split=split: split)
-        assert torch.equal(head_steps[1].vectors(states, range(23), noise), results[0])
-        assert torch.equal(head_steps[1].decode(results[0]), results[1])
+        results.append(head_steps[1].draw(states, range(23), noise))
+    for ids, vectors in results[1:]:
+        assert ids == results[0][0] and np.array_equal(vectors, results[0][1])

@@ -12,7 +12,7 @@ model. ``cache`` says where compiled code is stored.
 
 from .compilation import get_num_threads, split_work, use_threads
 from .layers import layer_norm, linear
-from .model import decode, llama, read_chunks, read_tokens, vectors
+from .model import draw, llama, read_chunks, read_tokens
 from .packing import MATRIX_UNIT, aligned_empty, pack_bfloat16, pack_float32, pack_panels
 from .sampling import sample_tokens
 from .vocabulary import vocabulary_bounds
@@ -20,7 +20,7 @@ from .vocabulary import vocabulary_bounds
 __all__ = [
     "MATRIX_UNIT",
     "aligned_empty",
-    "decode",
+    "draw",
     "get_num_threads",
     "layer_norm",
     "linear",
@@ -33,6 +33,5 @@ __all__ = [
     "sample_tokens",
     "split_work",
     "use_threads",
-    "vectors",
     "vocabulary_bounds",
 ]

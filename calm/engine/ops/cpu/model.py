@@ -4,8 +4,7 @@ import numpy as np
 from numba import prange
 from numpy import ndarray
 
-from .arithmetic import copy
-from .compilation import FALSE, ONE, TRUE, WorkSplit, part_bounds, serial, stored_parallel
+from .compilation import FALSE, TRUE, WorkSplit, part_bounds, serial, stored_parallel
 from .layers import (
     layer_norm,
     rms_norm,
@@ -17,7 +16,7 @@ from .layers import (
     share_linear,
 )
 from .team import new_team
-from .vocabulary import argmax
+from .vocabulary import argmax_buffers, argmax_phases, share_argmax
 
 Arrays = tuple[ndarray, ...]
 
@@ -189,35 +188,6 @@ def _vectors(team, noise, states, rows, ends, blocks, buffers, y):
 
 
 @serial
-def _vectors_alone(noise, states, rows, ends, blocks, y):
-    buffers = _head_buffers(len(noise), ends, blocks)
-    _vectors(new_team(BLOCK_PHASES * len(blocks[0]) + 3), noise, states, rows, ends, blocks, buffers, y)
-
-
-@stored_parallel
-def vectors(
-    noise: ndarray,
-    states: ndarray,
-    rows: ndarray,
-    split: WorkSplit,
-    ends: Arrays,
-    blocks: Arrays,
-) -> ndarray:
-    """The energy head: noise [n, noise_size], for each the row [n] of its head state in states [R, blocks, D] -> draws
-    [n, L]. The weights of the blocks are stacked."""
-    (parts, threads), y = split, np.empty((len(noise), len(ends[-1])), np.float32)
-    if parts == 1:
-        team, buffers = new_team(BLOCK_PHASES * len(blocks[0]) + 3), _head_buffers(len(noise), ends, blocks)
-        for _ in prange(threads):
-            _vectors(team, noise, states, rows, ends, blocks, buffers, y)
-    else:
-        for part in prange(parts):
-            a, b = part_bounds(part, parts, len(noise))
-            _vectors_alone(noise[a:b], states, rows[a:b], ends, blocks, y[a:b])
-    return y
-
-
-@serial
 def _decoder_buffers(draws, ends, layers):
     """Where a team keeps the values of ``draws`` chunks: before and after they are expanded, and inner values."""
     width, expanded = len(ends[1]), len(ends[3])
@@ -242,33 +212,62 @@ def _decoder_states(team, vectors, eps, ends, layers, buffers):
 
 
 @serial
-def _decode_alone(vectors, eps, ends, layers, vocabulary, ids):
-    buffers = _decoder_buffers(len(vectors), ends, layers)
-    _decoder_states(new_team(2 + DECODER_PHASES * len(layers[0])), vectors, eps, ends, layers, buffers)
-    states = rms_norm(buffers[1].reshape(-1, buffers[0].shape[1]), ends[4], eps)
-    copy(argmax(states, ONE, vocabulary).reshape(ids.shape), ids)
+def _draw(arrays, weights, team, head_buffers, decoder_buffers, vocabulary_buffers, y, ids):
+    noise, states, rows = arrays
+    head_ends, blocks, eps, decoder_ends, layers, vocabulary = weights
+    _vectors(team, noise, states, rows, head_ends, blocks, head_buffers, y)
+    phases = team[BLOCK_PHASES * len(blocks[0]) + 3 :]
+    _decoder_states(phases, y, eps, decoder_ends, layers, decoder_buffers)
+    phases = phases[DECODER_PHASES * len(layers[0]) + 2 :]
+    expanded, width = decoder_buffers[1], len(decoder_ends[1])
+    x = rms_norm(expanded.reshape(expanded.size // width, width), decoder_ends[4], eps)
+    share_argmax(phases, x, vocabulary, vocabulary_buffers, ids.reshape(ids.size))
+
+
+@serial
+def _draw_team(draws, head_ends, blocks, decoder_ends, layers, vocabulary):
+    """A team for ``draws`` draws, and where it keeps their values in the head, the decoder and the vocabulary."""
+    states = draws * len(decoder_ends[3]) // len(decoder_ends[1])
+    phases = BLOCK_PHASES * len(blocks[0]) + 3 + DECODER_PHASES * len(layers[0]) + 2
+    team = new_team(phases + argmax_phases(states, vocabulary))
+    head, decoder = _head_buffers(draws, head_ends, blocks), _decoder_buffers(draws, decoder_ends, layers)
+    return team, head, decoder, argmax_buffers(states, vocabulary)
+
+
+@serial
+def _draw_alone(arrays, weights, y, ids):
+    head_ends, blocks, _, decoder_ends, layers, vocabulary = weights
+    team = _draw_team(len(y), head_ends, blocks, decoder_ends, layers, vocabulary)
+    _draw(arrays, weights, *team, y, ids)
 
 
 @stored_parallel
-def decode(
-    vectors: ndarray,
-    eps: float,
+def draw(
+    noise: ndarray,
+    states: ndarray,
+    rows: ndarray,
     split: WorkSplit,
-    ends: Arrays,
+    head_ends: Arrays,
+    blocks: Arrays,
+    eps: float,
+    decoder_ends: Arrays,
     layers: Arrays,
     vocabulary: tuple,
-) -> ndarray:
-    """The autoencoder's decoder: vectors [n, L] -> the argmax token ids [n, K]. The weights of the layers are
-    stacked."""
-    (parts, threads), rows, k = split, len(vectors), len(ends[3]) // len(ends[1])
+) -> tuple[ndarray, ndarray]:
+    """Draws and decodes: noise [n, noise_size], for each the row [n] of its head state in states [R, blocks, D] ->
+    vectors [n, L] of the energy head, and the argmax token ids [n, K] of the autoencoder's decoder. The weights of the
+    blocks and of the layers are stacked."""
+    (parts, threads), n, k = split, len(noise), len(decoder_ends[3]) // len(decoder_ends[1])
+    y, ids = np.empty((n, len(head_ends[-1])), np.float32), np.empty((n, k), np.int64)
     if parts == 1:
-        team, buffers = new_team(2 + DECODER_PHASES * len(layers[0])), _decoder_buffers(rows, ends, layers)
+        # Tuples of tuples cannot enter a parallel region, so they are made and taken apart in it.
+        team, head, decoder, searched = _draw_team(n, head_ends, blocks, decoder_ends, layers, vocabulary)
         for _ in prange(threads):
-            _decoder_states(team, vectors, eps, ends, layers, buffers)
-        states = rms_norm(buffers[1].reshape(rows * k, len(ends[1])), ends[4], eps)
-        return argmax(states, threads, vocabulary).reshape(rows, k)
-    ids = np.empty((rows, k), np.int64)
-    for part in prange(parts):
-        a, b = part_bounds(part, parts, rows)
-        _decode_alone(vectors[a:b], eps, ends, layers, vocabulary, ids[a:b])
-    return ids
+            weights = head_ends, blocks, eps, decoder_ends, layers, vocabulary
+            _draw((noise, states, rows), weights, team, head, decoder, searched, y, ids)
+    else:
+        for part in prange(parts):
+            a, b = part_bounds(part, parts, n)
+            weights = head_ends, blocks, eps, decoder_ends, layers, vocabulary
+            _draw_alone((noise[a:b], states, rows[a:b]), weights, y[a:b], ids[a:b])
+    return y, ids

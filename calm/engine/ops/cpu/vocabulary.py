@@ -11,20 +11,22 @@ from numpy import ndarray
 from torch import Tensor
 
 from .arithmetic import maximum
-from .compilation import ZERO, parallel, part_bounds, serial, stored
+from .compilation import serial, stored, stored_parallel
 from .packing import GROUP, LANES, pack_float32
 from .products import begin_products, count_groups, end_products, multiply, product
+from .team import claim, finish, new_team
 
 MAX_SHARE_LEFT = 0.02  # of the tokens, after the bounds; with more, computing all logits is faster
 MEASURED_STATES = 64  # states on which that share is measured
 SLACK = 2e-3  # added to each length, relative to it; its square exceeds the rounding error of a bound
 BLOCK = 64  # tokens that a bound rules out together
-SPAN = 4  # groups of blocks whose largest logit is searched at once
+SPAN = 4  # groups of blocks that a thread computes at a time
+SLAB = 8  # states whose bounds are computed together: so few bounds stay in the nearest cache
 
 
-def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple | None:
+def vocabulary_bounds(embedding: Tensor, states: Tensor, max_share_left: float = MAX_SHARE_LEFT) -> tuple | None:
     """embedding [V, H] -> the arrays by which ``argmax`` avoids most logits: packed basis, packed table, slack, and
-    the embedding. None if the bounds leave more than ``MAX_SHARE_LEFT`` of the tokens.
+    the embedding. None if the bounds leave more than ``max_share_left`` of the tokens.
 
     In a basis that covers most of the embedding and of the decoder's states, a quarter of the coordinates and the norm
     of the remainder bound each logit from above (Cauchy-Schwarz). One exact logit then mostly rules out all others.
@@ -35,7 +37,7 @@ def vocabulary_bounds(embedding: Tensor, states: Tensor) -> tuple | None:
     basis = directions[:, : max(1, embedding.shape[1] // 4 - 1)].T.contiguous()
     table, some = _bound_coordinates(embedding, basis), states[:MEASURED_STATES]
     largest = (some @ embedding.T).amax(-1, keepdim=True)
-    if (_bound_coordinates(some, basis) @ table.T >= largest).float().mean() > MAX_SHARE_LEFT:
+    if (_bound_coordinates(some, basis) @ table.T >= largest).float().mean() > max_share_left:
         return None
     return *(pack_float32(matrix.numpy()) for matrix in (basis, table)), np.float32(SLACK), embedding.numpy()
 
@@ -73,12 +75,13 @@ def _argmax_below(bounds, state, embedding):
     return best
 
 
-@stored
-def logit_bounds(x, basis, table, slack):
-    """States x [R, H], the arrays of ``vocabulary_bounds`` -> upper bounds of the logits [R, V or more]."""
-    rows, size = x.shape[0], table.shape[1] - 1
-    coordinates, y = product(x, basis), np.empty((rows, size + 1), np.float32)
-    for r in range(rows):
+@serial
+def _coordinates(x, basis, table, slack):
+    """States x [R, H] -> their coordinates [R, Q + 1], whose products with the packed table are upper bounds of the
+    logits."""
+    size = table.shape[1] - 1
+    coordinates, y = product(x, basis), np.empty((len(x), size + 1), np.float32)
+    for r in range(len(x)):
         square, covered = np.float32(0), np.float32(0)
         for i in range(x.shape[1]):
             square += x[r, i] * x[r, i]
@@ -86,82 +89,117 @@ def logit_bounds(x, basis, table, slack):
             y[r, q] = coordinates[r, q]
             covered += coordinates[r, q] * coordinates[r, q]
         y[r, size] = np.sqrt(max(square - covered, np.float32(0))) + slack * np.sqrt(square)
-    return product(y, table)
-
-
-@serial
-def _argmax_of_rows(x, basis, table, slack, embedding, best, first, count):
-    rows = x[first : first + count]
-    bounds = logit_bounds(rows, basis, table, slack)
-    for r in range(len(rows)):
-        best[first + r] = _argmax_below(bounds[r], rows[r], embedding)
-
-
-@parallel
-def _argmax_by_bounds(x, threads, basis, table, slack, embedding):
-    """A few rows at a time, so that their bounds stay in the nearest cache."""
-    count = 8 if len(x) > 16 else 4
-    best = np.empty(len(x), np.int64)
-    if threads == 1:
-        for first in range(0, len(x), count):
-            _argmax_of_rows(x, basis, table, slack, embedding, best, first, count)
-    else:
-        for part in prange((len(x) + count - 1) // count):
-            _argmax_of_rows(x, basis, table, slack, embedding, best, np.int64(count * part), count)
-    return best
-
-
-@serial
-def _argmax_of_groups(x, embedding, tokens, start, end, logits, best):
-    """Writes the largest logits [R] of x [R, H] among the tokens of some groups, and those tokens [R]."""
-    operand, y = begin_products(x, embedding), np.empty((len(x), SPAN * GROUP * LANES), np.float32)
-    for first in range(start, end, SPAN):
-        panels = embedding[first * GROUP : min(first + SPAN, end) * GROUP]
-        for group in range(count_groups(panels)):
-            multiply(operand, panels, y, group)
-        token = first * GROUP * LANES
-        for r in range(len(x)):
-            row = y[r, : min(len(panels) * LANES, tokens - token)]
-            highest, v = maximum(row.view(np.int32)), 0
-            if first == start or highest > logits[r]:
-                while v < len(row) - 1 and row[v] != highest:
-                    v += 1
-                logits[r], best[r] = highest, token + v
-    end_products(embedding)
-
-
-@parallel
-def _argmax_by_logits(x, threads, embedding, tokens):
-    """By all logits, a few groups of tokens at a time; the threads split the tokens."""
-    groups = count_groups(embedding)
-    parts = min(groups, threads)
-    logits, best = np.empty((parts, len(x)), np.float32), np.empty((parts, len(x)), np.int64)
-    if parts == 1:
-        _argmax_of_groups(x, embedding, tokens, ZERO, groups, logits[0], best[0])
-    else:
-        for part in prange(parts):
-            start, end = part_bounds(np.int64(part), parts, groups)
-            _argmax_of_groups(x, embedding, tokens, start, end, logits[part], best[part])
-    for r in range(len(x)):
-        for part in range(1, parts):
-            if logits[part, r] > logits[0, r]:
-                logits[0, r], best[0, r] = logits[part, r], best[part, r]
-    return best[0]
-
-
-def _argmax(x, threads, vocabulary):
-    """``argmax``, by the kind of the vocabulary's arrays."""
-
-
-@overload(_argmax)
-def _argmax_overload(x, threads, vocabulary):
-    if len(vocabulary) == 2:
-        return lambda x, threads, vocabulary: _argmax_by_logits(x, threads, *vocabulary)
-    return lambda x, threads, vocabulary: _argmax_by_bounds(x, threads, *vocabulary)
+    return y
 
 
 @stored
+def logit_bounds(x, basis, table, slack):
+    """States x [R, H], the arrays of ``vocabulary_bounds`` -> upper bounds of the logits [R, V or more]."""
+    return product(_coordinates(x, basis, table, slack), table)
+
+
+@serial
+def _count_spans(weight):
+    return (count_groups(weight) + SPAN - 1) // SPAN
+
+
+@serial
+def _share_by_bounds(team, x, basis, table, slack, embedding, bounds, best):
+    """``share_argmax`` by bounds [SLAB, V or more]."""
+    groups, spans = count_groups(table), _count_spans(table)
+    for first in range(0, len(x), SLAB):
+        phases, rows = team[2 * (first // SLAB) :], x[first : first + SLAB]
+        done, span = 0, claim(phases[0])
+        if span < spans:
+            coordinates = _coordinates(rows, basis, table, slack)
+            while span < spans:
+                for group in range(span * SPAN, min((span + 1) * SPAN, groups)):
+                    multiply(coordinates, table, bounds, group)
+                done += 1
+                span = claim(phases[0])
+        finish(phases[0], done, spans)
+        done, r = 0, claim(phases[1])
+        while r < len(rows):
+            best[first + r] = _argmax_below(bounds[r], rows[r], embedding)
+            done += 1
+            r = claim(phases[1])
+        finish(phases[1], done, len(rows))
+
+
+@serial
+def _share_by_logits(team, x, embedding, tokens, highest, candidates, best):
+    """``share_argmax`` by all logits; highest and candidates [spans, R] are those of each span of tokens."""
+    groups, spans = count_groups(embedding), _count_spans(embedding)
+    done, span = 0, claim(team[0])
+    if span < spans:
+        operand, y = begin_products(x, embedding), np.empty((len(x), SPAN * GROUP * LANES), np.float32)
+        while span < spans:
+            panels = embedding[span * SPAN * GROUP : min((span + 1) * SPAN, groups) * GROUP]
+            for group in range(count_groups(panels)):
+                multiply(operand, panels, y, group)
+            token = span * SPAN * GROUP * LANES
+            for r in range(len(x)):
+                row, v = y[r, : min(len(panels) * LANES, tokens - token)], 0
+                highest[span, r] = maximum(row.view(np.int32))
+                while v < len(row) - 1 and row[v] != highest[span, r]:
+                    v += 1
+                candidates[span, r] = token + v
+            done += 1
+            span = claim(team[0])
+        end_products(embedding)
+    finish(team[0], done, spans)
+    done = 0
+    if claim(team[1]) == 0:
+        for r in range(len(x)):
+            best[r] = candidates[highest[:, r].argmax(), r]
+        done = 1
+    finish(team[1], done, 1)
+
+
+def argmax_phases(rows, vocabulary):
+    """The number of phases of ``share_argmax`` for some rows."""
+
+
+def argmax_buffers(rows, vocabulary):
+    """Where a team keeps the values of ``share_argmax`` for some rows."""
+
+
+def share_argmax(team, x, vocabulary, buffers, best):
+    """This thread's share of ``argmax``, into best [R]."""
+
+
+@overload(argmax_phases)
+def _argmax_phases(rows, vocabulary):
+    if len(vocabulary) == 2:
+        return lambda rows, vocabulary: 2
+    return lambda rows, vocabulary: 2 * ((rows + SLAB - 1) // SLAB)
+
+
+@overload(argmax_buffers)
+def _argmax_buffers(rows, vocabulary):
+    if len(vocabulary) == 2:
+
+        def by_logits(rows, vocabulary):
+            shape = _count_spans(vocabulary[0]), rows
+            return np.empty(shape, np.float32), np.empty(shape, np.int64)
+
+        return by_logits
+    return lambda rows, vocabulary: (np.empty((min(rows, SLAB), len(vocabulary[1]) * LANES), np.float32),)
+
+
+@overload(share_argmax)
+def _share_argmax(team, x, vocabulary, buffers, best):
+    if len(vocabulary) == 2:
+        return lambda team, x, vocabulary, buffers, best: _share_by_logits(team, x, *vocabulary, *buffers, best)
+    return lambda team, x, vocabulary, buffers, best: _share_by_bounds(team, x, *vocabulary, *buffers, best)
+
+
+@stored_parallel
 def argmax(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
     """States x [R, H] -> for each the token with the largest logit [R], the first of equal ones. The vocabulary is the
     output matrix: the arrays of ``vocabulary_bounds``, or its packed weight and V."""
-    return _argmax(x, threads, vocabulary)
+    team, buffers = new_team(argmax_phases(len(x), vocabulary)), argmax_buffers(len(x), vocabulary)
+    best = np.empty(len(x), np.int64)
+    for _ in prange(threads):
+        share_argmax(team, x, vocabulary, buffers, best)
+    return best
