@@ -237,8 +237,8 @@ def _draw_team(draws, head_ends, blocks, decoder_ends, layers, vocabulary):
 @serial
 def _draw_alone(arrays, weights, y, ids):
     head_ends, blocks, _, decoder_ends, layers, vocabulary = weights
-    team = _draw_team(len(y), head_ends, blocks, decoder_ends, layers, vocabulary)
-    _draw(arrays, weights, *team, y, ids)
+    team, head, decoder, searched = _draw_team(len(y), head_ends, blocks, decoder_ends, layers, vocabulary)
+    _draw(arrays, weights, team, head, decoder, searched, y, ids)
 
 
 @stored_parallel

@@ -190,8 +190,19 @@ def _argmax_buffers(rows, vocabulary):
 @overload(share_argmax)
 def _share_argmax(team, x, vocabulary, buffers, best):
     if len(vocabulary) == 2:
-        return lambda team, x, vocabulary, buffers, best: _share_by_logits(team, x, *vocabulary, *buffers, best)
-    return lambda team, x, vocabulary, buffers, best: _share_by_bounds(team, x, *vocabulary, *buffers, best)
+
+        def by_logits(team, x, vocabulary, buffers, best):
+            embedding, tokens = vocabulary
+            highest, candidates = buffers
+            _share_by_logits(team, x, embedding, tokens, highest, candidates, best)
+
+        return by_logits
+
+    def by_bounds(team, x, vocabulary, buffers, best):
+        basis, table, slack, embedding = vocabulary
+        _share_by_bounds(team, x, basis, table, slack, embedding, buffers[0], best)
+
+    return by_bounds
 
 
 @stored_parallel
