@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 180
@@ -23,16 +23,16 @@ class RunningPage(NamedTuple):
 
 
 @contextmanager
-def running_page(**variables: str) -> Iterator[RunningPage]:
+def running_page(log: IO | None = None, **variables: str) -> Iterator[RunningPage]:
     """Starts ``python app.py`` on a free port, with more environment variables, and waits until it answers. Its models
-    may still be loading. At the end the page and the helpers that it has started are stopped."""
+    may still be loading. At the end the page and the helpers that it has started are stopped. Its log lines go to
+    ``log``, or to the standard error of this process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
-    process = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    options = {"cwd": ROOT, "env": environment, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "app.py"], stdout=subprocess.DEVNULL, stderr=log, **options)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + PATIENCE

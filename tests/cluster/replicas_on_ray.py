@@ -13,6 +13,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gradio_client import Client
@@ -26,8 +27,10 @@ from calm import storyland
 from ..running_page import running_page
 
 PROMPT = "Once upon a time"
-SLOW = calm.GenerationOptions(0.7, 48, 1500, "pooled", 5)
+SLOW = calm.GenerationOptions(0.7, 48, 1000, "pooled", 5)
 """Steps of many draws, so that the text is far from its end when its replica is lost."""
+SERVE = "import sys, calm.serving.deployment; from calm.cli import main; sys.stdin.readline(); main(sys.argv[1:])"
+"""The command line, which waits for a line after its imports."""
 LOGS = Path("/tmp/ray/session_latest/logs/serve")
 
 
@@ -36,7 +39,9 @@ def ignore(*_):
 
 
 @pytest.fixture(scope="module")
-def ray():
+def ray(tmp_path_factory):
+    """A cluster with two replicas, and a page that computes on it. Both start at once, because each of their processes
+    imports for seconds on one core."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_metrics_report_interval_ms": "500"}
     import ray
 
@@ -45,9 +50,15 @@ def ray():
     deployment.HEALTH_SECONDS = 1.0  # between two reports of figures
     deployment.MAX_QUEUED = 4  # two replicas and their queues are full with 52 requests
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
+    log = tmp_path_factory.mktemp("page") / "log"
+    variables = {"CALM_BACKEND": "ray", "CALM_RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     try:
-        deployment.start(["story-k4"], deployment.Scale(2, 2, num_cpus=0.5, drain_seconds=0.1), device="cpu")
-        yield ray
+        with ThreadPoolExecutor() as threads, log.open("w") as lines:
+            scale = deployment.Scale(2, 2, num_cpus=0.5, drain_seconds=0.1)
+            starting = threads.submit(deployment.start, ["story-k4"], scale, device="cpu")
+            with running_page(lines, CALM_LOG_FORMAT="json", **variables) as (address, _):
+                starting.result()
+                yield SimpleNamespace(cluster=ray, page=address, log=log)
     finally:
         deployment.stop()
 
@@ -91,24 +102,22 @@ def test_a_text_survives_kill_9(model, alone):
     assert model.client.losses
 
 
-def test_the_page_computes_on_the_cluster(ray, story, capfd):
-    variables = {"CALM_BACKEND": "ray", "CALM_RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    with running_page(CALM_LOG_FORMAT="json", **variables) as (address, _):
-        page = Client(address, verbose=False)
-        text = "".join(step.text for step in calm.generate(story, PROMPT, 0.5, 48, seed=3))
-        assert page.predict(PROMPT, 0.5, 48, 3, api_name="/generate")["text"] == PROMPT + text
-        job = page.submit(PROMPT, 0.7, 512, 3, "pooled", 1500, api_name="/generate")
-        eventually(job.outputs)
-        job.cancel()
-        assert page.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")["token_accuracy"] == 1.0
-        with pytest.raises(Exception, match="no text to reconstruct"):
-            page.predict("", 0.0, 0, api_name="/reconstruct")
-        texts = list(storyland.stories("validation", 2))
-        score = page.predict("\n\n".join(texts), 0, api_name="/evaluate")["score"]
-        assert score == pytest.approx(calm.brier_lm(story, texts, seed=0, samples=EVALUATION_SAMPLES).score, abs=0.01)
+def test_the_page_computes_on_the_cluster(ray, story):
+    page = Client(ray.page, verbose=False)
+    text = "".join(step.text for step in calm.generate(story, PROMPT, 0.5, 48, seed=3))
+    assert page.predict(PROMPT, 0.5, 48, 3, api_name="/generate")["text"] == PROMPT + text
+    job = page.submit(PROMPT, 0.7, 512, 3, "pooled", 1500, api_name="/generate")
+    eventually(job.outputs)
+    job.cancel()
+    assert page.predict("Mia lost her kite.", 0.0, 0, api_name="/reconstruct")["token_accuracy"] == 1.0
+    with pytest.raises(Exception, match="no text to reconstruct"):
+        page.predict("", 0.0, 0, api_name="/reconstruct")
+    texts = list(storyland.stories("validation", 2))
+    score = page.predict("\n\n".join(texts), 0, api_name="/evaluate")["score"]
+    assert score == pytest.approx(calm.brier_lm(story, texts, seed=0, samples=EVALUATION_SAMPLES).score, abs=0.01)
 
     def figures() -> str:
-        port = ray.nodes()[0]["MetricsExportPort"]
+        port = ray.cluster.nodes()[0]["MetricsExportPort"]
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
 
     eventually(lambda: re.search(r'^ray_calm_replica_steps\{.*model="story-k4".*\} [1-9]', figures(), re.MULTILINE))
@@ -119,7 +128,7 @@ def test_the_page_computes_on_the_cluster(ray, story, capfd):
     memory = r'^ray_calm_replica_memory_bytes\{.*model="story-k4".*replica=".*\} [1-9]'
     eventually(lambda: re.search(memory, figures(), re.MULTILINE))
 
-    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in ray.log.read_text().splitlines() if line.startswith("{")]
     ids = {line["request_id"] for line in lines if line.get("event") == "generate"}
     replicas = "".join(path.read_text() for path in LOGS.glob("replica_*.log"))
     assert ids and all(f"Request {request_id}: starts after 0 steps." in replicas for request_id in ids)
@@ -128,7 +137,7 @@ def test_the_page_computes_on_the_cluster(ray, story, capfd):
 def test_requests_beyond_the_queues_are_refused_in_a_sentence(model):
     def text(_):
         try:
-            return len(list(model.stream(PROMPT, calm.GenerationOptions(0.7, 16, 500, "pooled"))))
+            return len(list(model.stream(PROMPT, calm.GenerationOptions(0.7, 16, 200, "pooled"))))
         except calm.CalmError as error:
             return str(error)
 
@@ -146,28 +155,26 @@ def test_draws_and_measurements_are_those_of_the_library(model, story):
     assert len(list(model.robustness("A fox.", [0.0, 1.0], 0))) == 2
 
 
-def test_texts_survive_fewer_replicas_and_an_update(model, alone):
+def test_texts_survive_fewer_replicas_an_update_and_the_end_of_the_command(ray, model, alone):
     from calm.serving import deployment
 
-    def scale(count, **options):
-        deployment.start(["story-k4"], deployment.Scale(count, count, **options), device="cpu")
+    options = ["--address", ray.cluster.get_runtime_context().gcs_address, "--model", "story-k4", "--cpus", "0.4"]
+    arguments = [sys.executable, "-c", SERVE, "serve", "--ray", "--json", *options]
+    command = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def fewer():
+        deployment.start(["story-k4"], deployment.Scale(1, 1, num_cpus=0.5), device="cpu")
+
+    def update():
+        command.stdin.write("\n")
+        command.stdin.flush()
+        assert json.loads(command.stdout.readline())["replicas"] == [1, 1]
 
     eventually(lambda: len(ready_replicas()) == 2)  # the killed replica has been replaced
     losses = model.client.losses
-    assert texts_during(model, 2, lambda: scale(1, num_cpus=0.5, drain_seconds=0.1)) == [alone, alone]
-    assert model.client.losses > losses  # the replica that was removed did not finish its text
+    assert texts_during(model, 2, fewer) == [alone, alone]
+    assert model.client.losses > losses  # no replica had the time to finish its text; from now on, each has 30 seconds
     losses = model.client.losses
-    scale(1, num_cpus=0.5)  # the replica now has 30 seconds to finish
-    assert texts_during(model, 1, lambda: scale(1, num_cpus=0.4)) == [alone]
-    assert model.client.losses == losses  # the one that was replaced finished its text
-
-
-def test_sigterm_of_the_command_lets_a_text_finish(ray, model, alone):
-    address = ray.get_runtime_context().gcs_address
-    options = ["--address", address, "--model", "story-k4", "--cpus", "0.4", "--json"]
-    command = subprocess.Popen(
-        [sys.executable, "-m", "calm", "serve", "--ray", *options], stdout=subprocess.PIPE, text=True
-    )
-    assert json.loads(command.stdout.readline())["replicas"] == [1, 1]
+    assert texts_during(model, 1, update) == [alone]
     assert texts_during(model, 1, command.terminate) == [alone]
-    assert command.wait(60) == 0
+    assert command.wait(60) == 0 and model.client.losses == losses
