@@ -5,7 +5,8 @@
 Each client is a thread that sends requests to the page's loaded model, as Gradio's threads do. All threads start at the
 same moment. Any number of clients shares the same 64 requests, so the work is constant: a client takes the next request
 when its last text is complete. Each round measures every number of clients once. The program prints the medians over
-rounds, and whether every text equals its solo run.
+rounds, whether every text equals its solo run, and the rate at which the model's floating-point operations alone would
+keep the processor busy (``benchmarks.generation.peak``).
 """
 
 import argparse
@@ -13,29 +14,39 @@ import json
 import statistics
 import threading
 import time
+from typing import NamedTuple
 
 import calm
 from app.registry import loaded
-from benchmarks.generation import openings
+from benchmarks.generation import openings, peak
+from calm.evaluation.cost import flops_per_token
 
 CLIENTS = (1, 2, 4, 8, 16)
 TEXTS = 64
 
 
-def request(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> tuple[list[int], float]:
-    """The token ids of one text, and the seconds to its first chunk."""
-    start, first, ids = time.perf_counter(), 0.0, []
+class Text(NamedTuple):
+    ids: list[int]
+    first: float
+    """Seconds to the first chunk."""
+    draws: list[int]
+    """Draws of each step."""
+
+
+def request(lm: calm.LanguageModel, seed: int, prompt: str, options: dict) -> Text:
+    start, first, ids, draws = time.perf_counter(), 0.0, [], []
     for step in calm.generate(lm, prompt, seed=seed, **options):
         first = first or time.perf_counter() - start
         ids += step.token_ids
-    return ids, first
+        draws.append(step.draws)
+    return Text(ids, first, draws)
 
 
 def run_clients(
     lm: calm.LanguageModel, count: int, prompts: list[str], options: dict, offset: int
-) -> tuple[dict, float, list]:
-    """Runs ``count`` clients at once: token ids by seed, total seconds, and the seconds to each first chunk."""
-    results: dict[int, tuple[list[int], float]] = {}
+) -> tuple[dict[int, Text], float]:
+    """Runs ``count`` clients at once: the texts by seed, and total seconds."""
+    results: dict[int, Text] = {}
     begin, seeds = threading.Barrier(count + 1), iter(range(offset, offset + TEXTS))
 
     def run() -> None:
@@ -50,8 +61,7 @@ def run_clients(
     start = time.perf_counter()
     for thread in threads:
         thread.join()
-    seconds = time.perf_counter() - start
-    return {seed: ids for seed, (ids, _) in results.items()}, seconds, [first for _, first in results.values()]
+    return results, time.perf_counter() - start
 
 
 def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
@@ -59,15 +69,17 @@ def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
     rates: dict[int, list[float]] = {count: [] for count in CLIENTS}
     waits: dict[int, list[float]] = {count: [] for count in CLIENTS}
     run_clients(lm, 8, prompts, options, 0)  # warm-up
-    same = True
+    same, draws = True, []
     for number in range(rounds):
         for count in CLIENTS:
-            texts, seconds, first = run_clients(lm, count, prompts, options, 100 * number)
-            rates[count].append(sum(map(len, texts.values())) / seconds)
-            waits[count] += first
+            texts, seconds = run_clients(lm, count, prompts, options, 100 * number)
+            rates[count].append(sum(len(text.ids) for text in texts.values()) / seconds)
+            waits[count] += [text.first for text in texts.values()]
+            draws += [n for text in texts.values() for n in text.draws]
             if number == 0:
                 same = same and all(
-                    ids == request(lm, seed, prompts[seed % len(prompts)], options)[0] for seed, ids in texts.items()
+                    text.ids == request(lm, seed, prompts[seed % len(prompts)], options).ids
+                    for seed, text in texts.items()
                 )
     return {
         "model": lm.name,
@@ -75,6 +87,8 @@ def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
         "tokens_per_second": {count: statistics.median(values) for count, values in rates.items()},
         "first_chunk_95": {count: sorted(values)[int(0.95 * (len(values) - 1))] for count, values in waits.items()},
         "texts_equal_their_solo_runs": same,
+        "draws_per_step": statistics.mean(draws),
+        "limit_of_arithmetic": peak(lm.device, lm.dtype) / flops_per_token(lm, statistics.mean(draws)),
     }
 
 
@@ -96,6 +110,8 @@ def main() -> None:
         print(
             f"{count:3} clients {rate:8.1f} tokens/s in total  {rate / alone:5.2f}x   first chunk within {wait:.3f} s"
         )
+    limit = figures["limit_of_arithmetic"]
+    print(f"{figures['draws_per_step']:.1f} draws per step; arithmetic alone would allow {limit:.0f} tokens/s")
     print("every text equals its solo run" if figures["texts_equal_their_solo_runs"] else "texts differ from solo runs")
 
 

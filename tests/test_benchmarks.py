@@ -98,8 +98,9 @@ def test_the_choices_of_auto_are_close_to_the_tempered_distribution():
 def test_any_number_of_clients_requests_the_same_texts(tiny):
     lm, options = tiny(4), {"max_new_tokens": 8, "pool_size": 4}
     texts = [concurrency.run_clients(lm, count, ["x", "a story"], options, 100)[0] for count in (1, 3)]
-    assert texts[0] == texts[1]
-    assert sorted(texts[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(texts[0].values())
+    ids = [{seed: text.ids for seed, text in each.items()} for each in texts]
+    assert ids[0] == ids[1]
+    assert sorted(ids[0]) == list(range(100, 100 + concurrency.TEXTS)) and all(ids[0].values())
 
 
 def test_a_size_is_compared_with_the_limit_and_token_by_token(tiny, monkeypatch):
