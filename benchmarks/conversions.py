@@ -1,5 +1,7 @@
 """Writes the bundled token-by-token model in the formats of other engines, from the same weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,4 +101,12 @@ def to_ctranslate2(folder: Path, out: Path, quantization: str) -> Path:
     from ctranslate2.converters import TransformersConverter
 
     TransformersConverter(str(folder)).convert(str(out), quantization=quantization, force=True)
+    return out
+
+
+def to_onnx(folder: Path, out: Path, precision: str) -> Path:
+    """Writes a Llama folder for onnxruntime-genai: ``fp32``, ``int8`` or ``int4``. Needs the packages
+    ``onnxruntime-genai``, ``onnx`` and ``onnx-ir``."""
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-e", "cpu", "-p", precision]
+    subprocess.run([*builder, "-i", folder, "-o", out, "-c", out / "cache"], check=True, capture_output=True)
     return out

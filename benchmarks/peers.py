@@ -7,7 +7,7 @@ stated temperature from the whole vocabulary, and runs on as if there were no en
 the bundled story-ar, converted by ``benchmarks.conversions``; before the run each conversion must choose the same
 greedy tokens as ours. Contestants take turns within a round; the figures are medians over rounds, after one round of
 warm-up. With ``--texts 8`` each contestant writes eight texts at once. A contestant whose package is not installed is
-left out with a line. The packages are llama-cpp-python, gguf and ctranslate2.
+left out with a line. The packages are llama-cpp-python, gguf, ctranslate2, onnxruntime-genai, onnx and onnx-ir.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import torch
 
 import calm
@@ -123,6 +124,37 @@ class CTranslate2:
         self._generate(prompts, tokens, sampling_topk=0, sampling_temperature=1.0)
 
 
+class OnnxRuntime:
+    """onnxruntime-genai's generator."""
+
+    def __init__(self, path: Path, threads: int, lm: calm.LanguageModel):
+        import onnxruntime_genai as og
+
+        config = og.Config(str(path))
+        options = {"intra_op_num_threads": threads}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        self.model, self.pad = og.Model(config), lm.pad_id
+
+    def _generate(self, prompts: list[list[int]], tokens: int, **how: Any) -> list[list[int]]:
+        import onnxruntime_genai as og
+
+        longest = max(map(len, prompts))
+        parameters = og.GeneratorParams(self.model)
+        length = {"min_length": longest + tokens, "max_length": longest + tokens}
+        parameters.set_search_options(batch_size=len(prompts), **length, **how)
+        generator = og.Generator(self.model, parameters)
+        generator.append_tokens(np.array([[self.pad] * (longest - len(ids)) + ids for ids in prompts], np.int32))
+        for _ in range(tokens):
+            generator.generate_next_token()
+        return [generator.get_sequence(i)[longest:].tolist() for i in range(len(prompts))]
+
+    def greedy(self, ids: list[int]) -> list[int]:
+        return self._generate([ids], GREEDY, do_sample=False)[0]
+
+    def __call__(self, prompts: list[list[int]], tokens: int, seed: int) -> None:
+        self._generate(prompts, tokens, do_sample=True, top_k=0, top_p=1.0, temperature=1.0, random_seed=seed)
+
+
 def transformers_peer(lm: calm.LanguageModel) -> Contestant:
     """transformers' ``generate`` on our own module."""
 
@@ -192,10 +224,17 @@ def contestants(threads: int, texts: int, folder: Path) -> tuple[dict[str, Conte
         converted = conversions.to_ctranslate2(CHECKPOINTS / BASELINE, folder / f"ct2-{kind}", kind)
         return CTranslate2(converted, threads, kind, baseline)
 
+    def onnxruntime(kind: str) -> OnnxRuntime:
+        return OnnxRuntime(
+            conversions.to_onnx(CHECKPOINTS / BASELINE, folder / f"onnx-{kind}", kind), threads, baseline
+        )
+
     for kind in ("f16", "q8_0"):
         add(f"llama.cpp {kind}", "llama_cpp", partial(llama, kind))
     for kind in ("float32", "int8"):
         add(f"CTranslate2 {kind}", "ctranslate2", partial(ctranslate2, kind))
+    for kind in ("fp32", "int8"):
+        add(f"onnxruntime-genai {kind}", "onnxruntime_genai", partial(onnxruntime, kind))
     peers["transformers float32"] = transformers_peer(baseline)
     peers[f"{BASELINE} (ours), T = 1"] = ours(baseline, 1.0)
     for t in (1.0, 0.5):
