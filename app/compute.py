@@ -86,9 +86,12 @@ def _next(items: Generator[Result, None, None]) -> Result | None:
 
 
 def use_one_core_elsewhere() -> None:
-    """Limits every other thread to a single core. The caller must be the compute thread."""
+    """Limits every other thread to a single core, and numpy's matrix products on all threads. The caller must be the
+    compute thread."""
     import torch
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(1, "blas")  # its threads would spin after each product, and take the cores from the engine
     setter = Thread(target=torch.set_num_threads, args=(1,))
     setter.start()
     setter.join()

@@ -23,17 +23,18 @@ CHECKED: dict[str, Any] = {**PRIVATE, "preprocess": False}
 FALLBACK_NOTE = "slower for now: kernels are being compiled"
 
 
-def throttle(values: Iterable[Value]) -> Iterator[Value]:
-    """The first value, the last one, and in between at most one per ``UPDATE_INTERVAL``.
+def throttle(values: Iterable[Value], keep_last: bool = True) -> Iterator[Value]:
+    """The first value, in between at most one per ``UPDATE_INTERVAL``, and the last one.
 
     If Gradio takes long to send a value, the pause grows, so that sending takes at most a third of the time. A value
-    that is held back when an error is raised is still yielded before the error.
+    that is held back when an error is raised is still yielded before the error. Without ``keep_last``, a value that is
+    held back at the end is left out, because the caller goes on with a result that holds it.
     """
     shown_at = cost = 0.0
     held_back: list[Value] = []
 
     def flush() -> Iterator[Value]:
-        while held_back:
+        while keep_last and held_back:
             yield held_back.pop()
 
     try:

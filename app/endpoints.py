@@ -8,7 +8,10 @@ from typing import cast
 import gradio as gr
 from typing_extensions import TypedDict
 
+import calm
+
 from . import backends
+from .backends import LoadedModel
 from .controls import throttle
 from .errors import api_errors
 from .limits import AT_ONCE
@@ -19,9 +22,10 @@ from .requests import (
     ScoreArguments,
     SearchArguments,
     TrajectoryArguments,
+    check_draws,
 )
 from .tabs import passages
-from .tabs.generate import run_payloads
+from .tabs.generate import on_model, payloads
 from .tabs.measuring import measure, split_texts
 from .validation import validated
 
@@ -93,7 +97,8 @@ endpoint = partial(validated, boundary=api_errors)
 
 @endpoint(GenerateArguments, "prompt", "temperature", "max_new_tokens", "seed", "sampler", "pool_size", "model")
 def generate(arguments: GenerateArguments) -> Iterator[GeneratedText]:
-    """Continues a prompt and streams the text so far after each step of K tokens.
+    """Continues a prompt and streams the text so far: after the first step of K tokens, then up to ten times a second,
+    and at the end.
 
     Args:
         prompt: Text to continue; empty for a random story. A story prompt gets the newline that ends it.
@@ -104,10 +109,18 @@ def generate(arguments: GenerateArguments) -> Iterator[GeneratedText]:
         pool_size: Maximum number of samples per step, 1 to 10,000.
         model: Name of a model in the page's menu; story-ar generates token by token, the others are CALMs.
     """
-    for payload in run_payloads(arguments):
-        steps = payload["steps"]
-        text = payload["prompt"] + "".join(step["text"] for step in steps)
-        yield {"text": text, "steps": len(steps), "ended": payload["ended"]}
+    yield from throttle(on_model(_texts, arguments))
+
+
+def _texts(model: LoadedModel, arguments: GenerateArguments) -> Iterator[GeneratedText]:
+    text, draws = arguments.prompt, 0
+    for step in model.stream(arguments.prompt, arguments.options(), arguments.visitor):
+        if isinstance(step, calm.Step):
+            text += step.text
+            draws += step.draws
+            ended = model.lm.text_format.end_position(step.token_ids) is not None
+            yield {"text": text, "steps": step.index + 1, "ended": ended}
+            check_draws(draws)
 
 
 @endpoint(ReconstructArguments, "text", "noise", "seed", "model")
@@ -140,7 +153,7 @@ def trajectory(arguments: TrajectoryArguments) -> Iterator[list[PathStep]]:
         model: Name of a CALM in the page's menu that has a map.
     """
     loaded(arguments.model).require_map()
-    for payload in throttle(run_payloads(arguments)):
+    for payload in throttle(on_model(payloads, arguments)):
         yield [
             {
                 "index": step["index"],

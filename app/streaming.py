@@ -27,6 +27,8 @@ class Progress:
     """HTML of the status line, without its paragraph."""
     results: tuple[Any, ...] = ()
     """One value for each result component; empty to leave them as they are."""
+    finished: bool = False
+    """Whether the work ends here: this update restores the buttons, and no other one follows."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,17 @@ class Panel:
         the very object that still waits to be shown.
         """
         results: tuple[Any, ...] = ()
+        finished = False
         try:
             for number, progress in enumerate(work(*inputs)):
-                results = progress.results or results
-                yield self._update(results, status_line(progress.status), None if number else True)
+                results, finished = progress.results or results, progress.finished
+                running = False if finished else None if number else True
+                yield self._update(results, status_line(progress.status), running)
         except Exception as error:
             stale = results[:1] in ((), (gr.skip(),))  # the first result is the main one
             yield self._update(results, error_line(error_sentence(error), stale=stale), running=False)
             return
-        if self.start:
+        if self.start and not finished:
             yield self._update(results, running=False)
 
 

@@ -1,5 +1,6 @@
 """The benchmarks run, and their counts are right. The tests do not check speed."""
 
+import asyncio
 from itertools import pairwise
 from math import isfinite
 
@@ -14,6 +15,7 @@ from benchmarks import (
     language,
     loading,
     openness,
+    overhead,
     pool,
     precision,
     sizes,
@@ -83,6 +85,21 @@ def test_heads_are_measured_by_their_evaluations(story, monkeypatch):
 def test_shares_have_intervals_over_stories():
     figure = heads.interval([4, 0, 3, 2], [4, 0, 4, 4])
     assert figure["value"] == 9 / 12 and 0.5 <= figure["low"] < 0.75 < figure["high"] <= 1
+
+
+def test_every_caller_generates_the_texts_of_the_engine(story, monkeypatch):
+    monkeypatch.setattr(overhead, "TEXTS", 1)
+    with asyncio.Runner() as runner:
+        contestants = {
+            overhead.ENGINE: overhead.engine_alone(story),
+            "calm.generate": overhead.library(story),
+            "the page": overhead.page(runner),
+            "the endpoint's function": overhead.endpoint(),
+        }
+        rates = overhead.measure(contestants, 0.7, 12, 1)
+    assert set(rates) == set(contestants) and all(isfinite(rate) and rate > 0 for rate in rates.values())
+    with pytest.raises(RuntimeError, match="another does not"):
+        overhead.measure({overhead.ENGINE: overhead.engine_alone(story), "another": lambda *_: ""}, 0.7, 12, 0)
 
 
 def test_the_pool_counts_the_draws_of_a_step(story):

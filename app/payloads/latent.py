@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from calm.vector_map import VectorMap
 
 
-def rounded(numbers: np.ndarray, digits: int = 3) -> list[float]:
-    """Rounded numbers as a list that JSON can encode."""
+def rounded(numbers: np.ndarray, digits: int = 3) -> list[Any]:
+    """Rounded numbers as a list that JSON can encode; of a matrix, a list of its rows."""
     return np.round(numbers.astype(float), digits).tolist()
 
 
@@ -41,9 +41,8 @@ def map_positions(vector_map: VectorMap, vectors: Sequence[np.ndarray]) -> list[
     stacked = np.stack(vectors)
     principal = vector_map.project(stacked, 3)
     plane, space = vector_map.transform(stacked)
-    return [
-        {"plane": rounded(p), "space": rounded(s), "principal": rounded(a)} for p, s, a in zip(plane, space, principal)
-    ]
+    rows = zip(rounded(plane), rounded(space), rounded(principal))
+    return [{"plane": p, "space": s, "principal": a} for p, s, a in rows]
 
 
 def cloud(model: LoadedModel, vectors: np.ndarray, token_ids: Sequence[Sequence[int]]) -> Cloud:

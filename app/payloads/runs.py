@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -96,27 +97,32 @@ class Run:
 
     def __init__(self, model: LoadedModel, prompt: str, options: GenerationOptions):
         self.model, self.lm, self.map = model, model.lm, model.map
+        self.prompt, self.options = prompt, options
         self.queued: Queued | None = None
         """The last position in the queue, until the first step."""
         self.draws = 0
         """Samples of all steps."""
         self.vectors: list[list[float]] = []  # sent once, at the end: Gradio compares the whole payload at each update
         self._new: list[Step] = []
-        plain = {name: value for name, value in asdict(options).items() if name != "prefix_chunks"}
-        settings = cast(GenerationSettings, plain)
-        self._payload: RunPayload = {
+
+    @cached_property
+    def _payload(self) -> RunPayload:
+        """The run before its first step. The first use encodes the prompt, while the engine already generates."""
+        plain = {name: value for name, value in asdict(self.options).items() if name != "prefix_chunks"}
+        settings, name = cast(GenerationSettings, plain), self.model.name
+        return {
             "run_id": f"{_PROCESS}-{next(_numbers)}",
-            "model": model.name,
-            "prompt": prompt,
+            "model": name,
+            "prompt": self.prompt,
             "options": settings,
-            "origin": {"model": model.name, "prompt": prompt, "options": settings, "branches": []},
+            "origin": {"model": name, "prompt": self.prompt, "options": settings, "branches": []},
             "steps": [],
             "ended": False,
             "parent": None,
-            "prompt_chunks": self._prompt_chunks(prompt),
+            "prompt_chunks": self._prompt_chunks(self.prompt),
             "finished": False,
             "status": "",
-            "suggestions": suggested_prompts(model.name, prompt),
+            "suggestions": suggested_prompts(name, self.prompt),
         }
 
     @property
@@ -205,7 +211,7 @@ class Run:
 
     def _add_positions(self, steps: Sequence[StepPayload], predicted: np.ndarray, encoded: np.ndarray) -> None:
         """Adds the prediction error of each step and, with a map, the positions of both vectors [n, L]."""
-        self.vectors += map(rounded, predicted)
+        self.vectors += rounded(predicted)
         for step, distance in zip(steps, np.linalg.norm(predicted - encoded, axis=-1)):
             step["distance"] = round(float(distance), 4)
         if self.map is not None:

@@ -58,7 +58,9 @@ def stream(model: LoadedModel, arguments: GenerateArguments) -> Iterator[list[Ru
     events = [model.stream(arguments.prompt, one, arguments.visitor, encodings=True) for one in each]
     if branch:
         yield runs
-    for step in compute.side_by_side(events) if not runs[0].payload["ended"] else ():
+        if runs[0].payload["ended"]:
+            return
+    for step in compute.side_by_side(events):
         for run, event in zip(runs, step):
             if event is not None:
                 run.add(event)
@@ -102,23 +104,24 @@ def _progress(runs: Sequence[Run]) -> Progress:
 def _finished(runs: Sequence[Run]) -> Progress:
     status = summary(runs)
     payload = with_samples([run.finished(status_line(status)) for run in runs])
-    return Progress(status, (payload, payload))
+    return Progress(status, (payload, payload), finished=True)
 
 
 def _generate(model: LoadedModel, arguments: GenerateArguments) -> Iterator[Progress]:
     """Progress of the runs of ``stream``, on the page and on the map."""
     runs: list[Run] = []
     try:
-        for runs in throttle(stream(model, arguments)):
+        for runs in throttle(stream(model, arguments), keep_last=False):
             yield _progress(runs)
     except Exception:
         if runs:
-            yield _finished(runs)  # the page keeps the text generated before the error
+            yield replace(_finished(runs), finished=False)  # the page keeps the text generated before the error
         raise
     yield _finished(runs)
 
 
-def _payloads(model: LoadedModel, arguments: GenerateArguments) -> Iterator[RunPayload]:
+def payloads(model: LoadedModel, arguments: GenerateArguments) -> Iterator[RunPayload]:
+    """The payload of one run after each step."""
     for (run,) in stream(model, arguments):
         yield run.payload
 
@@ -135,10 +138,10 @@ def _show(arguments: GenerateArguments) -> Iterator[Progress]:
     yield from _on_device(_generate, arguments)
 
 
-def run_payloads(arguments: GenerateArguments) -> Iterator[RunPayload]:
-    """The payload of one run after each step. A story prompt gets the newline that ends it."""
+def on_model(generate: Callable[..., Iterator[Any]], arguments: GenerateArguments) -> Iterator[Any]:
+    """The items of ``generate(model, arguments)``. A story prompt gets the newline that ends it."""
     complete = with_line_end(arguments.model, arguments.prompt)
-    yield from _on_device(_payloads, arguments.model_copy(update={"prompt": complete}))
+    return _on_device(generate, arguments.model_copy(update={"prompt": complete}))
 
 
 def _on_device(generate: Callable[..., Iterator[Any]], arguments: GenerateArguments) -> Iterator[Any]:
@@ -164,12 +167,12 @@ def repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
     first = {"model": link.model, "prompt": link.prompt, "samples": link.samples, "visitor": visitor}
     last = Progress("")
     for last in _show(GenerateArguments.parse({**link.options.model_dump(), **first})):
-        yield last
+        yield replace(last, finished=False)
     for point in link.branches:
         branch = run_links.branch_request(last.results[0], point)
         inputs = {**point.options.model_dump(), "branch": branch, "visitor": visitor}
         for last in _show(BranchArguments.parse(inputs)):
-            yield last
+            yield replace(last, finished=False)
 
 
 def _show_message(temperature: gr.Slider) -> None:
@@ -229,7 +232,7 @@ def _beside_prompt(work: Iterator[Progress], prompt: Any, note: str = "") -> Ite
     """The progress of a run with a third result, the prompt in its box, and a ``note`` behind each status."""
     for progress in work:
         results = progress.results or (gr.skip(), gr.skip())
-        yield Progress(progress.status + note, (*results, prompt))
+        yield replace(progress, status=progress.status + note, results=(*results, prompt))
 
 
 TRAILING_SPACE = "the prompt ends with a space, which the model reads as a token"

@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -118,6 +119,8 @@ def labels(pieces: Sequence[bytes]) -> list[str]:
     A character that is split over n pieces is shown in each of them with the number of the part: ``🙂 (1/2)``. Bytes
     that are no character, or one that is not complete yet, are shown in hexadecimal: ``⟨F0 9F⟩``.
     """
+    with suppress(UnicodeDecodeError):
+        return [piece.decode() for piece in pieces]  # nearly always: no piece holds a part of a character
     ends = list(accumulate(map(len, pieces)))
     shown = [""] * len(pieces)
     start = first = 0

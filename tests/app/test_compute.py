@@ -1,8 +1,10 @@
 import threading
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from app import compute
+from app.registry import loaded
 
 
 def test_items_are_computed_on_one_thread_and_the_generator_is_closed_with_the_iterator():
@@ -22,6 +24,11 @@ def test_items_are_computed_on_one_thread_and_the_generator_is_closed_with_the_i
     reader.close()
     assert len(set(threads)) == 1 and threads[0] is not threading.current_thread()
     assert len(closed) == 2
+
+
+def test_numpy_uses_one_core_where_a_model_is_loaded():
+    loaded()
+    assert all(library["num_threads"] == 1 for library in threadpool_info() if library["user_api"] == "blas")
 
 
 def test_an_error_reaches_the_caller():

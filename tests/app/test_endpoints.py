@@ -3,6 +3,8 @@ import pytest
 
 import calm
 from app import endpoints
+from app.backends import LocalModel
+from app.registry import loaded
 from app.tabs import generate, passages
 
 CALLS = {
@@ -47,6 +49,14 @@ def test_a_search_finds_the_passage_of_its_query():
 def test_an_endpoint_treats_a_missing_prompt_as_empty():
     *_, last = endpoints.generate(None, max_new_tokens=8)
     assert last["steps"] == 2 and last["text"]
+
+
+def test_a_text_equals_that_of_the_library_and_nothing_else_is_computed(monkeypatch):
+    monkeypatch.setattr(LocalModel, "encode", None)
+    first, *_, last = endpoints.generate("Once", 0.7, 64, 3)
+    steps = list(calm.generate(loaded().lm, "Once", 0.7, 64, seed=3))
+    assert first == {"text": "Once" + steps[0].text, "steps": 1, "ended": False}
+    assert last == {"text": "Once" + "".join(step.text for step in steps), "steps": len(steps), "ended": False}
 
 
 def test_an_endpoint_ends_the_line_of_a_story_prompt_as_the_page_does():

@@ -30,6 +30,15 @@ def test_each_progress_is_shown_and_the_buttons_come_back(panel):
     assert visible(last) == [True, False] and last[:2] == [1, gr.skip()]  # a slow browser may see the last update only
 
 
+def test_the_update_of_finished_work_is_the_last_one(panel):
+    def work():
+        yield Progress("Starting …")
+        yield Progress("Done.", (7,), finished=True)
+
+    _, last = panel.run(work)
+    assert last[0] == 7 and "Done." in last[1] and visible(last) == [True, False]
+
+
 @pytest.mark.parametrize("error", [CalmError("Too long."), ZeroDivisionError("division by zero")])
 @pytest.mark.parametrize("results", [(), (7,)])
 def test_after_any_error_the_result_stays_and_the_buttons_come_back(panel, error, results):
@@ -58,6 +67,7 @@ def test_throttling_keeps_the_first_and_the_last_value(monkeypatch):
     monkeypatch.setattr(controls.time, "monotonic", lambda: float(next(clock)))
     assert list(throttle(range(50))) == [0, 49]
     assert list(throttle([3])) == [3] and list(throttle([])) == []
+    assert list(throttle(range(50), keep_last=False)) == [0]
 
     def failing():
         yield from range(50)
