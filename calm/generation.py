@@ -6,9 +6,11 @@ K tokens a chunk, L latent.
 import math
 import operator
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +42,37 @@ class Candidate:
     """Its tempered probability."""
 
 
+class Candidates(Sequence[Candidate]):
+    """The candidates of a step, most probable first. They are built when somebody first reads them.
+
+    They equal a list of the same candidates, and pickle as one.
+    """
+
+    def __init__(self, build: Callable[[], list[Candidate]]):
+        self._build: Callable[[], list[Candidate]] | None = build
+        self._built: list[Candidate] = []
+
+    def _list(self) -> list[Candidate]:
+        if self._build:
+            self._built, self._build = self._build(), None
+        return self._built
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._list()[index]
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._list() == list(other)
+
+    def __repr__(self) -> str:
+        return repr(self._list())
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return list, (self._list(),)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of generation: the chosen chunk and what it was chosen from."""
@@ -51,7 +84,7 @@ class Step:
     """The text that this chunk adds. The bytes of an incomplete character are held back until it is complete."""
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
-    candidates: list[Candidate]
+    candidates: Sequence[Candidate]
     """The distinct chunks drawn, most probable first."""
     draws: int
     """The number of vectors drawn and decoded for this step."""
@@ -184,7 +217,7 @@ def draw_pool(
     outside the ranges of ``generate``, and for chunks of another length or with unknown token ids.
     """
     k = lm.calm.config.patch_size  # raises CalmError for a token-by-token model
-    return next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, prefix_chunks=prefix_chunks)).candidates
+    return list(next(generate(lm, prompt, 1.0, k, pool_size, "pooled", seed, prefix_chunks=prefix_chunks)).candidates)
 
 
 @torch.inference_mode()
@@ -247,7 +280,7 @@ def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
 
 
 def _candidates(lm: LanguageModel, choice: Choice) -> list[Candidate]:
-    return [Candidate(list(ids), lm.chunk_text(ids), count, p) for ids, count, p in choice.candidates]
+    return [Candidate(list(ids), lm.chunk_text(ids), count, p) for ids, count, p in choice.candidates()]
 
 
 def _stream_steps(
@@ -275,7 +308,7 @@ def _stream_steps(
             yield event
             continue
         choice, seconds = event
-        ids, candidates = list(choice.token_ids), _candidates(lm, choice)
+        ids, candidates = list(choice.token_ids), Candidates(partial(_candidates, lm, choice))
         yield Step(index, ids, shown(ids), choice.vector, candidates, choice.draws, seconds, choice.random_numbers)
         index += 1
 

@@ -31,8 +31,14 @@ def running_page(log: IO | None = None, **variables: str) -> Iterator[RunningPag
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "HF_HUB_OFFLINE": "1", **variables}
-    options = {"cwd": ROOT, "env": environment, "start_new_session": True}
-    process = subprocess.Popen([sys.executable, "app.py"], stdout=subprocess.DEVNULL, stderr=log, **options)
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        start_new_session=True,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + PATIENCE

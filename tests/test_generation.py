@@ -1,4 +1,5 @@
 import math
+import pickle
 import random
 from collections import Counter
 from types import SimpleNamespace
@@ -263,3 +264,13 @@ def test_a_text_continues_from_prefix_chunks(tiny):
     ]
     with pytest.raises(CalmError, match="4 token ids below"):
         calm.generate(lm, "", prefix_chunks=[ids[:3]])
+
+
+def test_candidates_are_built_once_when_they_are_read(tiny):
+    built = []
+    candidates = calm.generation.Candidates(lambda: built.append(1) or [calm.Candidate([1], "a", 2, 1.0)])
+    assert not built
+    assert candidates == [calm.Candidate([1], "a", 2, 1.0)] and len(candidates) == 1 and candidates[0].count == 2
+    assert pickle.loads(pickle.dumps(candidates)) == list(candidates) and built == [1]
+    step = next(calm.generate(tiny(4), "x", max_new_tokens=4))
+    assert isinstance(step.candidates, calm.generation.Candidates)

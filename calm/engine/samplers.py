@@ -7,8 +7,9 @@ R rows (one for each request), n draws, L latent, V vocabulary.
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ LARGEST_BATCH = 128  # draws of one request in a step: more would delay the firs
 NOISE_BATCH = 64  # noise vectors generated at once; fewer take as long
 
 
+Alternative = tuple[TokenIds, int, float]
+"""A distinct chunk among the draws, its count and its tempered probability."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The chunk of one step, and what it was chosen from."""
@@ -33,8 +38,8 @@ class Choice:
     token_ids: TokenIds
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
-    candidates: list[tuple[TokenIds, int, float]]
-    """The distinct chunks of the pool with their counts and tempered probabilities, most probable first."""
+    candidates: Callable[[], list[Alternative]]
+    """Returns the alternatives of this step, most probable first. A step that nobody inspects does not pay for them."""
     draws: int
     random_numbers: int = 0
     """Uniform numbers that the rule used besides the noise of the draws."""
@@ -151,19 +156,26 @@ class ChunkSampler:
                 f"The exact sampler did not accept within {EXACT_LIMIT:,} draws: the next chunk is too uncertain "
                 f"for T = {self.temperature:g}. Use the auto sampler or a temperature nearer to 1."
             )
-        counts = Counter(self.pool)
-        probabilities = temper(list(counts.values()), self.temperature)
         if self.chosen is None:
-            (chunk,) = self.random.choices(list(counts), probabilities)  # uses one uniform number
+            counts = Counter(self.pool)
+            weights = temper(list(counts.values()), self.temperature)
+            (chunk,) = self.random.choices(list(counts), weights)  # uses one uniform number
             self.random_numbers += 1
             self.chosen = self.pool.index(chunk)
-        candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
-        candidates.sort(key=lambda candidate: (-candidate[2], -candidate[1]))
+        candidates = partial(_alternatives, self.pool, self.temperature)
         choice = Choice(
             self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn, self.random_numbers
         )
         self._start_step()
         return choice
+
+
+def _alternatives(pool: Sequence[TokenIds], temperature: float) -> list[Alternative]:
+    """The distinct chunks of a pool, most probable first; the more frequent first among equally probable ones."""
+    counts = Counter(pool)
+    probabilities = temper(list(counts.values()), temperature)
+    alternatives = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
+    return sorted(alternatives, key=lambda alternative: (-alternative[2], -alternative[1]))
 
 
 def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSampler]) -> list[Outcome]:
@@ -221,8 +233,12 @@ def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampl
     temperatures = torch.tensor([sampler.temperature for sampler in samplers])
     uniforms = torch.tensor([sampler.random.random() for sampler in samplers], dtype=torch.float64)
     return [
-        Choice((token,), None, [((i,), 0, p) for i, p in zip(best, probabilities)], 1)
+        Choice((token,), None, partial(_top_tokens, best, probabilities), 1)
         if token >= 0
         else RuntimeError("No token can be sampled, because the logits are not finite at this temperature.")
         for token, best, probabilities in zip(*step.sample(logits, temperatures, uniforms))
     ]
+
+
+def _top_tokens(best: Sequence[int], probabilities: Sequence[float]) -> list[Alternative]:
+    return [((token,), 0, p) for token, p in zip(best, probabilities)]
