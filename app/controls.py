@@ -1,9 +1,9 @@
-"""Parts that the tabs share: throttling, common inputs and buttons, status lines, URL state."""
+"""Parts that the tabs share: throttling, common inputs and buttons, status lines, tables, URL state."""
 
 import html
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -103,6 +103,21 @@ def error_line(sentence: str, stale: bool = False) -> str:
     mark = ' data-stale="true"' if stale else ""
     note = " The result below is an earlier one." if stale else ""
     return f'<p class="calm-note calm-error" role="alert"{mark}>{html.escape(sentence)}{note}</p>'
+
+
+def scrolling_table(
+    label: str, columns: Sequence[str], rows: Iterable[Sequence[object]], css_class: str = "calm-scores"
+) -> str:
+    """HTML of a table whose cells are HTML. The first cell of a row is its header. ``label`` names the table to screen
+    readers."""
+    head = "".join(f"<th scope=col>{name}</th>" for name in columns)
+    body = "".join(
+        f"<tr><th scope=row>{first}</th>{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
+        for first, *others in rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    # A phone shows a part of the table, which a keyboard scrolls once the region has the focus.
+    return f'<div class="{css_class}" role="region" aria-label="{label}" tabindex="0">{table}</div>'
 
 
 def in_browser(expression: str, arguments: str = "...values") -> str:

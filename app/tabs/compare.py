@@ -17,7 +17,7 @@ from calm import storyland
 from .. import compute, limits
 from ..backends import LoadedModel
 from ..components import RunCard
-from ..controls import seed_box, start_and_stop, sync_with_url, throttle
+from ..controls import scrolling_table, seed_box, start_and_stop, sync_with_url, throttle
 from ..parsing import parse_range
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
@@ -184,17 +184,17 @@ def _card(
 def table(shown: Sequence[Text], prompt: str, is_storyland: bool) -> str:
     """HTML with a row for each seed."""
     columns = ["seed", "text", "steps", "samples", *(["well-formed"] if is_storyland else [])]
-    head = "".join(f"<th scope=col>{name}</th>" for name in columns)
-    rows = []
-    for text in shown:
-        score = f"<td>{_percent(text.score(prompt))}</td>" if is_storyland else ""
-        cells = f"<td>{html.escape(text.text)}</td><td>{text.steps}</td><td>{text.draws}</td>{score}"
-        rows.append(f"<tr><th scope=row>{text.seed}</th>{cells}</tr>")
-    body = "".join(rows)
-    return (
-        '<div class="calm-scores calm-sweep" tabindex="0" role="region" aria-label="texts of each seed">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    rows = [
+        (
+            text.seed,
+            html.escape(text.text),
+            text.steps,
+            text.draws,
+            *([_percent(text.score(prompt))] if is_storyland else []),
+        )
+        for text in shown
+    ]
+    return scrolling_table("texts of each seed", columns, rows, "calm-scores calm-sweep")
 
 
 @validated(SweepArguments, "model", "prompt", "temperature", "seeds", "max_new_tokens", "seed")

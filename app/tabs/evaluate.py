@@ -16,7 +16,7 @@ from calm.data.text_files import read_text
 from calm.hub import folders
 
 from ..components import RunCard, ScoresPlot
-from ..controls import PRIVATE, error_line, seed_box, start_and_stop, status_line, sync_with_url
+from ..controls import PRIVATE, error_line, scrolling_table, seed_box, start_and_stop, status_line, sync_with_url
 from ..errors import error_sentence
 from ..files import asset
 from ..limits import EXAMPLE_STORIES, MAX_EVALUATION
@@ -85,25 +85,22 @@ def scores_table(measurements: Sequence[Measurement], references: dict[str, tupl
     score on the model's card."""
     results = [measurement.result for measurement in measurements if measurement.result]
     best = max(results, key=lambda result: result.score, default=None)
-    rows = "".join(_row(measurement, best, references.get(measurement.model)) for measurement in measurements)
-    head = "".join(f"<th scope=col>{name}</th>" for name in COLUMNS)
-    return f'<div class="calm-scores"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = [_row(measurement, best, references.get(measurement.model)) for measurement in measurements]
+    return scrolling_table("scores of the models", COLUMNS, rows)
 
 
-def _row(measurement: Measurement, best: BrierLM | None, reference: tuple[str, BrierLM] | None) -> str:
-    result = measurement.result
+def _row(measurement: Measurement, best: BrierLM | None, reference: tuple[str, BrierLM] | None) -> list[str]:
+    name, result = html.escape(measurement.model), measurement.result
     if result is None or best is None:
-        cells = f"<td colspan={len(COLUMNS) - 1}>…</td>"
-    else:
-        width = max(result.high - result.low, 0.4)
-        interval = f'<b style="left:{result.low:.1f}%;width:{width:.1f}%"></b>' if _has_interval(result) else ""
-        bar = f'<div class="calm-span" aria-hidden="true"><i style="width:{result.score:.1f}%"></i>{interval}</div>'
-        briers = "".join(f"<td>{brier:.1f}</td>" for brier in result.brier)
-        known = "–"
-        if reference:
-            known = f"{_figure(reference[1].score, reference[1])}<br><small>{html.escape(reference[0])}</small>"
-        cells = f"<td>{_figure(result.score, result)}{bar}</td><td>{_gap(result, best)}</td>{briers}<td>{known}</td>"
-    return f"<tr><th scope=row>{html.escape(measurement.model)}</th>{cells}</tr>"
+        return [name, "…", *[""] * (len(COLUMNS) - 2)]
+    width = max(result.high - result.low, 0.4)
+    interval = f'<b style="left:{result.low:.1f}%;width:{width:.1f}%"></b>' if _has_interval(result) else ""
+    bar = f'<div class="calm-span" aria-hidden="true"><i style="width:{result.score:.1f}%"></i>{interval}</div>'
+    briers = [f"{brier:.1f}" for brier in result.brier]
+    known = "–"
+    if reference:
+        known = f"{_figure(reference[1].score, reference[1])}<br><small>{html.escape(reference[0])}</small>"
+    return [name, f"{_figure(result.score, result)}{bar}", _gap(result, best), *briers, known]
 
 
 def _gap(result: BrierLM, best: BrierLM) -> str:

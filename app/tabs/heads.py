@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ..components import HeadDrawsPlot, HeadsPlot
+from ..controls import scrolling_table
 from ..files import asset
 
 if TYPE_CHECKING:
@@ -24,23 +25,20 @@ def heads_payload() -> HeadsPayload:
 
 def heads_table(payload: HeadsPayload) -> str:
     """All figures of the comparison as an HTML table."""
-    rows = "".join(_row(head, point) for head in payload["heads"] for point in head["points"])
-    columns = "".join(f"<th scope=col>{name}</th>" for name in COLUMNS)
-    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>"
-    # A phone shows a part of the table, which a keyboard scrolls once the region has the focus.
-    return f'<div class="calm-scores" role="region" aria-label="figures of the heads" tabindex="0">{table}</div>'
+    rows = [_row(head, point) for head in payload["heads"] for point in head["points"]]
+    return scrolling_table("figures of the heads", COLUMNS, rows)
 
 
-def _row(head: HeadFigures, point: HeadPoint) -> str:
+def _row(head: HeadFigures, point: HeadPoint) -> tuple[str, ...]:
     tempered = point.get("well_formed_tempered")
-    cells = (
+    return (
+        html.escape(head["name"]),
         f"{point['evaluations']}",
         f"{point['draws_per_second']:,.0f}",
         _figure(point["brier_lm"]),
         _figure(point["well_formed"], percent=True),
         _figure(tempered, percent=True) if tempered else "–",
     )
-    return f"<tr><th scope=row>{html.escape(head['name'])}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _figure(figure: Interval, percent: bool = False) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 from calm import storyland
 
 from .. import limits
-from ..controls import CHECKED, status_line
+from ..controls import CHECKED, scrolling_table, status_line
 from ..registry import loaded
 from ..requests import SearchArguments
 from ..streaming import Panel, Progress, streamed
@@ -45,14 +45,8 @@ def table(index: ChunkIndex, passages: Sequence[Passage]) -> str:
         before = document[max(0, passage.start - CONTEXT) : passage.start]
         after = document[passage.end : passage.end + CONTEXT]
         shown = f"{html.escape(before)}<mark>{html.escape(passage.text)}</mark>{html.escape(after)}"
-        rows.append(
-            f"<tr><th scope=row>{passage.document + 1}</th><td>{shown}</td><td>{passage.distance:.2f}</td></tr>"
-        )
-    head = "<th scope=col>document</th><th scope=col>passage</th><th scope=col>distance</th>"
-    return (
-        '<div class="calm-scores" tabindex="0" role="region" aria-label="nearest passages">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        rows.append((passage.document + 1, shown, f"{passage.distance:.2f}"))
+    return scrolling_table("nearest passages", ["document", "passage", "distance"], rows)
 
 
 @validated(SearchArguments, "text", "query", "model")
