@@ -74,7 +74,8 @@ class _RecordedSpan(Span):
         inherited = getattr(trace.get_current_span(parent), "attributes", None) or {}
         common = {REQUEST_ID: inherited[REQUEST_ID]} if REQUEST_ID in inherited else {}
         tracer = _provider.get_tracer("calm")
-        self._span = tracer.start_span(name, parent, trace.SpanKind[kind.upper()], {**common, **attributes})
+        known = {key: value for key, value in {**common, **attributes}.items() if value != ""}
+        self._span = tracer.start_span(name, parent, trace.SpanKind[kind.upper()], known)
 
     @property
     def traceparent(self) -> str:
@@ -109,6 +110,7 @@ def start(
     name: str, attributes: Mapping[str, Any] | None = None, traceparent: str | None = None, kind: str = "internal"
 ) -> Span:
     """A new span, which the caller must end. Its parent is the span that ``traceparent`` names, or else the active one.
+    Empty attributes are left out.
 
     ``kind`` is ``server`` for the work of a request, ``client`` for a request to another process, or ``internal``.
     """
@@ -145,14 +147,15 @@ def configure(service: str) -> None:
         return
     try:
         from opentelemetry import trace
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         provider = trace.get_tracer_provider()
         if not isinstance(provider, TracerProvider):
             exporters = [_exporter(name) for name in names]
-            os.environ.setdefault("OTEL_SERVICE_NAME", service)
-            provider = TracerProvider()
+            name = os.environ.get("OTEL_SERVICE_NAME") or service
+            provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
             for exporter in exporters:
                 provider.add_span_processor(BatchSpanProcessor(exporter))
             trace.set_tracer_provider(provider)
