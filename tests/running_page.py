@@ -23,7 +23,7 @@ class RunningPage(NamedTuple):
 
 
 @contextmanager
-def running_page(log: IO | None = None, **variables: str) -> Iterator[RunningPage]:
+def running_page(log: IO | None = None, /, **variables: str) -> Iterator[RunningPage]:
     """Starts ``python app.py`` on a free port, with more environment variables, and waits until it answers. Its models
     may still be loading. At the end the page and the helpers that it has started are stopped. Its log lines go to
     ``log``, or to the standard error of this process."""
