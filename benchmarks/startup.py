@@ -22,7 +22,7 @@ def start(fresh: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         begin = time.perf_counter()
         variables: dict[str, str] = {"NUMBA_CACHE_DIR": cache} if fresh else {}
-        with running_page(log=None, **variables) as (address, process):
+        with running_page(**variables) as (address, process):
             page = time.perf_counter() - begin
             client = Client(address, verbose=False)
             client.predict("", 0.5, 4, 0, "auto", 200, api_name="/generate")
