@@ -1,6 +1,6 @@
 // BrierLM over temperature, one curve for each model.
 import { find } from "./dom.js";
-import { createFigure, intervalBars, seriesLine } from "./figures.js";
+import { createFigure, curveLayout, intervalBars, markedLine, seriesLine } from "./figures.js";
 
 /** @param {Component<BrierCurvePayload>} component */
 export function mountBrierCurveView({ element, props, watch }) {
@@ -22,17 +22,9 @@ export function mountBrierCurveView({ element, props, watch }) {
  * @returns {Figure}
  */
 function curvesFigure(curves, colours) {
-  const axis = { gridcolor: colours.grid, zeroline: false };
   return {
     traces: curves.map(({ model, points }, i) => series(model, points, seriesLine(colours, i))),
-    layout: {
-      margin: { l: 48, r: 8, t: 8, b: 40 },
-      showlegend: true,
-      uirevision: "keep",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      xaxis: { ...axis, title: { text: "temperature" } },
-      yaxis: { ...axis, title: { text: "BrierLM" } },
-    },
+    layout: curveLayout(colours, { title: { text: "temperature" } }, { title: { text: "BrierLM" } }),
   };
 }
 
@@ -43,11 +35,7 @@ function curvesFigure(curves, colours) {
  */
 function series(name, points, line) {
   return {
-    type: "scatter",
-    mode: "lines+markers",
-    name,
-    line,
-    marker: { color: line.color, size: 6 },
+    ...markedLine(name, line, 6),
     x: points.map(({ temperature }) => temperature),
     y: points.map(({ score }) => score),
     error_y: intervalBars(

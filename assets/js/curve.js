@@ -1,6 +1,6 @@
 // Share of tokens restored over noise: of the visitor's text beside held-out stories.
 import { find } from "./dom.js";
-import { createFigure, seriesLine } from "./figures.js";
+import { createFigure, curveLayout, markedLine, seriesLine } from "./figures.js";
 
 /** @param {Component<CurvePayload>} component */
 export function mountCurveView({ element, props, watch }) {
@@ -16,7 +16,6 @@ export function mountCurveView({ element, props, watch }) {
  * @returns {Figure}
  */
 function curveFigure({ reference, measured, by_chunk_size }, colours) {
-  const axis = { gridcolor: colours.grid, zeroline: false };
   const compared = by_chunk_size.map(({ name, points }, i) => curve(name, points, seriesLine(colours, i)));
   const traces = [
     curve("held-out stories", reference, { color: colours.second, width: 2, dash: "dot" }),
@@ -24,14 +23,11 @@ function curveFigure({ reference, measured, by_chunk_size }, colours) {
   ];
   return {
     traces: compared.length ? compared : traces,
-    layout: {
-      margin: { l: 48, r: 8, t: 8, b: 40 },
-      showlegend: true,
-      uirevision: "keep",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      xaxis: { ...axis, title: { text: "standard deviation of the noise" } },
-      yaxis: { ...axis, title: { text: "tokens restored (%)" }, range: [0, 103] },
-    },
+    layout: curveLayout(
+      colours,
+      { title: { text: "standard deviation of the noise" } },
+      { title: { text: "tokens restored (%)" }, range: [0, 103] },
+    ),
   };
 }
 
@@ -42,11 +38,7 @@ function curveFigure({ reference, measured, by_chunk_size }, colours) {
  */
 function curve(name, points, line) {
   return {
-    type: "scatter",
-    mode: "lines+markers",
-    name,
-    line,
-    marker: { color: line.color, size: 5 },
+    ...markedLine(name, line, 5),
     x: points.map(([noise]) => noise),
     y: points.map(([, share]) => 100 * share),
     hovertemplate: "%{y:.1f} % at noise %{x:.1f}<extra>%{fullData.name}</extra>",

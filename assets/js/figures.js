@@ -35,6 +35,35 @@ export function seriesLine(colours, index) {
 }
 
 /**
+ * The look of a curve with a marker at each point, for the legend and the plot.
+ * @param {string} name
+ * @param {PlotlyAttributes} line
+ * @param {number} size of the markers
+ */
+export function markedLine(name, line, size) {
+  return { type: "scatter", mode: "lines+markers", name, line, marker: { color: line.color, size } };
+}
+
+/**
+ * The layout of a plot of curves, with the legend above it.
+ * @param {Palette} colours
+ * @param {PlotlyAttributes} xaxis
+ * @param {PlotlyAttributes} yaxis
+ * @returns {PlotlyAttributes}
+ */
+export function curveLayout(colours, xaxis, yaxis) {
+  const axis = { gridcolor: colours.grid, zeroline: false };
+  return {
+    margin: { l: 48, r: 8, t: 8, b: 44 },
+    showlegend: true,
+    uirevision: "keep",
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    xaxis: { ...axis, ...xaxis },
+    yaxis: { ...axis, ...yaxis },
+  };
+}
+
+/**
  * The bars of 95 % intervals around scores.
  * @param {{ value: number, low: number, high: number }[]} scores
  * @param {string} color
@@ -74,7 +103,7 @@ export function scoreLine(score, colours, label, axis = "") {
 }
 
 /** @returns {Palette} */
-export function palette() {
+function palette() {
   const style = getComputedStyle(document.querySelector(".gradio-container") ?? document.body);
   const dark = document.body.classList.contains("dark");
   /**

@@ -1,6 +1,6 @@
 // BrierLM of each generative head over the evaluations of its network in a draw.
 import { find, percent } from "./dom.js";
-import { createFigure, intervalBars, scoreLine, seriesLine } from "./figures.js";
+import { createFigure, curveLayout, intervalBars, markedLine, scoreLine, seriesLine } from "./figures.js";
 
 const TICKS = [1, 2, 5, 10, 20, 50, 100];
 
@@ -18,19 +18,17 @@ export function mountHeadsPlot({ element, props, watch }) {
  * @returns {Figure}
  */
 function headsFigure(heads, colours) {
-  const axis = { gridcolor: colours.grid, zeroline: false };
   const trained = heads.filter(({ training }) => training);
   const references = heads.filter(({ training }) => !training);
   return {
     traces: trained.map(({ name, points }, i) => series(name, points, seriesLine(colours, i))),
     layout: {
-      margin: { l: 48, r: 8, t: 8, b: 44 },
-      showlegend: true,
-      uirevision: "keep",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      ...curveLayout(
+        colours,
+        { type: "log", tickvals: TICKS, title: { text: "evaluations of the head in a draw" } },
+        { title: { text: "BrierLM" } },
+      ),
       shapes: references.map((head) => referenceLine(head, colours)),
-      xaxis: { ...axis, type: "log", tickvals: TICKS, title: { text: "evaluations of the head in a draw" } },
-      yaxis: { ...axis, title: { text: "BrierLM" } },
     },
   };
 }
@@ -42,12 +40,10 @@ function headsFigure(heads, colours) {
  */
 function series(name, points, line) {
   const scores = points.map((point) => point.brier_lm);
+  const look = markedLine(name, line, 8);
   return {
-    type: "scatter",
-    mode: "lines+markers",
-    name,
-    line,
-    marker: { color: line.color, size: 8, symbol: points.length === 1 ? "diamond" : "circle" },
+    ...look,
+    marker: { ...look.marker, symbol: points.length === 1 ? "diamond" : "circle" },
     x: points.map(({ evaluations }) => evaluations),
     y: scores.map(({ value }) => value),
     error_y: intervalBars(scores, line.color),

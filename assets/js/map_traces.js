@@ -25,7 +25,7 @@ const MAX_CHUNKS_IN_SPACE = 1200;
 export const CHUNKS = "training chunks";
 export const MATCHES = "matching chunks";
 /** Name of the trace of the current step's candidates. */
-export const POOL = "candidates of this step";
+const POOL = "candidates of this step";
 
 /**
  * @param {MapView} view
