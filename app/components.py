@@ -199,11 +199,11 @@ class HeadsPlot(_Component):
 
 
 class HeadDrawsPlot(_Component):
-    """The draws of each generative head at a place that the visitor chooses. Value: ``HeadsPayload``."""
+    """The draws of each generative head at a position that the visitor chooses. Value: ``HeadsPayload``."""
 
     template = """
-<div class="calm-tools" role="group" aria-label="place in a story">
-  <label>Place <select class="calm-select" data-place></select></label>
+<div class="calm-tools" role="group" aria-label="position in a story">
+  <label>Position <select class="calm-select" data-place></select></label>
 </div>
 <div class="calm-plot draws" role="figure" aria-label="draws of each head in two principal components"></div>
 """

@@ -66,9 +66,9 @@ def models_to_unload(name: str, needed: int, free: int | None, sizes: Mapping[st
         raise calm.CalmError(f"{figures} and CALM_MEMORY allows {gigabytes(limit)}.")
     used = [other for other in sizes if other in in_use]
     if not used:
-        raise calm.CalmError(f"{figures} and {rest} can be made free; choose a smaller model.")
+        raise calm.CalmError(f"{figures} and {rest} can be freed; choose a smaller model.")
     raise NoRoomError(
-        f"{figures} and {rest} can be made free while requests use {', '.join(used)}; try again when they have ended, "
+        f"{figures} and {rest} can be freed while requests use {', '.join(used)}; try again when they have ended, "
         "or choose fewer models."
     )
 

@@ -59,13 +59,13 @@ def build() -> None:
         '<h2 class="calm-heading">Three generative heads</h2><p class="calm-intro">The paper compares an energy head '
         "with a flow-matching head and a diffusion head (section 7.4). Here each learned from random weights on the "
         f"frozen backbone of story-k4, for {training_time(payload)} of CPU time. Read the plot from left to right: a "
-        "point further right costs proportionally more time a draw. The energy head needs one evaluation and scores "
+        "point further right costs proportionally more time per draw. The energy head needs one evaluation and scores "
         "highest. Bars are 95 % intervals.</p>"
     )
     HeadsPlot(payload, elem_id="heads-plot")
     gr.HTML(heads_table(payload), elem_id="heads-table")
     gr.HTML(
-        '<p class="calm-intro">Why do draws fail at T = 1? At a place with several continuations, each head draws 200 '
+        '<p class="calm-intro">Why do draws fail at T = 1? At a position with several continuations, each head draws 200 '
         "vectors from one hidden state (first two principal components). Squares mark the likely chunks of the "
         "language. A blend of two of them often decodes to a chunk that the language does not allow: a cross.</p>"
     )

@@ -3,12 +3,12 @@ import { node } from "./dom.js";
 
 /**
  * @typedef {"entropy" | "distance"} Measure
- * @typedef {{ levelOf: (step: StepPayload) => number, labels: string[] }} Scale the level of a step, 0 (sure) to 3 (open), and
+ * @typedef {{ levelOf: (step: StepPayload) => number, labels: string[] }} Scale the level of a step, 0 (certain) to 3 (open), and
  *   the meaning of each level
  */
 
 /** @type {Record<Measure, string>} what a visitor chooses from */
-export const MEASURES = { entropy: "entropy", distance: "prediction error" };
+const MEASURES = { entropy: "entropy", distance: "prediction error" };
 
 /** In bits; a step belongs to the first level whose limit it does not exceed. */
 const ENTROPY_LIMITS = [0, 1, 2];
@@ -96,7 +96,7 @@ function levelOf(value, limits) {
 export function createCertaintyControl(target, measure, onchange) {
   const options = Object.entries(MEASURES).map(([name, label]) => node("option", { value: name }, label));
   const select = node("select", { class: "calm-select", "aria-label": "Colour the chunks by" }, ...options);
-  const legend = node("ul", { class: "calm-legend", "aria-label": "from sure to open" });
+  const legend = node("ul", { class: "calm-legend", "aria-label": "from certain to open" });
   select.value = measure;
   select.addEventListener("change", () => onchange(/** @type {Measure} */ (select.value)));
   target.replaceChildren(select, legend);

@@ -1,4 +1,4 @@
-// The draws of each generative head at a place of a story, next to the chunks that the language allows there.
+// The draws of each generative head at a position of a story, next to the chunks that the language allows.
 import { find, node, percent, visible } from "./dom.js";
 import { createFigure } from "./figures.js";
 

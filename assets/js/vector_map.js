@@ -254,7 +254,7 @@ function createNoMapNote(element, on) {
       sentence.textContent = isTokenByToken
         ? `${shown} generated the shown text. It is a token-by-token model: it predicts probabilities of tokens and ` +
           "has no chunk vectors, so there is no map. A CALM predicts vectors and has one."
-        : `${shown} generated the shown text and has no map yet. One is being made from texts at hand: first of ` +
+        : `${shown} generated the shown text and has no map yet. The page is making one: first of ` +
           "principal components, then by UMAP.";
     },
   };

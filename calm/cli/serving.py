@@ -14,7 +14,7 @@ DEFAULT_MODELS = ["story-k4", "story-ar"]
 def serve(arguments: Namespace) -> None:
     """Serve models with replicas on a Ray cluster, until Ctrl-C or SIGTERM. CALM_BACKEND=ray lets the page use them."""
     if not arguments.ray:
-        raise CalmError("Replicas run on Ray: add --ray. The page by itself is started by python app.py.")
+        raise CalmError("Replicas run on Ray: add --ray. python app.py starts the page without replicas.")
     from ..serving import deployment
 
     models = arguments.model or DEFAULT_MODELS

@@ -76,7 +76,7 @@ def test_a_model_with_a_running_text_stays_and_another_request_reads_both_figure
     runs = [generate_tab.stream(registry.loaded(name), run_arguments(**ARGUMENTS)) for name in (first, second)]
     for run in runs:
         next(run)
-    with pytest.raises(CalmError, match=rf"{third} needs \d.\d\d GB of memory and \d.\d\d GB can be made free") as e:
+    with pytest.raises(CalmError, match=rf"{third} needs \d.\d\d GB of memory and \d.\d\d GB can be freed") as e:
         text(third)
     assert f"requests use {first}, {second}; try again when they have ended, or choose fewer models." in str(e.value)
     del e
@@ -149,5 +149,5 @@ def test_a_model_that_never_fits_is_refused_before_others_leave(monkeypatch):
     with pytest.raises(CalmError, match=r"next needs 6\.00 GB of memory and CALM_MEMORY allows 5\.00 GB\."):
         models_to_unload("next", 6 * 10**9, None, {"old": 10**9})
     monkeypatch.setenv("CALM_MEMORY", "")
-    with pytest.raises(CalmError, match=r"next needs 6\.00 GB of memory and 3\.00 GB can be made free; choose"):
+    with pytest.raises(CalmError, match=r"next needs 6\.00 GB of memory and 3\.00 GB can be freed; choose"):
         models_to_unload("next", 6 * 10**9, 2 * 10**9, {"old": 10**9})
