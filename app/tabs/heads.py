@@ -65,8 +65,8 @@ def build() -> None:
     HeadsPlot(payload, elem_id="heads-plot")
     gr.HTML(heads_table(payload), elem_id="heads-table")
     gr.HTML(
-        '<p class="calm-intro">Why do draws fail at T = 1? At a position with several continuations, each head draws 200 '
-        "vectors from one hidden state (first two principal components). Squares mark the likely chunks of the "
+        '<p class="calm-intro">Why do draws fail at T = 1? At a position with several continuations, each head draws '
+        "200 vectors from one hidden state (first two principal components). Squares mark the likely chunks of the "
         "language. A blend of two of them often decodes to a chunk that the language does not allow: a cross.</p>"
     )
     HeadDrawsPlot(payload, elem_id="head-draws")

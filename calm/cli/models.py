@@ -34,7 +34,7 @@ def export(arguments: Namespace) -> None:
 def export_options(parser: ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", help=f"{MODEL}; several models of one shape are averaged")
     parser.add_argument("out", help="the folder to write")
-    parser.add_argument("--autoencoder", metavar="MODEL", help="replace the autoencoder with one that was trained on the same vectors")
+    parser.add_argument("--autoencoder", metavar="MODEL", help="an autoencoder of the same vectors, which replaces it")
     parser.add_argument(
         "--shared-autoencoder",
         default="",
