@@ -99,7 +99,7 @@ def count_failure(is_users: bool) -> None:
 
 MAX_STARTS = 1000
 _starts: dict[str, tuple[float, tracing.Span]] = {}
-"""Start and span of each event, by its id. A cancelled event may have no end, so the oldest leave."""
+"""Start and span of each event, by its id. A cancelled event may have no end, so the oldest are dropped."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Prompts that suit a model: examples, random ones, and whether a prompt is in the language of the model.
 
-The bundled models know only Storyland. Any other model gets prompts in English.
+The bundled models were trained on Storyland alone. Any other model gets prompts in English.
 """
 
 import random
@@ -57,7 +57,7 @@ def random_prompt(name: str) -> str:
 
 
 def suggested_prompts(name: str, prompt: str) -> list[str]:
-    """Two story prompts if the model knows only Storyland and the prompt is not in its language; otherwise none."""
+    """Two story prompts if the model was trained on Storyland and the prompt is not in its language; otherwise none."""
     if name not in bundled() or calm.storyland.vocabulary_share(prompt) >= MIN_KNOWN_WORDS:
         return []
     return _story_prompts(SUGGESTION_SEEDS)

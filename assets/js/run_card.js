@@ -177,7 +177,7 @@ export function generationCard(run) {
       ...tokenByToken,
       ...(draws ? { sampler, "max samples per step": `${pool_size}` } : {}),
       "max new tokens": `${max_new_tokens}`,
-      ...(branches ? { steered: `at ${plural(branches, "step")}` } : {}),
+      ...(branches ? { branches: `at ${plural(branches, "step")}` } : {}),
     },
     inputs: {
       model: run.model,

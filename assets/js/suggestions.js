@@ -9,7 +9,7 @@ export function createSuggestions(target, ontry) {
   /** @param {RunPayload} run */
   const render = ({ model, suggestions = [] }) => {
     target.hidden = suggestions.length === 0;
-    const sentence = `${model} knows only Storyland, a small language of children's stories. Try:`;
+    const sentence = `${model} was trained on Storyland alone, a small language of children's stories. Try:`;
     const buttons = suggestions.map((prompt) => button(prompt, () => ontry(prompt)));
     target.replaceChildren(...(target.hidden ? [] : [node("p", {}, sentence), ...buttons]));
   };

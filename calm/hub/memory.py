@@ -52,7 +52,7 @@ def memory_limit() -> int | None:
 
 
 def free_memory(device: "torch.device") -> int | None:
-    """The free bytes of a device; None if the platform does not tell them."""
+    """The free bytes of a device; None if the platform does not report them."""
     if device.type == "cuda":
         import torch
 
@@ -78,6 +78,6 @@ def gigabytes(count: int) -> str:
 
 
 def resident_memory() -> int:
-    """The bytes of this process that are in memory; 0 if the platform does not tell them."""
+    """The bytes of this process that are in memory; 0 if the platform does not report them."""
     statistics = Path("/proc/self/statm")
     return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.is_file() else 0

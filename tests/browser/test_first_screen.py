@@ -131,7 +131,7 @@ def test_a_prompt_of_another_language_brings_two_prompts_to_try(visitor):
     hint = page.locator("#run .calm-suggestions")
     assert hint.is_hidden()
     visitor.generate("What is the capital of France?")
-    assert "story-k4 knows only Storyland" in hint.inner_text()
+    assert "story-k4 was trained on Storyland alone" in hint.inner_text()
     suggestion = hint.get_by_role("button").nth(1)
     prompt = suggestion.inner_text()
     before = visitor.run_id()
