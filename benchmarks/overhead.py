@@ -7,7 +7,7 @@
 - The page is the function behind the button Generate in this process. Gradio calls it, computes the differences between
   its updates, and they become JSON.
 - The endpoint ``/generate`` is called as a function of this process, then at a page in a process of its own: by two
-  plain HTTP requests, and through ``gradio_client``, which docs/usage.md documents.
+  plain HTTP requests, in one session or in a new one for each text, and through ``gradio_client``.
 
 Contestants take turns within a round; each generates ``TEXTS`` texts, one after another. The figures are medians over
 rounds, after one round of warm-up. The loss is the share of the engine's tokens per second that is missing. Every
@@ -100,9 +100,10 @@ def endpoint() -> Contestant:
     return run
 
 
-def http(address: str) -> Contestant:
+def http(address: str, session: str | None) -> Contestant:
     def run(prompt: str, temperature: float, tokens: int, seed: int) -> str:
-        *_, (_, (last,)) = call(address, "generate", prompt, temperature, tokens, seed, "auto", POOL, MODEL)
+        inputs = prompt, temperature, tokens, seed, "auto", POOL, MODEL
+        *_, (_, (last,)) = call(address, "generate", *inputs, session=session)
         return last["text"]
 
     return run
@@ -149,7 +150,11 @@ def main() -> None:
     contestants[ENGINE](openings()[0], 1.0, arguments.tokens, 0)  # compiles before a page starts
     with running_page() as (address, _), asyncio.Runner() as runner:
         contestants |= {"the page": page(runner), "the endpoint's function": endpoint()}
-        contestants |= {"the API over HTTP": http(address), "the API by gradio_client": client(address)}
+        contestants |= {
+            "HTTP, one session": http(address, "benchmark"),
+            "HTTP, a session a text": http(address, None),
+            "gradio_client": client(address),
+        }
         results = [
             {"temperature": t, "tokens_per_second": measure(contestants, t, arguments.tokens, arguments.rounds)}
             for t in arguments.temperatures

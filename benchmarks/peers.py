@@ -7,7 +7,7 @@ stated temperature from the whole vocabulary, and runs on as if there were no en
 the bundled story-ar, converted by ``benchmarks.conversions``; before the run each conversion must choose the same
 greedy tokens as ours. Contestants take turns within a round; the figures are medians over rounds, after one round of
 warm-up. With ``--texts 8`` each contestant writes eight texts at once. A contestant whose package is not installed is
-left out with a line. The packages are llama-cpp-python, gguf, ctranslate2, onnxruntime-genai, onnx and onnx-ir.
+left out with a line. The extra ``peers`` has all of them.
 """
 
 import argparse

@@ -60,11 +60,12 @@ def metric(address: str, name: str) -> float:
     return float(next(line.split()[1] for line in get(address, "/metrics").splitlines() if line.startswith(name + " ")))
 
 
-def call(address: str, endpoint: str, *inputs: Any) -> Iterator[tuple[str, Any]]:
-    """The events of one call of an endpoint, as pairs of name and data. Closing the iterator closes the connection."""
+def call(address: str, endpoint: str, *inputs: Any, session: str | None = None) -> Iterator[tuple[str, Any]]:
+    """The events of one call of an endpoint, as pairs of name and data. Closing the iterator closes the connection.
+    Without the name of a ``session``, the page makes a new one."""
     connection = _connect(address)
     try:
-        body = json.dumps({"data": inputs})
+        body = json.dumps({"data": inputs, "session_hash": session})
         connection.request("POST", f"/gradio_api/call/{endpoint}", body, {"Content-Type": "application/json"})
         event_id = json.loads(connection.getresponse().read())["event_id"]
         connection.request("GET", f"/gradio_api/call/{endpoint}/{event_id}")
