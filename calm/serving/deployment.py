@@ -194,8 +194,8 @@ def build(arguments: Mapping[str, Any]) -> serve.Application:
     scale = Scale(**{name: value for name, value in arguments.items() if name in known})
     device = arguments.get("device")
     if arguments.get("shared"):
-        return serve.deployment(SharedReplica).options(**scale.options()).bind(scale.models_per_replica, device)
-    return serve.deployment(ServedReplica).options(**scale.options()).bind(str(arguments["model"]), device)
+        return serve.deployment(**scale.options())(SharedReplica).bind(scale.models_per_replica, device)
+    return serve.deployment(**scale.options())(ServedReplica).bind(str(arguments["model"]), device)
 
 
 def connect(address: str | None) -> None:
