@@ -148,7 +148,7 @@ class RunPayload(TypedDict):
     vectors: NotRequired[list[list[float]]]
     """[steps, L], the predicted vectors. Only once the run is finished."""
     suggestions: NotRequired[list[str]]
-    """Prompts in the language of the model, if it does not know that of the prompt."""
+    """Prompts in the language of the model, if it was not trained on that of the prompt."""
     samples: NotRequired[list["RunPayload"]]
     """The runs of the same prompt with the next seeds."""
 
