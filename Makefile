@@ -12,7 +12,7 @@ demo: .venv/installed ## install and start the page
 	$(BIN)/python app.py
 
 # Two test processes share the cores. Waiting OpenMP threads would slow the other process down if they spun.
-test: lint chromium kernels test-kernels ## install what is needed, Chromium included, and run everything
+test: lint chromium kernels test-kernels ## install what is needed, Chromium included, and run all tests but those on Ray
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --ignore tests/browser
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser
 

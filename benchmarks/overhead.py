@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead [--tokens 128] [--rounds 9] [--temperatures 1 0.5] [--json]
 
-- The engine alone runs its steps on the calling thread, and nobody asks for texts or candidates.
+- The engine alone runs its steps on the calling thread. It builds neither texts nor candidates.
 - ``calm.generate`` is read to its end.
 - The page is the function behind the button Generate in this process. Gradio calls it, computes the differences between
   its updates, and they become JSON.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -49,28 +49,26 @@ class Candidates(Sequence[Candidate]):
     """
 
     def __init__(self, build: Callable[[], list[Candidate]]):
-        self._build: Callable[[], list[Candidate]] | None = build
-        self._built: list[Candidate] = []
+        self._build = build
 
+    @cached_property
     def _list(self) -> list[Candidate]:
-        if self._build:
-            self._built, self._build = self._build(), None
-        return self._built
+        return self._build()
 
     def __getitem__(self, index: Any) -> Any:
-        return self._list()[index]
+        return self._list[index]
 
     def __len__(self) -> int:
-        return len(self._list())
+        return len(self._list)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self._list() == list(other)
+        return isinstance(other, Sequence) and self._list == list(other)
 
     def __repr__(self) -> str:
-        return repr(self._list())
+        return repr(self._list)
 
     def __reduce__(self) -> tuple[type, tuple]:
-        return list, (self._list(),)
+        return list, (self._list,)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ LARGEST_BATCH = 128  # draws of one request in a step: more would delay the firs
 NOISE_BATCH = 64  # noise vectors generated at once; fewer take as long
 
 
-Alternative = tuple[TokenIds, int, float]
-"""A distinct chunk among the draws, its count and its tempered probability."""
+CandidateFigures = tuple[TokenIds, int, float]
+"""A distinct chunk of the pool, its count and its tempered probability."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Choice:
     token_ids: TokenIds
     vector: np.ndarray | None
     """float32 [L], the latent vector that was decoded; None for a token-by-token model."""
-    candidates: Callable[[], list[Alternative]]
-    """Returns the alternatives of this step, most probable first. A step that nobody inspects does not pay for them."""
+    candidates: Callable[[], list[CandidateFigures]]
+    """Computes the candidates of this step, most probable first. It is a function because most callers never need
+    them."""
     draws: int
     random_numbers: int = 0
     """Uniform numbers that the rule used besides the noise of the draws."""
@@ -162,7 +163,7 @@ class ChunkSampler:
             (chunk,) = self.random.choices(list(counts), weights)  # uses one uniform number
             self.random_numbers += 1
             self.chosen = self.pool.index(chunk)
-        candidates = partial(_alternatives, self.pool, self.temperature)
+        candidates = partial(_pool_candidates, self.pool, self.temperature)
         choice = Choice(
             self.pool[self.chosen], self.vectors[self.chosen].copy(), candidates, self.drawn, self.random_numbers
         )
@@ -170,12 +171,12 @@ class ChunkSampler:
         return choice
 
 
-def _alternatives(pool: Sequence[TokenIds], temperature: float) -> list[Alternative]:
+def _pool_candidates(pool: Sequence[TokenIds], temperature: float) -> list[CandidateFigures]:
     """The distinct chunks of a pool, most probable first; the more frequent first among equally probable ones."""
     counts = Counter(pool)
     probabilities = temper(list(counts.values()), temperature)
-    alternatives = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
-    return sorted(alternatives, key=lambda alternative: (-alternative[2], -alternative[1]))
+    candidates = [(chunk, count, p) for (chunk, count), p in zip(counts.items(), probabilities)]
+    return sorted(candidates, key=lambda candidate: (-candidate[2], -candidate[1]))
 
 
 def sample_chunks(head: HeadStep, states: Tensor, samplers: Sequence[ChunkSampler]) -> list[Outcome]:
@@ -233,12 +234,12 @@ def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampl
     temperatures = torch.tensor([sampler.temperature for sampler in samplers])
     uniforms = torch.tensor([sampler.random.random() for sampler in samplers], dtype=torch.float64)
     return [
-        Choice((token,), None, partial(_top_tokens, best, probabilities), 1)
+        Choice((token,), None, partial(_token_candidates, best, probabilities), 1)
         if token >= 0
         else RuntimeError("No token can be sampled, because the logits are not finite at this temperature.")
         for token, best, probabilities in zip(*step.sample(logits, temperatures, uniforms))
     ]
 
 
-def _top_tokens(best: Sequence[int], probabilities: Sequence[float]) -> list[Alternative]:
+def _token_candidates(best: Sequence[int], probabilities: Sequence[float]) -> list[CandidateFigures]:
     return [((token,), 0, p) for token, p in zip(best, probabilities)]

@@ -140,7 +140,7 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device) if device else default_device()
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # PyTorch raises each for a missing device
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises either for a missing device
         if is_out_of_memory(error):
             raise CalmError(
                 f"The memory of the device {str(device or 'cuda')!r} is full; end other programs on it, or choose cpu."

@@ -49,10 +49,10 @@ def test_prompts_are_suggested_where_the_model_does_not_know_the_language():
 def test_every_form_of_a_story_prompt_ends_its_line():
     prompts = [calm.storyland.prompt(seed) for seed in range(50)]
     assert [story_prompts.with_line_end("story-k4", prompt.strip()) for prompt in prompts] == prompts
-    begun = prompts[0] + "Once upon a time there was a fox."
+    with_first_sentence = prompts[0] + "Once upon a time there was a fox."
     for name, text in (
         ("story-k4", "Once upon a time there was a fox."),
-        ("story-k4", begun),
+        ("story-k4", with_first_sentence),
         ("other", prompts[0].strip()),
     ):
         assert story_prompts.with_line_end(name, text) == text

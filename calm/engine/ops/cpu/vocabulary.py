@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from .arithmetic import maximum
-from .compilation import serial, stored, stored_parallel
+from .compilation import serial, stored_parallel
 from .packing import GROUP, LANES, pack_float32
 from .products import begin_products, count_groups, end_products, multiply, product
 from .team import claim, finish, new_team
@@ -90,12 +90,6 @@ def _coordinates(x, basis, table, slack):
             covered += coordinates[r, q] * coordinates[r, q]
         y[r, size] = np.sqrt(max(square - covered, np.float32(0))) + slack * np.sqrt(square)
     return y
-
-
-@stored
-def logit_bounds(x, basis, table, slack):
-    """States x [R, H], the arrays of ``vocabulary_bounds`` -> upper bounds of the logits [R, V or more]."""
-    return product(_coordinates(x, basis, table, slack), table)
 
 
 @serial

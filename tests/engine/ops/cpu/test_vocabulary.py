@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from calm.engine.ops.cpu import packing, vocabulary
+from calm.engine.ops.cpu import packing, products, vocabulary
 
 from .emulated_unit import HAS_UNIT
 
@@ -39,10 +39,11 @@ def test_the_first_token_with_the_largest_logit(by, threads):
 @torch.inference_mode()
 def test_bounds_hold_and_rule_out_most_tokens():
     embedding, states = embedding_and_states()
-    arrays = vocabulary.vocabulary_bounds(embedding, states)
+    basis, table, slack, _ = vocabulary.vocabulary_bounds(embedding, states)
     for some, typical in ((states, True), (states[:3], True), (-states, False)):
         logits = some @ embedding.T
-        bounds = torch.from_numpy(vocabulary.logit_bounds(some.numpy(), *arrays[:3]))[:, : len(embedding)]
+        coordinates = vocabulary._coordinates(some.numpy(), basis, table, slack)
+        bounds = torch.from_numpy(products.product(coordinates, table))[:, : len(embedding)]
         assert (bounds >= logits).all()
         if typical:  # the basis is computed from such states
             assert (bounds[1:] >= logits[1:].amax(-1, keepdim=True)).float().mean() < vocabulary.MAX_SHARE_LEFT
