@@ -62,10 +62,11 @@ def searches(name: str, embedding: Tensor, states: Tensor, rows: list[int], roun
     chosen = "bounds" if vocabulary.vocabulary_bounds(embedding, states) else "all logits"
     figures: list[dict] = []
     for count in rows:
+        tokens = np.empty(count, np.int64)
         x = states[torch.randperm(len(states), generator=torch.Generator().manual_seed(0))[:count]].numpy()
 
-        def measure(search: str, _: int, x: np.ndarray = x) -> float:
-            return seconds(partial(vocabulary.argmax, x, threads, arrays[search]))
+        def measure(search: str, _: int, x: np.ndarray = x, tokens: np.ndarray = tokens) -> float:
+            return seconds(partial(vocabulary.argmax, x, threads, arrays[search], tokens))
 
         times = medians({search: partial(measure, search) for search in arrays}, rounds)
         figures.append({"vocabulary": name, "states": count, "chosen": chosen, **times})

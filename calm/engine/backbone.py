@@ -261,5 +261,6 @@ class CpuBackboneStep(BackboneStep):
     def _read_in_parts(self, tokens: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
         """tokens [R, ...] -> the projected hidden states of the rows ``last`` [S]."""
         inputs = self.embed(tokens).contiguous().numpy()
-        hidden = torch.from_numpy(self.kernels.llama(inputs, eps, backbone, self.kernels.get_num_threads()))
+        hidden = torch.empty(*inputs.shape)
+        self.kernels.llama(inputs, eps, backbone, self.kernels.get_num_threads(), hidden.numpy())
         return self.project(hidden if len(last) == len(hidden) else hidden[last])

@@ -253,22 +253,26 @@ class CpuHeadStep(HeadStep):
     def embed(self, chunks: Tensor) -> Tensor:
         x = self.embedding[chunks.numpy()].reshape(len(chunks), -1)
         x = self._linear(self._linear(x, self.entry[:2], activated=True), self.entry[2:4])
-        return torch.from_numpy(self.kernels.layer_norm(x, *self.entry[4:]))
+        return torch.from_numpy(self._layer_norm(x, *self.entry[4:]))
 
     def project(self, hidden: Tensor) -> Tensor:
-        x = self.kernels.layer_norm(self._linear(hidden.numpy(), self.projection[:2]), *self.projection[2:4])
+        x = self._layer_norm(self._linear(hidden.numpy(), self.projection[:2]), *self.projection[2:4])
         return torch.from_numpy(self._linear(x, self.projection[4:])).view(len(x), -1, x.shape[1])
 
     def read(self, chunks: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
         """A step of the backbone: chunks [R, K] -> head states [S, blocks, D] of the rows ``last`` [S]."""
         ends = self.embedding, self.entry, self.projection
-        states = self.kernels.read_chunks(chunks.numpy(), last, *ends, eps, backbone, self.kernels.get_num_threads())
-        return torch.from_numpy(states).view(len(last), len(self.blocks[0]), -1)
+        states = torch.empty(len(last), len(self.blocks[0]), len(self.entry[5]))
+        threads, y = self.kernels.get_num_threads(), states.numpy().reshape(len(last), -1)
+        self.kernels.read_chunks(chunks.numpy(), last, *ends, eps, backbone, threads, y)
+        return states
 
     def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
         arrays = noise.numpy(), states.numpy(), np.array(rows), self.kernels.split_work(len(noise))
         weights = self.head_ends, self.blocks, self.eps, self.decoder_ends, self.layers, self.vocabulary
-        vectors, ids = self.kernels.draw(*arrays, *weights)
+        vectors = np.empty((len(noise), self.model.config.latent_size), np.float32)
+        ids = np.empty((len(noise), self.model.config.patch_size), np.int64)
+        self.kernels.draw(*arrays, *weights, vectors, ids)
         return list(map(tuple, ids.tolist())), vectors
 
     def _vocabulary(self, embedding: Tensor) -> tuple:
@@ -288,7 +292,14 @@ class CpuHeadStep(HeadStep):
 
     def _linear(self, x: np.ndarray, weights: tuple[np.ndarray, ...], activated: bool = False) -> np.ndarray:
         """x [R, I] -> [R, O]."""
-        return self.kernels.linear(x, *weights, x[:0], activated, self.kernels.get_num_threads())
+        y = np.empty((len(x), len(weights[1])), np.float32)
+        self.kernels.linear(x, *weights, x[:0], activated, self.kernels.get_num_threads(), y)
+        return y
+
+    def _layer_norm(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        y = np.empty_like(x)
+        self.kernels.layer_norm_into(x, weight, bias, y)
+        return y
 
     def _packed(self, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
         return self.packer.linear(*Linear.of(module))

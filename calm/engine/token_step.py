@@ -72,17 +72,20 @@ class CpuTokenStep(TokenStep):
         self.weights = WeightPacker(model, kernels).linear(*Linear.of(model.lm_head))
 
     def project(self, hidden: Tensor) -> Tensor:
-        x = hidden.numpy()
-        return torch.from_numpy(self.kernels.linear(x, *self.weights, x[:0], False, self.kernels.get_num_threads()))
+        x, logits = hidden.numpy(), torch.empty(len(hidden), len(self.weights[1]))
+        threads = self.kernels.get_num_threads()
+        self.kernels.linear(x, *self.weights, x[:0], False, threads, logits.numpy())
+        return logits
 
     def read(self, tokens: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
         """A step of the backbone: tokens [R, 1] -> logits [S, V] of the rows ``last`` [S]."""
-        threads = self.kernels.get_num_threads()
-        return torch.from_numpy(
-            self.kernels.read_tokens(tokens.numpy(), last, self.table, self.weights, eps, backbone, threads)
-        )
+        logits, threads = torch.empty(len(last), len(self.weights[1])), self.kernels.get_num_threads()
+        self.kernels.read_tokens(tokens.numpy(), last, self.table, self.weights, eps, backbone, threads, logits.numpy())
+        return logits
 
     def sample(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> TokenDraws:
         numbers = logits.numpy(), temperatures.numpy(), uniforms.numpy()
-        drawn = self.kernels.sample_tokens(*numbers, min(TOP_TOKENS, logits.shape[1]))
-        return TokenDraws(*(array.tolist() for array in drawn))
+        shape = len(logits), min(TOP_TOKENS, logits.shape[1])
+        tokens, best, probabilities = np.empty(len(logits), np.int64), np.empty(shape, np.int64), np.empty(shape)
+        self.kernels.sample_tokens(*numbers, tokens, best, probabilities)
+        return TokenDraws(tokens.tolist(), best.tolist(), probabilities.tolist())

@@ -44,16 +44,15 @@ def share_linear(counters, x, weight, bias, add, activated, y):
 
 
 @stored_parallel
-def linear(x: ndarray, weight: ndarray, bias: ndarray, add: ndarray, activated: Flag, threads: int) -> ndarray:
-    """x [R, I] -> [R, O]: packed weight times x, plus bias [O], plus add [R, O] unless that is empty, then SiLU if
+def linear(x: ndarray, weight: ndarray, bias: ndarray, add: ndarray, activated: Flag, threads: int, y: ndarray) -> None:
+    """x [R, I] -> y [R, O]: packed weight times x, plus bias [O], plus add [R, O] unless that is empty, then SiLU if
     activated."""
-    y, team = np.empty((len(x), len(bias)), np.float32), new_team(1)
+    team = new_team(1)
     if threads == 1:
         share_linear(team[0], x, weight, bias, add, activated, y)
     else:
         for _ in prange(threads):
             share_linear(team[0], x, weight, bias, add, activated, y)
-    return y
 
 
 @serial
@@ -94,7 +93,7 @@ def rms_norm(x, weight, eps):
     return y
 
 
-@stored
+@serial
 def layer_norm(x, weight, bias):
     """LayerNorm: x [R, D], weight and bias [D] -> [R, D]. Its epsilon is 1e-6, as in all layer norms of CALM."""
     centred = np.empty_like(x)
@@ -106,6 +105,12 @@ def layer_norm(x, weight, bias):
         for i in range(x.shape[1]):
             centred[r, i] = x[r, i] - mean
     return rms_norm(centred, weight, 1e-6) + bias
+
+
+@stored
+def layer_norm_into(x: ndarray, weight: ndarray, bias: ndarray, y: ndarray) -> None:
+    """``layer_norm``, into y [R, D]."""
+    copy(layer_norm(x, weight, bias), y)
 
 
 @serial

@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 from numpy import ndarray
 
+from .arithmetic import copy
 from .compilation import FALSE, TRUE, WorkSplit, part_bounds, serial, stored_parallel
 from .layers import (
     layer_norm,
@@ -67,8 +68,8 @@ def _llama(team, x, eps, backbone, buffers):
 
 
 @stored_parallel
-def llama(inputs: ndarray, eps: float, backbone: Arrays, threads: int) -> ndarray:
-    """The backbone: inputs [R, D] -> hidden states [R, D]. Keys and values are written into the cache.
+def llama(inputs: ndarray, eps: float, backbone: Arrays, threads: int, y: ndarray) -> None:
+    """The backbone: inputs [R, D] -> hidden states, into y [R, D]. Keys and values are written into the cache.
 
     ``eps`` is the epsilon of the norms. ``backbone`` holds the cache [layers, slots, 2 kv_heads, capacity, W], the
     slots and positions [R] of the inputs, the rotary tables cos and sin [length, heads + 2 kv_heads, W], the weight of
@@ -78,7 +79,7 @@ def llama(inputs: ndarray, eps: float, backbone: Arrays, threads: int) -> ndarra
     buffers = _backbone_buffers(len(x), backbone)
     for _ in prange(threads):
         _llama(team, x, eps, backbone, buffers)
-    return rms_norm(x, backbone[5], eps)
+    copy(rms_norm(x, backbone[5], eps), y)
 
 
 @serial
@@ -99,15 +100,21 @@ def _read_tokens(team, x, last, output, eps, backbone, buffers, y):
 
 @stored_parallel
 def read_tokens(
-    tokens: ndarray, last: ndarray, table: ndarray, output: Arrays, eps: float, backbone: Arrays, threads: int
-) -> ndarray:
+    tokens: ndarray,
+    last: ndarray,
+    table: ndarray,
+    output: Arrays,
+    eps: float,
+    backbone: Arrays,
+    threads: int,
+    y: ndarray,
+) -> None:
     """A step of a token-by-token model: tokens [R, 1], token embeddings [V, D], output matrix and bias -> the logits
-    [S, V] of the rows ``last`` [S]. ``llama`` describes the backbone."""
+    of the rows ``last`` [S], into y [S, V]. ``llama`` describes the backbone."""
     team, x = new_team(BACKBONE_PHASES * len(backbone[0]) + 1), _token_rows(tokens, table)
-    buffers, y = _backbone_buffers(len(x), backbone), np.empty((len(last), len(output[1])), np.float32)
+    buffers = _backbone_buffers(len(x), backbone)
     for _ in prange(threads):
         _read_tokens(team, x, last, output, eps, backbone, buffers, y)
-    return y
 
 
 @serial
@@ -135,18 +142,18 @@ def read_chunks(
     eps: float,
     backbone: Arrays,
     threads: int,
-) -> ndarray:
-    """A step of a CALM up to its head: chunks [R, K], token embeddings [V, H] -> the head states [S, blocks * D] of the
-    rows ``last`` [S]. ``entry`` squeezes embeddings into inputs of the backbone, which ``llama`` describes;
+    y: ndarray,
+) -> None:
+    """A step of a CALM up to its head: chunks [R, K], token embeddings [V, H] -> the head states of the rows ``last``
+    [S], into y [S, blocks * D]. ``entry`` squeezes embeddings into inputs of the backbone, which ``llama`` describes;
     ``projection`` makes head states of hidden states."""
     rows, count, width = len(chunks), len(last), len(entry[3])
     team, tokens = new_team(BACKBONE_PHASES * len(backbone[0]) + 5), _token_rows(chunks, table)
     inner, squeezed = np.empty((rows, len(entry[1])), np.float32), np.empty((rows, width), np.float32)
-    hidden, y = np.empty((count, width), np.float32), np.empty((count, len(projection[5])), np.float32)
+    hidden = np.empty((count, width), np.float32)
     buffers, values = _backbone_buffers(rows, backbone), (inner, squeezed, np.empty_like(squeezed), hidden, y)
     for _ in prange(threads):
         _read_chunks(team, tokens, last, entry, projection, eps, backbone, buffers, values)
-    return y
 
 
 @serial
@@ -253,12 +260,13 @@ def draw(
     decoder_ends: Arrays,
     layers: Arrays,
     vocabulary: tuple,
-) -> tuple[ndarray, ndarray]:
+    y: ndarray,
+    ids: ndarray,
+) -> None:
     """Draws and decodes: noise [n, noise_size], for each the row [n] of its head state in states [R, blocks, D] ->
-    vectors [n, L] of the energy head, and the argmax token ids [n, K] of the autoencoder's decoder. The weights of the
-    blocks and of the layers are stacked."""
-    (parts, threads), n, k = split, len(noise), len(decoder_ends[3]) // len(decoder_ends[1])
-    y, ids = np.empty((n, len(head_ends[-1])), np.float32), np.empty((n, k), np.int64)
+    vectors of the energy head, into y [n, L], and the argmax token ids of the autoencoder's decoder, into ids [n, K].
+    The weights of the blocks and of the layers are stacked."""
+    (parts, threads), n = split, len(noise)
     if parts == 1:
         # Tuples of tuples cannot enter a parallel region, so they are made and taken apart in it.
         team, head, decoder, searched = _draw_team(n, head_ends, blocks, decoder_ends, layers, vocabulary)
@@ -270,4 +278,3 @@ def draw(
             a, b = part_bounds(part, parts, n)
             weights = head_ends, blocks, eps, decoder_ends, layers, vocabulary
             _draw_alone((noise[a:b], states, rows[a:b]), weights, y[a:b], ids[a:b])
-    return y, ids

@@ -50,15 +50,17 @@ def _draw(weights, sums, uniform):
 
 
 @stored
-def sample_tokens(logits: ndarray, temperatures: ndarray, uniforms: ndarray, top: int) -> tuple[ndarray, ...]:
+def sample_tokens(
+    logits: ndarray, temperatures: ndarray, uniforms: ndarray, tokens: ndarray, best: ndarray, probabilities: ndarray
+) -> None:
     """Draws a token for each row by one uniform number from [0, 1), the inverse of the cumulative distribution:
-    logits [R, V], float32 temperatures [R], float64 uniforms [R] -> tokens [R], the ``top`` most probable tokens
-    [R, top] and their probabilities. The token is -1 where a logit over the temperature is not finite."""
-    rows, blocks = len(logits), (logits.shape[1] + BLOCK - 1) // BLOCK
-    tokens, best = np.full(rows, -1), np.zeros((rows, top), np.int64)
-    probabilities = np.zeros((rows, top))
+    logits [R, V], float32 temperatures [R], float64 uniforms [R] -> tokens [R], and the most probable tokens
+    [R, top] with their probabilities, into best and probabilities. The token is -1, and the rest is 0, where a logit
+    over the temperature is not finite."""
+    blocks, top = (logits.shape[1] + BLOCK - 1) // BLOCK, best.shape[1]
     weights, sums, largest = np.empty(logits.shape[1], np.float32), np.empty(blocks), np.empty(blocks, np.float32)
-    for r in range(rows):
+    tokens[:], best[:], probabilities[:] = -1, 0, 0
+    for r in range(len(logits)):
         if not _weights(logits[r], temperatures[r], weights, sums, largest):
             continue
         tokens[r], total = _draw(weights, sums, uniforms[r])
@@ -69,4 +71,3 @@ def sample_tokens(logits: ndarray, temperatures: ndarray, uniforms: ndarray, top
             best[r, i], probabilities[r, i] = b * BLOCK + v, part[v] / total
             part[v] = -1
             largest[b] = part.max()
-    return tokens, best, probabilities

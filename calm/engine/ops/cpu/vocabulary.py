@@ -200,11 +200,9 @@ def _share_argmax(team, x, vocabulary, buffers, best):
 
 
 @stored_parallel
-def argmax(x: ndarray, threads: int, vocabulary: tuple) -> ndarray:
-    """States x [R, H] -> for each the token with the largest logit [R], the first of equal ones. The vocabulary is the
-    output matrix: the arrays of ``vocabulary_bounds``, or its packed weight and V."""
+def argmax(x: ndarray, threads: int, vocabulary: tuple, best: ndarray) -> None:
+    """States x [R, H] -> the token with the largest logit of each, into best [R], the first of equal ones. The
+    vocabulary is the output matrix: the arrays of ``vocabulary_bounds``, or its packed weight and V."""
     team, buffers = new_team(argmax_phases(len(x), vocabulary)), argmax_buffers(len(x), vocabulary)
-    best = np.empty(len(x), np.int64)
     for _ in prange(threads):
         share_argmax(team, x, vocabulary, buffers, best)
-    return best
