@@ -32,9 +32,7 @@ def config() -> Config:
             name: {"summary": file_url(summary_path(name, ASSETS)), "chunks": file_url(path)}
             for name, path in map_files().items()
         },
-        "temperature_min": limits.TEMPERATURE_MIN,
         "temperature_max": limits.TEMPERATURE_MAX,
-        "temperature_default": limits.TEMPERATURE_DEFAULT,
         "max_new_tokens": limits.MAX_NEW_TOKENS,
         "fresh_samples": limits.FRESH_SAMPLES,
         "walk_directions": limits.WALK_DIRECTIONS,

@@ -42,9 +42,7 @@ class Config(TypedDict):
     plotly_url: str
     map_urls: dict[str, MapUrls]
     """The files of each model that has a map."""
-    temperature_min: float
     temperature_max: float
-    temperature_default: float
     max_new_tokens: int
     fresh_samples: int
     """Size of a pool or a cloud that is drawn on request."""

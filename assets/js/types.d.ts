@@ -28,9 +28,7 @@ interface Config {
   plotly_url: string;
   /** The files of each model that has a map. */
   map_urls: Record<string, MapUrls>;
-  temperature_min: number;
   temperature_max: number;
-  temperature_default: number;
   max_new_tokens: number;
   /** Size of a pool or a cloud that is drawn on request. */
   fresh_samples: number;
