@@ -6,7 +6,7 @@ only the compute thread uses all cores. Every other thread uses a single core.
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
@@ -41,14 +41,19 @@ _closed: list[Exception] = []
 def run(function: Callable[..., Result], *arguments: Any) -> Result:
     """The result of ``function(*arguments)``, computed on the compute thread in the caller's context, which has the
     request id of log lines and the active span. After ``close``, raises its error."""
-    if _closed:
-        raise _closed[0]
+    check_open()
     return executor().run(copy_context().run, function, *arguments)
 
 
 def close(error: Exception) -> None:
-    """Makes ``run`` raise an error from now on, because the page stops."""
+    """Makes ``run`` and ``check_open`` raise an error from now on, because the page stops."""
     _closed.append(error)
+
+
+def check_open() -> None:
+    """Raises the error of ``close`` once it has been called."""
+    if _closed:
+        raise _closed[0]
 
 
 def is_closed() -> bool:
@@ -67,15 +72,28 @@ def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
 def side_by_side(
     generators: Sequence[Generator[Result, None, None]],
 ) -> Generator[tuple[Result | None, ...], None, None]:
-    """The next item of each generator, None of those that have ended.
+    """The next item of each generator, None of those that have ended or wait for their turn.
 
-    The first items are requested at once, so that the engine generates all texts in the same steps.
+    As many run at a time as an engine gives slots to one visitor: more would only take places in its queue from others.
+    Their first items are requested at once, so that the engine generates all texts in the same steps.
     """
+    from calm.engine.scheduler import CLIENT_SLOTS
+
+    waiting = deque(range(len(generators)))
+    running = [waiting.popleft() for _ in range(min(CLIENT_SLOTS, len(generators)))]
+    items: list[Result | None] = [None] * len(generators)
     try:
-        with ThreadPoolExecutor(len(generators)) as threads:
-            contexts = [copy_context() for _ in generators]  # two threads cannot share one
-            yield tuple(threads.map(Context.run, contexts, [_next] * len(contexts), generators))
-        yield from itertools.zip_longest(*generators)
+        with ThreadPoolExecutor(len(running)) as threads:
+            contexts = [copy_context() for _ in running]  # two threads cannot share one
+            started = [generators[i] for i in running]
+            items[: len(running)] = threads.map(Context.run, contexts, [_next] * len(contexts), started)
+        while running:
+            yield tuple(items)
+            for i in list(running):
+                items[i] = _next(generators[i])
+                if items[i] is None:
+                    running.remove(i)
+                    running += [waiting.popleft()] if waiting else []
     finally:
         for generator in generators:
             generator.close()

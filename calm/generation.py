@@ -87,7 +87,7 @@ class Step:
     draws: int
     """The number of vectors drawn and decoded for this step."""
     seconds: float
-    """Wall time of this step."""
+    """Seconds that the engine computed for this step, with those texts that it computes together with this one."""
     random_numbers: int = 0
     """Uniform numbers that the sampler used besides the noise of the draws."""
 

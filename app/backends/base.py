@@ -70,12 +70,6 @@ class LoadedModel(ABC):
         """The steps of a text, and its positions in the queue (``calm.stream``). With ``encodings``, a replica sends
         with each step the vector that ``encoded`` returns."""
 
-    @abstractmethod
-    def timed_stream(
-        self, prompt: str, options: GenerationOptions, client: str = ""
-    ) -> Generator[tuple[Step | Queued, float], None, None]:
-        """The same, each with the seconds that this model has computed for it."""
-
     def encoded(self, steps: Sequence[Step]) -> np.ndarray:
         """float32 [n, L], the mean to which the autoencoder encodes the chunk of each step."""
         return self.encode([step.token_ids for step in steps]).mean

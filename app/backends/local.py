@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Sequence
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -40,13 +39,10 @@ class LocalModel(LoadedModel):
     ) -> Generator[Step | Queued, None, None]:
         return calm.stream(self.lm, prompt, options, client)
 
-    def timed_stream(
-        self, prompt: str, options: GenerationOptions, client: str = ""
-    ) -> Generator[tuple[Step | Queued, float], None, None]:
-        return _timed(self.stream(prompt, options, client))
-
     def draw_pool(self, prompt: str, prefix_chunks: Chunks, count: int) -> list[Candidate]:
-        return compute.run(calm.draw_pool, self.lm, prompt, prefix_chunks, count)
+        # Not on the compute thread: the request may wait for a slot, and all other work would wait with it.
+        compute.check_open()
+        return calm.draw_pool(self.lm, prompt, prefix_chunks, count)
 
     def draw_vectors(self, prompt: str, prefix_chunks: Chunks, count: int) -> tuple[np.ndarray, list[list[int]]]:
         return compute.run(calm.draw_vectors, self.lm, prompt, prefix_chunks, count)
@@ -67,21 +63,6 @@ class LocalModel(LoadedModel):
         self, texts: Sequence[str], seed: int, samples: int, temperature: float
     ) -> Generator[BrierLM | Pause | None, None, None]:
         return calm.stream_brier_lm(self.lm, texts, seed, samples, pauses=True, temperature=temperature)
-
-
-def _timed(
-    events: Generator[Step | Queued, None, None],
-) -> Generator[tuple[Step | Queued, float], None, None]:
-    """The engine's seconds of a step would include the steps of other models between its draws and its choice."""
-    try:
-        while True:
-            start = time.perf_counter()
-            event = next(events, None)
-            if event is None:
-                return
-            yield event, time.perf_counter() - start
-    finally:
-        events.close()
 
 
 class LocalBackend(Backend):
@@ -150,7 +131,7 @@ def _compile(name: str, model: ReferenceType[LanguageModel]) -> None:
     from calm.engine.warmup import compile_in_subprocess
 
     with _compile_lock:
-        if compile_in_subprocess(name):
+        if compile_in_subprocess(name) and not compute.is_closed():
             compute.run(_replace_fallback, model)
 
 

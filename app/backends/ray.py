@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import logs
+from .. import compute, logs
 from .base import Backend, Chunks, Item, LoadedModel, MakeRoom, Report
 
 if TYPE_CHECKING:
@@ -44,13 +45,7 @@ class RemoteModel(LoadedModel):
     def stream(
         self, prompt: str, options: GenerationOptions, client: str = "", encodings: bool = False
     ) -> Generator[Step | Queued, None, None]:
-        return self.client.stream(prompt, options, client, logs.request_id(), encodings)
-
-    def timed_stream(
-        self, prompt: str, options: GenerationOptions, client: str = ""
-    ) -> Generator[tuple[Step | Queued, float], None, None]:
-        for event in self.stream(prompt, options, client):
-            yield event, getattr(event, "seconds", 0.0)
+        return _until_closed(self.client.stream(prompt, options, client, logs.request_id(), encodings))
 
     def encoded(self, steps: Sequence[Step]) -> np.ndarray:
         sent = [getattr(step, "encoded", None) for step in steps]
@@ -73,15 +68,26 @@ class RemoteModel(LoadedModel):
         return self._compute("reconstruct", text, noise, seed)
 
     def robustness(self, text: str, noises: Sequence[float], seed: int) -> Iterator[tuple[float, float]]:
-        return self.client.iterate("robustness", text, noises, seed, request_id=logs.request_id())
+        return _until_closed(self.client.iterate("robustness", text, noises, seed, request_id=logs.request_id()))
 
     def brier_lm(
         self, texts: Sequence[str], seed: int, samples: int, temperature: float
     ) -> Generator[BrierLM | Pause | None, None, None]:
-        return self.client.iterate("brier_lm", texts, seed, samples, temperature, request_id=logs.request_id())
+        arguments = texts, seed, samples, temperature
+        return _until_closed(self.client.iterate("brier_lm", *arguments, request_id=logs.request_id()))
 
     def _compute(self, operation: str, *arguments: object):
+        compute.check_open()
         return self.client.compute(operation, *arguments, request_id=logs.request_id())
+
+
+def _until_closed(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """The items of replicas until the page stops. Then it raises the error of ``compute.close``."""
+    with closing(items):
+        compute.check_open()
+        for item in items:
+            compute.check_open()
+            yield item
 
 
 class RayBackend(Backend):

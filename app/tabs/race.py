@@ -49,7 +49,7 @@ class Racer:
 
     def __init__(self, model: LoadedModel, prompt: str, options: calm.GenerationOptions, client: str):
         self.model, self.lm = model, model.lm
-        self.events = model.timed_stream(prompt, options, client)
+        self.events = model.stream(prompt, options, client)
         self.total_seconds, self.draws, self.finished = 0.0, 0, False
         self.first_text_seconds: float | None = None
         self.texts: list[str] = []
@@ -57,11 +57,11 @@ class Racer:
 
     def advance(self) -> None:
         """Generates one step. Time in the queue does not count."""
-        event, seconds = next(self.events, (None, 0.0))
+        event = next(self.events, None)
         if event is None:
             self.finished = True
         elif isinstance(event, calm.Step):
-            self.total_seconds += seconds
+            self.total_seconds += event.seconds
             self.draws += event.draws
             self.texts.append(event.text)
             self.seconds.append(round(self.total_seconds, 5))

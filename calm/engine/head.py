@@ -71,14 +71,15 @@ def make_head_step(model: CalmModel, backend: Backend | None = None) -> HeadStep
 
     Only the energy head has compiled kernels and fused operators.
     """
-    if not isinstance(model, EnergyTransformer):
-        return IterativeHeadStep(model)
-    backend = backend or select_backend(next(model.parameters()), model.config.autoencoder_config().hidden_act)
-    if backend is Backend.CPU_KERNELS:
-        kernels = cpu_kernels()
-        assert kernels
-        return CpuHeadStep(model, kernels)
-    return CudaGraphHeadStep(model) if backend is Backend.CUDA_GRAPHS else HeadStep(model)
+    if isinstance(model, EnergyTransformer):
+        backend = backend or select_backend(next(model.parameters()), model.config.autoencoder_config().hidden_act)
+        if backend is Backend.CPU_KERNELS:
+            kernels = cpu_kernels()
+            assert kernels
+            return CpuHeadStep(model, kernels)
+        if backend is Backend.CUDA_GRAPHS:
+            return CudaGraphHeadStep(model)
+    return ModuleHeadStep(model)
 
 
 class HeadBlockWeights(NamedTuple):
@@ -145,11 +146,13 @@ class BlockHeadStep(HeadStep):
         return list(map(tuple, ids.long().tolist())), vectors.numpy()
 
 
-class IterativeHeadStep(BlockHeadStep):
-    """Uses the PyTorch modules of a head that evaluates its network many times for each draw."""
+class ModuleHeadStep(BlockHeadStep):
+    """Uses the model's PyTorch modules, whose numbers depend on the size of a block in the last bits."""
 
     def __init__(self, model: CalmModel):
         super().__init__(model)
+        if isinstance(model, EnergyTransformer):
+            self.free_draws = 1  # as with the kernels, so that both choose the same chunks
         parameter = next(model.parameters())
         states = self.project(parameter.new_zeros(SLOTS, model.config.hidden_size))
         noise = torch.zeros(self.head.noise_shape, device=parameter.device)

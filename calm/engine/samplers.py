@@ -219,25 +219,35 @@ class TokenSampler:
     def __init__(self, temperature: float, seed: int):
         self.temperature = temperature
         self.random = random.Random(seed)
+        self.uniform = self.random.random()
+        """The uniform number of the next choice."""
+
+    def advance(self) -> None:
+        """Draws the uniform number of the following choice."""
+        self.uniform = self.random.random()
 
     def skip(self, steps: Sequence[CompletedStep]) -> None:
         """Moves the generator behind steps that were chosen elsewhere."""
         for _ in steps:
-            self.random.random()
+            self.advance()
 
 
 def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampler]) -> list[Outcome]:
     """logits [R, V] -> R outcomes: a token each, with the most probable ones as candidates.
 
-    A row that cannot be sampled has its exception as outcome.
+    A row that cannot be sampled has its exception as outcome. If the batch itself raises, no sampler has changed, and
+    the call can be repeated with fewer of them.
     """
     temperatures = torch.tensor([sampler.temperature for sampler in samplers])
-    uniforms = torch.tensor([sampler.random.random() for sampler in samplers], dtype=torch.float64)
+    uniforms = torch.tensor([sampler.uniform for sampler in samplers], dtype=torch.float64)
+    draws = step.sample(logits, temperatures, uniforms)
+    for sampler in samplers:
+        sampler.advance()
     return [
         Choice((token,), None, partial(_token_candidates, best, probabilities), 1)
         if token >= 0
         else RuntimeError("No token can be sampled, because the logits are not finite at this temperature.")
-        for token, best, probabilities in zip(*step.sample(logits, temperatures, uniforms))
+        for token, best, probabilities in zip(*draws)
     ]
 
 

@@ -26,6 +26,8 @@ from .token_step import TokenStep, make_token_step
 
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
+CLIENT_SLOTS = SLOTS - RESERVED_SLOTS
+"""Slots that one client can hold in an engine of ``SLOTS``."""
 BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waking them takes as long as a fast step
 FIRST_STEP_SECONDS = 0.25  # steps run so much longer while a request has no result yet, before other work of the thread
 
@@ -37,7 +39,7 @@ class Generated(NamedTuple):
 
     choice: Choice
     seconds: float
-    """Wall seconds of the step."""
+    """Seconds of the engine's steps that led to the choice. The steps computed the other requests of the batch, too."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Request:
     state: Tensor | None = None
     """Input of the next draw: the head state [blocks, D], or the logits [V] of a token-by-token model. None between a
     choice and the backbone step that reads it."""
-    started: float = 0.0
-    """Start of the present step, by ``time.perf_counter``."""
+    seconds: float = 0.0
+    """Seconds of the engine's steps since the last choice of this request."""
     is_new: bool = True
     """Whether its first step is not complete."""
 
@@ -126,7 +128,8 @@ class Engine:
         """Whether the executor runs steps or has them in its queue."""
 
     def stream(self, request: Request) -> Iterator[Generated | Queued]:
-        """Yields the steps of a request, and before them its position in the queue whenever that changes.
+        """Yields the steps of a request, and before them its position in the queue whenever that changes; on the
+        executor's thread after every step, so that the caller can let other work of the thread run.
 
         Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and any other
         exception of a step of this request.
@@ -148,7 +151,9 @@ class Engine:
                     yield result
                 elif request.finished:
                     return
-                elif (position := self._queue_position(request)) not in (None, shown):
+                elif (position := self._queue_position(request)) is not None and (
+                    position != shown or (self.executor and self.executor.is_current())
+                ):
                     shown = position
                     yield Queued(position)
         finally:
@@ -236,17 +241,20 @@ class Engine:
 
         A request that needs many draws therefore does not delay the others.
         """
+        start = time.perf_counter()
         self.backbone.use_threads(torch.get_num_threads())
         for request in self._active():
             if request.state is not None and request.replayed:
-                request.state, request.unread = None, [request.replayed.popleft()]
+                request.state, request.unread, request.seconds = None, [request.replayed.popleft()], 0.0
         for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
             if outcome is None:
                 continue
             if isinstance(outcome, Exception):
                 request.finish(outcome)
                 continue
-            request.results.append(Generated(outcome, time.perf_counter() - request.started))
+            now = time.perf_counter()
+            request.results.append(Generated(outcome, request.seconds + now - start))
+            request.seconds = start - now  # the rest of this step belongs to the next choice
             request.is_new = False
             STATISTICS.add_step(len(outcome.token_ids), outcome.draws)
             request.state = None
@@ -256,6 +264,9 @@ class Engine:
             else:
                 request.unread = [outcome.token_ids]
         self._read()  # within this step, so that the GPU works while callers take their results
+        elapsed = time.perf_counter() - start
+        for request in self._active():
+            request.seconds += elapsed
 
     def _try(
         self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]
@@ -282,14 +293,13 @@ class Engine:
         A step of few requests takes nearly as long as one of many, and the others will soon have chosen. A new request
         does not wait for them, because they may need many draws.
         """
-        now = time.perf_counter()
         self._fill_slots()
         active = self._active()
         requests = [request for request in active if request.state is None]
         if 2 * len(requests) < len(active) and not any(request.is_new for request in requests):
             return
         for request, state in self._try(requests, self._backbone_step):
-            request.started, request.state = now, state
+            request.state = state
 
     def _backbone_step(self, requests: list[Request]) -> Sequence[Tensor]:
         chunks = torch.tensor([chunk for request in requests for chunk in request.unread])

@@ -104,6 +104,7 @@ def compile_in_subprocess(name: str) -> bool:
     A process that fails, for example because the system kills it, is started a second time, except after
     ``stop_compilers``.
     """
+    name = str(Path(name).resolve()) if Path(name).is_dir() else name
     command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
     for _ in range(ATTEMPTS):
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}

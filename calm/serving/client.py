@@ -18,12 +18,18 @@ PATIENCE = 120.0
 """Seconds for which a request waits for another replica."""
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before each attempt after a loss; the last one repeats."""
+DEATHS = 4
+"""Replicas that may end under a request, without a new step of it, before it is given up: it may be the cause."""
 SMOOTHING = 0.1
 """Weight of the latest text in the mean duration of a text."""
 
 
 class ReplicaLost(Exception):
     """The replica of a request has ended."""
+
+
+class NoReplica(Exception):
+    """No replica runs now."""
 
 
 class Overloaded(Exception):
@@ -36,15 +42,16 @@ class Replicas(Protocol):
     def stream(self, method: str, *arguments: Any) -> Generator[Any, None, None]:
         """The messages of a method of ``Replica``, from any replica. Closing it cancels the request.
 
-        Raises ReplicaLost and Overloaded.
+        Raises ReplicaLost, NoReplica and Overloaded.
         """
 
 
 class Client:
     """Requests to the replicas of one model, for any number of threads.
 
-    Every method raises CalmError as the function of the library does, if all replicas are busy, and if no replica
-    answers for two minutes; and RuntimeError with the replica's traceback for any other exception there.
+    Every method raises CalmError as the function of the library does, if all replicas are busy, if no replica answers
+    for two minutes, and if several replicas end under the request; and RuntimeError with the replica's traceback for
+    any other exception there.
     """
 
     def __init__(self, name: str, replicas: Replicas, pause: Callable[[float], None] = time.sleep):
@@ -112,20 +119,28 @@ class Client:
 
     def _recovered(self, attempt: Callable[[], Generator[Any, None, None]], span: tracing.Span) -> Iterator[Any]:
         """The messages of an attempt, and after the loss of its replica those of another one."""
-        lost, deadline = 0, 0.0
+        lost, deaths, deadline = 0, 0, 0.0
         while True:
             try:
                 with closing(attempt()) as messages:
                     for message in messages:
-                        lost = 0
+                        if not _only_waits(message):
+                            lost = deaths = 0
                         yield message
                 return
             except Overloaded:
                 if not deadline:  # a request that has been accepted once waits
                     raise CalmError(self._busy()) from None
-            except ReplicaLost:
+            except ReplicaLost as error:
                 span.event("replica lost")
                 self.losses += 1
+                deaths += 1
+                if deaths == DEATHS:
+                    raise CalmError(
+                        f"{DEATHS} replicas of {self.name} ended while they computed this request, so it is given up."
+                    ) from error
+            except NoReplica:
+                span.event("no replica")
             now = time.monotonic()
             deadline = deadline if lost else now + PATIENCE
             if now > deadline:
@@ -137,6 +152,11 @@ class Client:
         seconds = max(1, math.ceil(self.text_seconds))
         plural = "s" * (seconds > 1)
         return f"All replicas of {self.name} are busy: try again in about {seconds} second{plural}."
+
+
+def _only_waits(message: Any) -> bool:
+    """Whether a message holds nothing but positions in the queue."""
+    return isinstance(message, list) and all(isinstance(event, Queued) for event in message)
 
 
 def _checked(event: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -18,13 +19,13 @@ from ..engine import ComputeThread
 from ..engine.head import SLOTS
 from ..errors import CalmError
 from ..statistics import FIRST_CHUNK_BOUNDS, STATISTICS
-from .client import Overloaded, ReplicaLost
+from .client import NoReplica, Overloaded, ReplicaLost
 from .replica import AT_ONCE, RESPONSE_SECONDS, Replica, process_figures
 
 try:
     import ray
     from ray import serve
-    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
     from ray.serve.exceptions import BackPressureError, RayServeException, RequestCancelledError
     from ray.serve.metrics import Gauge, Histogram
     from ray.serve.schema import ApplicationStatus, DeploymentStatusTrigger, LoggingConfig
@@ -39,6 +40,8 @@ HEALTH_SECONDS = 10.0
 UPSCALE_SECONDS = 5.0
 """For so long the requests must exceed the slots before Ray adds a replica. Ray's default is 30 seconds."""
 POLL_SECONDS = 0.1
+ROOM_SECONDS = 1.0
+"""Between two looks whether a model has left the memory."""
 SWITCH_SECONDS = 0.0005
 """For so long a thread of a replica runs Python code before another one may. Python's default is 5 milliseconds, nearly
 as long as a step. The compute thread gives up its turn for every kernel and waits to continue."""
@@ -146,6 +149,12 @@ class SharedReplica:
         self.loading = 0
 
         async def load(name: str) -> Replica:  # Ray keeps the loaded models as attributes of this function
+            # Ray forgets the model that was used least recently even while its texts run.
+            if (replica := self.loaded.get(name)) is not None:
+                return replica
+            while len(self.loaded) >= models_per_replica:
+                gc.collect()
+                await asyncio.sleep(ROOM_SECONDS)
             self.loading += 1
             try:
                 replica = await asyncio.to_thread(Replica, name, device, self.executor)
@@ -208,7 +217,10 @@ def connect(address: str | None) -> None:
     try:
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False if not address else None)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise CalmError(f"There is no Ray cluster at {address}: start one with ray start --head.") from error
+        if address:
+            raise CalmError(f"There is no Ray cluster at {address}: start one with ray start --head.") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CalmError(f"Ray could not start a cluster on this machine: {reason}") from error
 
 
 def start(models: Sequence[str], scale: Scale, device: str | None = None, shared: bool = False) -> None:
@@ -268,8 +280,12 @@ class ServeReplicas:
             raise ReplicaLost from error
         except BackPressureError as error:
             raise Overloaded from error
-        except RayServeException as error:  # no replica runs now
-            raise ReplicaLost from error
+        except RayServeException as error:
+            raise NoReplica from error
+        except RayTaskError as error:  # a shared replica could not load the model
+            if isinstance(error.cause, CalmError):
+                raise CalmError(str(error.cause)) from error  # the text of Ray's error is a traceback
+            raise
         finally:
             if not complete:
                 with suppress(Exception):  # it raises once more what the request has raised

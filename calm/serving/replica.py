@@ -137,13 +137,16 @@ class Replica:
                 loop.call_soon_threadsafe(updated.set)
 
         logger.info("Request %s: starts after %d steps.", request_id, len(completed))
-        self.threads.submit(run)
+        text = self.threads.submit(run)
         self.texts += 1
         try:
             while not (ended.is_set() and not ready):
                 await updated.wait()
                 updated.clear()
-                if events := [ready.popleft() for _ in range(len(ready))]:
+                events: list[Any] = []
+                while ready:  # until it is empty: only the first event of an empty queue wakes this task
+                    events.append(ready.popleft())
+                if events:
                     if encodings:
                         events = await asyncio.wrap_future(self.encoder.submit(self._with_encodings, events))
                     yield events
@@ -153,6 +156,7 @@ class Replica:
         finally:
             self.texts -= 1
             cancelled.set()
+            text.cancel()  # if no thread has started it
 
     def _with_encodings(self, events: list[Any]) -> list[Any]:
         """The events. Each step of a CALM has its encoding."""
@@ -175,28 +179,29 @@ class Replica:
         logger.info("Request %s: %s.", request_id, operation)
         items: Generator | None = None
         span = self._span(operation, request_id, traceparent)
+        executor = self.threads if operation in ENGINE_OPERATIONS else self.executor
         try:
-            result = await self._run(_within, span, OPERATIONS[operation], self.lm, *arguments)
+            result = await self._run(executor, _within, span, OPERATIONS[operation], self.lm, *arguments)
             if not isinstance(result, Generator):
                 yield result
                 return
             items = result
-            while (item := await self._run(_within, span, _next, items)) is not END:
+            while (item := await self._run(executor, _within, span, _next, items)) is not END:
                 yield item
         except Exception as error:
             span.fail(error)
             yield _failure(error, request_id)
         finally:
             if items is not None:
-                await self._run(items.close)
+                await self._run(executor, items.close)
             span.end()
 
-    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.wrap_future(self.executor.submit(function, *arguments))
+    async def _run(self, executor: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.wrap_future(executor.submit(function, *arguments))
 
     async def check_health(self) -> None:
         """Raises an exception if the compute thread does not answer, so that the replica is replaced."""
-        await asyncio.wait_for(self._run(int), RESPONSE_SECONDS)
+        await asyncio.wait_for(self._run(self.executor, int), RESPONSE_SECONDS)
 
     def load_figures(self) -> dict[str, int]:
         """The requests in slots and in the queue."""
@@ -249,3 +254,5 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "robustness": _robustness,
 }
 """Functions of a model that a client may call by name."""
+ENGINE_OPERATIONS = ("draw_pool",)
+"""Those that wait for a slot of the engine. On the compute thread they would stop all other work until one is free."""

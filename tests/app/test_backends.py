@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import calm
-from app import backends, metrics
-from app.backends.ray import RayBackend
+from app import backends, compute, metrics
+from app.backends import ray
+from app.backends.ray import RayBackend, RemoteModel
 
 DASHBOARD = Path(__file__).parents[2] / "deploy/grafana/calm.json"
 
@@ -39,6 +40,30 @@ def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch, capsys):
         RayBackend().load("story-k4", lambda needed, free: None, lambda arrived, size: None)
     assert main(["serve", "--ray"]) == 2 and "Ray is not installed" in capsys.readouterr().err
     assert main(["serve"]) == 2 and "add --ray" in capsys.readouterr().err
+
+
+def test_texts_of_replicas_end_when_the_page_stops(monkeypatch, story):
+    class Client:
+        closed = False
+
+        def stream(self, *_):
+            try:
+                yield from range(9)
+            finally:
+                self.closed = True
+
+    monkeypatch.setattr(compute, "_closed", [])
+    monkeypatch.setattr(ray, "_clients", {"story-k4": Client()})
+    model = RemoteModel("story-k4", story, None)
+    running, waiting = (model.stream("", calm.GenerationOptions()) for _ in range(2))
+    assert next(running) == 0
+    compute.close(calm.CalmError("The page stops."))
+    for items in (running, waiting):
+        with pytest.raises(calm.CalmError, match="The page stops"):
+            next(items)
+    with pytest.raises(calm.CalmError, match="The page stops"):
+        model.decode([])
+    assert model.client.closed
 
 
 def test_every_figure_of_the_dashboard_is_exported():

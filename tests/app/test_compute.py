@@ -5,6 +5,7 @@ from threadpoolctl import threadpool_info
 
 from app import compute
 from app.registry import loaded
+from calm.engine.scheduler import CLIENT_SLOTS
 
 
 def test_items_are_computed_on_one_thread_and_the_generator_is_closed_with_the_iterator():
@@ -40,3 +41,19 @@ def test_an_error_reaches_the_caller():
     assert next(reader) == 1
     with pytest.raises(ValueError, match="no"):
         next(reader)
+
+
+def test_no_more_texts_run_at_once_than_a_visitor_has_slots():
+    running, most = set(), []
+
+    def items(number):
+        running.add(number)
+        most.append(len(running))
+        yield from range(1 + number % 3)
+        running.remove(number)
+
+    count = CLIENT_SLOTS + 4
+    rounds = list(compute.side_by_side([items(number) for number in range(count)]))
+    assert max(most) == CLIENT_SLOTS and not running
+    for number, column in enumerate(zip(*rounds)):
+        assert [item for item in column if item is not None] == list(range(1 + number % 3))

@@ -10,10 +10,11 @@ from calm.engine.head import (
     CpuHeadStep,
     CudaGraphHeadStep,
     HeadStep,
-    IterativeHeadStep,
+    ModuleHeadStep,
     make_head_step,
 )
 from calm.engine.ops import cpu as kernels
+from calm.engine.ops.selection import Backend
 
 from .ops.cpu.emulated_unit import HAS_UNIT
 
@@ -73,12 +74,12 @@ def test_blocks_of_draws_are_those_of_the_modules(head_steps, count):
     assert ids == [tuple(row) for row in modules.decode(vectors).tolist()]
 
 
-@pytest.mark.parametrize("head", ["diffusion", "flow"])
+@pytest.mark.parametrize("head", ["energy", "diffusion", "flow"])
 @torch.inference_mode()
-def test_draws_of_many_evaluations_do_not_depend_on_those_beside_them(tiny, head):
-    model = tiny(4, head=head, num_sampling_steps=4).calm
-    modules, step = HeadStep(model), make_head_step(model)
-    assert isinstance(step, IterativeHeadStep)
+def test_draws_by_modules_do_not_depend_on_those_beside_them(tiny, head):
+    model = (tiny(4) if head == "energy" else tiny(4, head=head, num_sampling_steps=4)).calm
+    modules, step = HeadStep(model), make_head_step(model, Backend.PYTORCH)
+    assert isinstance(step, ModuleHeadStep)
     states = step.project(rows(SLOTS, model.config.hidden_size))
     counts = [1, 3, DRAW_BLOCK, POOL_BLOCK + 40, 1]
     draw_rows = [row for row, count in enumerate(counts) for _ in range(count)][::-1]

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -261,3 +262,48 @@ def test_a_request_beyond_the_exact_limit_ends_alone(tiny, monkeypatch):
     with pytest.raises(calm.CalmError, match="did not accept"):
         next(bad)
     assert len(list(good)) == 9
+
+
+def test_a_slow_caller_does_not_lengthen_a_step(story, monkeypatch):
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("calm.engine.scheduler.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    create_engine(story)
+    quick = [step.seconds for step in generate(story, 0)]
+    slow = []
+    for step in generate(story, 0):
+        slow.append(step.seconds)
+        for _ in range(100):
+            next(clock)
+    assert quick == slow and min(quick) > 0
+
+
+def test_a_request_of_the_executor_that_waits_for_a_slot_does_not_stop_the_others(tiny):
+    executor = ComputeThread()
+    lm = tiny(4)
+    create_engine(lm, executor)
+    others = [generate(lm, i, max_new_tokens=400, temperature=1) for i in range(SLOTS)]
+    for other in others:
+        next(other)
+    waiting = executor.run(iter, stream(lm, "Once", GenerationOptions(1, 8)))
+    assert isinstance(executor.run(next, waiting), Queued) and isinstance(executor.run(next, waiting), Queued)
+    executor.run(int)  # the thread is free
+    for other in others:
+        other.close()
+    while isinstance(event := executor.run(next, waiting), Queued):
+        pass
+    assert isinstance(event, Step)
+
+
+def test_a_failed_batch_of_tokens_changes_no_text(tiny_ar, monkeypatch):
+    engine = create_engine(tiny_ar)
+    alone = [token_ids(generate(tiny_ar, i)) for i in range(3)]
+    step = engine._sample.args[0]
+    sample = step.sample
+
+    def failing(logits, *numbers):
+        if len(logits) > 1:
+            raise RuntimeError("no memory for so many")
+        return sample(logits, *numbers)
+
+    monkeypatch.setattr(step, "sample", failing)
+    assert interleave([generate(tiny_ar, i) for i in range(3)]) == alone

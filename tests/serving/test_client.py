@@ -9,7 +9,7 @@ import pytest
 import calm
 from calm import tracing
 from calm.serving import replica as replica_module
-from calm.serving.client import PAUSES, Client, Overloaded, ReplicaLost
+from calm.serving.client import DEATHS, PAUSES, Client, NoReplica, Overloaded, ReplicaLost
 from calm.serving.replica import Replica
 
 PROMPT = "Once upon a time"
@@ -123,6 +123,15 @@ def test_replicas_that_do_not_come_back_are_one_sentence(connect, monkeypatch):
     monkeypatch.setattr("calm.serving.client.PATIENCE", -1.0)
     with pytest.raises(calm.CalmError, match="No replica of story-k4 answers"):
         next(connect(0, 0, 0).stream(PROMPT, OPTIONS))
+
+
+def test_a_request_whose_replicas_always_end_is_given_up(connect):
+    client = connect(*[0] * (DEATHS + 1))
+    with pytest.raises(calm.CalmError, match=f"{DEATHS} replicas of story-k4 ended while they computed this request"):
+        next(client.stream(PROMPT, OPTIONS))
+    assert len(client.replicas.calls) == DEATHS
+    client = connect(*[NoReplica()] * 2 * DEATHS)  # a cluster that starts its replicas
+    assert isinstance(next(client.stream(PROMPT, OPTIONS)), calm.Step) and client.losses == 0
 
 
 def test_a_client_that_leaves_frees_its_slot(connect, both):
