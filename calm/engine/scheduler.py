@@ -28,6 +28,7 @@ UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the 
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
 CLIENT_SLOTS = SLOTS - RESERVED_SLOTS
 """Slots that one client can hold in an engine of ``SLOTS``."""
+REPORT_SECONDS = 1.0  # between two reports of a position in the queue that has not changed
 BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waking them takes as long as a fast step
 FIRST_STEP_SECONDS = 0.25  # steps run so much longer while a request has no result yet, before other work of the thread
 
@@ -128,15 +129,17 @@ class Engine:
         """Whether the executor runs steps or has them in its queue."""
 
     def stream(self, request: Request) -> Iterator[Generated | Queued]:
-        """Yields the steps of a request, and before them its position in the queue whenever that changes; on the
-        executor's thread after every step, so that the caller can let other work of the thread run.
+        """Yields the steps of a request, and before them its position in the queue.
+
+        The position comes whenever it changes, and once a second, so that the caller can stop waiting; on the
+        executor's thread after every step, so that other work can run.
 
         Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and any other
         exception of a step of this request.
         """
         submitted: float | None = time.perf_counter()
         self.queue.append(request)
-        shown = -1
+        shown, reported = -1, 0.0
         try:
             while True:
                 if not (request.results or request.finished):
@@ -151,11 +154,12 @@ class Engine:
                     yield result
                 elif request.finished:
                     return
-                elif (position := self._queue_position(request)) is not None and (
-                    position != shown or (self.executor and self.executor.is_current())
-                ):
-                    shown = position
-                    yield Queued(position)
+                elif (position := self._queue_position(request)) is not None:
+                    now = time.perf_counter()
+                    on_executor = self.executor and self.executor.is_current()
+                    if position != shown or on_executor or now - reported > REPORT_SECONDS:
+                        shown, reported = position, now
+                        yield Queued(position)
         finally:
             # The next step reads this. No lock, because the garbage collector may close the iterator in any thread.
             request.finished = True

@@ -122,7 +122,7 @@ def test_more_requests_than_slots_are_queued_in_order_and_all_finish(tiny):
         assert len(list(run)) == 9, i
 
 
-def test_queued_requests_report_their_position(tiny):
+def test_queued_requests_report_their_position(tiny, monkeypatch):
     lm = tiny(4)
     running = [calm.generate(lm, "x", max_new_tokens=160, pool_size=4, seed=i) for i in range(SLOTS)]
     for run in running:
@@ -131,6 +131,9 @@ def test_queued_requests_report_their_position(tiny):
     assert [next(run) for run in events] == [Queued(0), Queued(1), Queued(2)]
     events[0].close()
     assert next(events[2]) == Queued(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("calm.engine.scheduler.REPORT_SECONDS", 0.0)
+        assert [next(events[2]), next(events[2])] == [Queued(1)] * 2  # a caller who has left can stop here
     for run in running:
         run.close()
     assert [type(event) for event in events[2]] == [Step, Step]
