@@ -179,8 +179,8 @@ def stream(
     client: str = "",
     completed: Sequence[CompletedStep] = (),
 ) -> Generator[Step | Queued, None, None]:
-    """Like ``generate``. While the request is queued, it also yields ``Queued``: whenever the position changes, and once
-    a second.
+    """Like ``generate``. While the request is queued, it also yields ``Queued``: whenever the position changes, and
+    once a second.
 
     The engine shares its slots among clients: a ``client`` holds at most all but two, and the one with the fewest comes
     first. An empty name is no client and has no such limit.
