@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import plotly
@@ -17,7 +18,7 @@ MODULES = sorted((ASSETS / "js").glob("*.js"))
 
 def file_url(path: Path) -> str:
     """The address under which Gradio serves a static file, relative to the page, which may lie below a sub-path."""
-    return f"gradio_api/file={path.as_posix()}"
+    return f"gradio_api/file={quote(path.as_posix())}"
 
 
 IMPORT = f"import(new URL({file_url(ASSETS / 'js' / 'calm.js')!r}, document.baseURI))"

@@ -1,8 +1,7 @@
 """Fresh samples at a step of a run: the server functions behind "Draw 200 samples" in the text and on the map."""
 
-from .backends import LoadedModel
 from .errors import answers_with_error
-from .limits import FRESH_SAMPLES, MAX_NEW_TOKENS
+from .limits import FRESH_SAMPLES
 from .payloads.latent import cloud
 from .payloads.runs import pool
 from .payloads.types import Cloud, Pool
@@ -22,7 +21,7 @@ def draw_pool(step: StepArguments) -> Pool:
 def pool_at(step: StepArguments) -> Pool:
     """The same for a caller in Python. Raises CalmError."""
     model = loaded(step.model)
-    candidates = model.draw_pool(step.prompt, _prefix(model, step), FRESH_SAMPLES)
+    candidates = model.draw_pool(step.prompt, step.prefix_chunks, FRESH_SAMPLES)
     return pool(model.lm, candidates, step.chosen, step.prefix_chunks)
 
 
@@ -31,10 +30,5 @@ def pool_at(step: StepArguments) -> Pool:
 def draw_cloud(step: StepArguments) -> Cloud:
     """Fresh vectors at a step, on the map."""
     model = loaded(step.model)
-    vectors, token_ids = model.draw_vectors(step.prompt, _prefix(model, step), FRESH_SAMPLES)
+    vectors, token_ids = model.draw_vectors(step.prompt, step.prefix_chunks, FRESH_SAMPLES)
     return cloud(model, vectors, token_ids)
-
-
-def _prefix(model: LoadedModel, step: StepArguments) -> list[list[int]]:
-    """The chunks before a step, as many as a run can have."""
-    return step.prefix_chunks[: MAX_NEW_TOKENS // model.lm.chunk_size]

@@ -24,6 +24,8 @@ MAX_OTHER_MODELS = 4
 """Models besides those of the menu that visitors may load, where the host allows it."""
 MAX_UPLOAD_MB = 1
 """Size of an uploaded file."""
+UPLOAD_SECONDS = 600
+"""Seconds after which an uploaded file is deleted. The page reads it at once."""
 MAX_QUEUE = 64
 """Events that Gradio's queue holds."""
 

@@ -16,7 +16,20 @@ from .registry import allows_other_models
 from .requests import Chunk, ModelName, Seed
 from .validation import EVENT, Arguments
 
-OwnRuns = Annotated[list[OwnRun], Field(max_length=limits.MAX_FIT_VECTORS), AfterValidator(check_encodable)]
+
+def _check_prompts(runs: list[OwnRun]) -> list[OwnRun]:
+    """Raises ValueError if a run has a prompt that no run of the page can have."""
+    if any(len(run["prompt"]) > limits.MAX_PROMPT for run in runs):
+        raise ValueError
+    return runs
+
+
+OwnRuns = Annotated[
+    list[OwnRun],
+    Field(max_length=limits.MAX_FIT_VECTORS),
+    AfterValidator(check_encodable),
+    AfterValidator(_check_prompts),
+]
 """The finished runs of a visit."""
 
 

@@ -21,7 +21,7 @@ from .files import ASSETS, MODULES, file_url, serve_files
 from .fresh_samples import draw_cloud
 from .headers import SecurityHeaders
 from .health import machine_checks, routes
-from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB
+from .limits import MAX_CONCURRENT_RUNS, MAX_QUEUE, MAX_UPLOAD_MB, UPLOAD_SECONDS
 from .logs import use_json
 from .map_queries import find_nearest, place_chunks
 from .official import AUTOENCODER_PARAMETERS, OFFICIAL_MODELS, TRAINING_DATA
@@ -30,9 +30,9 @@ from .registry import (
     DEFAULT,
     ModelFacts,
     check_name,
+    described,
     facts,
     is_cancellable,
-    loaded,
     loaded_names,
     loading_status,
     offered,
@@ -140,7 +140,7 @@ def choose_model(name: str) -> Iterator[tuple[str, bool]]:
         published = _official_rows(name)
         for status in loading_status(name):
             yield facts_list(facts(name), None, loaded_names(), status, published), is_cancellable(name)
-        model = loaded(name)
+        model = described(name)
         yield facts_list(facts(name), model, loaded_names(), published=published), False
     except Exception as error:
         yield error_line(error_sentence(error)), False
@@ -170,7 +170,7 @@ def _menu() -> list[tuple[str, str]]:
 def build() -> gr.Blocks:
     """The Gradio app. The models need not be loaded yet."""
     serve_files()
-    with Page(title="CALM Playground", analytics_enabled=False) as page:
+    with Page(title="CALM Playground", analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
         with gr.Row(elem_id="model-row"):
             with gr.Column(scale=5, min_width=300):
                 gr.HTML(HEADER, elem_id="header")
@@ -187,7 +187,8 @@ def build() -> gr.Blocks:
         choosing = gr.on([page.load, model.change], _choose, model, [status, cancel], **options)
         cancel.click(_cancel_download, model, [status, cancel], cancels=[choosing], queue=False, **PRIVATE)
         page.load(None, None, tabs, js=in_browser('({ __type__: "update", selected: calm.requestedTab() })', ""))
-    return page.queue(max_size=MAX_QUEUE)
+    # Direct calls would skip the queue, and with it the limits on how much runs at once.
+    return page.queue(max_size=MAX_QUEUE, api_open=False)
 
 
 def _build_tabs(model: gr.Dropdown) -> gr.Tabs:

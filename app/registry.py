@@ -286,8 +286,17 @@ def is_unloaded(name: str) -> bool:
 def loaded(name: str = DEFAULT) -> LoadedModel:
     """A model of the menu with its map; waits until it is loaded. It stays in memory while the caller keeps the result.
 
-    Raises CalmError if it cannot be loaded.
+    Raises CalmError if it cannot be loaded, or if this process has no GPU for it.
     """
+    if zero_gpu.model(name) is not None:
+        raise calm.CalmError(
+            f"{name} has the GPU of this Space for texts only; choose a bundled model, or run the app on your own GPU."
+        )
+    return described(name)
+
+
+def described(name: str) -> LoadedModel:
+    """The same for a caller who does not compute with the model. Raises CalmError if it cannot be loaded."""
     lease = Lease(name)  # before the load, because another load might unload the model before its request gets it
     while isinstance(error := (load := loading(name)).exception(), DownloadCancelled):
         pass  # with the lease, the next one goes on

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import gradio as gr
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -112,7 +113,16 @@ def validated_message(
 def visitor_of(request: Any) -> str:
     """Who asks: the session of a page or a client, else the address; empty without a request."""
     client = getattr(request, "client", None)
-    return str(getattr(request, "session_hash", None) or getattr(client, "host", ""))
+    return str(_session_of(request) or getattr(client, "host", ""))
+
+
+def _session_of(request: Any) -> str | None:
+    """The session that a request names. Gradio gives a server function the request of the web server, which has the
+    session in its body; behind a proxy, all visitors have one address."""
+    if isinstance(request, Request):
+        body = getattr(request, "_json", None)  # Gradio has read the body before it calls the function
+        return body.get("session_hash") if isinstance(body, dict) else None
+    return getattr(request, "session_hash", None)
 
 
 def _set_signature(function: Any, fields: dict[str, FieldInfo], event: Sequence[str], returns: Any) -> None:

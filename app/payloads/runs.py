@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 END_OF_TEXT = "∎"
 REPLACEMENT = "\ufffd"
 """In the text of a candidate, it replaces bytes of an incomplete character."""
-_PROCESS = uuid.uuid4().hex[:6]  # keeps ids unique: a page may still hold runs from before a restart of the server
-_numbers = itertools.count(1)
 
 
 def pool(
@@ -111,7 +108,7 @@ class Run:
         plain = {name: value for name, value in asdict(self.options).items() if name != "prefix_chunks"}
         settings, name = cast(GenerationSettings, plain), self.model.name
         return {
-            "run_id": f"{_PROCESS}-{next(_numbers)}",
+            "run_id": uuid.uuid4().hex[:12],  # unique among restarts, and among the forked workers of ZeroGPU
             "model": name,
             "prompt": self.prompt,
             "options": settings,
@@ -134,9 +131,13 @@ class Run:
         return self._payload
 
     def finished(self, status: str) -> RunPayload:
-        """The payload of the complete run, with its vectors and its status line."""
+        """The payload of the complete run, with its vectors and its status line.
+
+        The branch of a run that was stopped has no vectors, because those before the branch have not reached the page.
+        """
         payload = self.payload
-        return {**payload, "vectors": self.vectors, "finished": True, "status": status}
+        vectors = self.vectors if len(self.vectors) == len(payload["steps"]) else []
+        return {**payload, "vectors": vectors, "finished": True, "status": status}
 
     def add(self, event: Step | Queued) -> None:
         """Adds the next step, or the new position in the queue."""

@@ -144,7 +144,7 @@ class RunPayload(TypedDict):
     status: str
     """HTML of the status line once the run is finished."""
     vectors: NotRequired[list[list[float]]]
-    """[steps, L], the predicted vectors. Only once the run is finished."""
+    """[steps, L], the predicted vectors. Only once the run is finished; empty for a branch of a stopped run."""
     suggestions: NotRequired[list[str]]
     """Prompts in the language of the model, if it was not trained on that of the prompt."""
     samples: NotRequired[list["RunPayload"]]

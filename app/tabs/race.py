@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ from ..streaming import Panel, Progress, wire
 from ..validation import validated
 
 DEFAULT_NEW_TOKENS = 200
-_numbers = itertools.count(1)
+_numbers = itertools.count(time.time_ns() // 1_000_000)  # a page may still show a race from before a restart
 
 
 def example() -> dict[str, Any]:

@@ -122,9 +122,9 @@ def _measure_curve(arguments: ReconstructArguments) -> Iterator[Progress]:
         shown = curve_card("curve", arguments, {arguments.model: curve["measured"]}, len(levels))
         yield Progress(f"Measuring … {len(curve['measured'])} of {len(levels)} noise levels", (curve, shown))
     half = next((noise for noise, share in curve["measured"] if share < 0.5), None)
-    result = (
-        f"half of the tokens are lost at {half:.1f}" if half else "more than half of the tokens survive all of them"
-    )
+    result = "more than half of the tokens survive all of them"
+    if half is not None:
+        result = f"half of the tokens are lost at {half:.1f}"
     # The curve is sent again, because a later progress may replace an earlier one before it is sent.
     name = html.escape(arguments.model)
     yield Progress(f"{name}: {len(curve['measured'])} noise levels, 4 draws each, {result}", (curve, shown))

@@ -15,9 +15,9 @@ from ..registry import DEFAULT, bundled
 @cache
 def useful_temperatures(name: str) -> tuple[float, float] | None:
     """The lowest and the highest temperature on a bundled model's card at which enough sentences are well-formed; None
-    for any other model, or where there is no such temperature."""
+    where there is no such temperature."""
     path = folders.CHECKPOINTS / name / "evaluation.json"
-    if name not in bundled() or not path.is_file():
+    if not path.is_file():
         return None
     measured = json.loads(path.read_text(encoding="utf-8")).get("stories", [])
     useful = [one["temperature"] for one in measured if one["well_formed"] >= USEFUL_SHARE]
@@ -25,8 +25,8 @@ def useful_temperatures(name: str) -> tuple[float, float] | None:
 
 
 def range_mark(name: str) -> str:
-    """HTML of a bar below the slider, from the lowest to the highest useful temperature."""
-    useful = useful_temperatures(str(name))
+    """HTML of a bar below the slider, from the lowest to the highest useful temperature of a bundled model."""
+    useful = useful_temperatures(name) if name in bundled() else None  # the cache holds no names that visitors type
     if useful is None:
         return ""
     left, right = (100 * (t - TEMPERATURE_MIN) / (TEMPERATURE_MAX - TEMPERATURE_MIN) for t in useful)

@@ -81,8 +81,9 @@ export async function copyText(text) {
   area.value = text;
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const copied = document.execCommand("copy");
   area.remove();
+  if (!copied) throw new Error("The browser did not allow the copy.");
 }
 
 /**

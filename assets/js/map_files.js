@@ -19,7 +19,7 @@ function content(url, onload) {
   if (waiting.has(url)) return null;
   waiting.set(url, callbacks);
   fetch(url)
-    .then((response) => response.json())
+    .then((response) => (response.ok ? response.json() : Promise.reject(response.status)))
     .then((value) => {
       contents.set(url, value);
       for (const callback of callbacks) callback();

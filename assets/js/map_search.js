@@ -1,6 +1,7 @@
 // Search for training chunks by text, and the training chunks nearest to a point of the map.
 import { button, find, node, plural, visible } from "./dom.js";
 import { mapChunks } from "./map_files.js";
+import { answerOf } from "./server.js";
 import { store } from "./store.js";
 
 const MAX_LISTED = 8;
@@ -117,7 +118,7 @@ function createNearestList(target, onchoose) {
   const render = async (text, request) => {
     requests += 1;
     const number = requests;
-    const answer = await request();
+    const answer = await answerOf(request());
     if (number !== requests) return; // another point was chosen meanwhile
     target.hidden = false;
     const isError = "error" in answer;

@@ -8,9 +8,24 @@ const ZOOMED = 0.5;
 
 /** @param {PlotlyElement} plot */
 export function createMapWindow(plot) {
-  /** @type {Map<string, Range>} what the visitor has zoomed to in each layout */
-  const ranges = new Map();
+  /** @type {WeakMap<object, Map<string, Range>>} what the visitor has zoomed to on each map, in each layout */
+  const zooms = new WeakMap();
+  /** @type {Map<string, Range>} those of the map that is shown */
+  let ranges = new Map();
   let current = "";
+
+  /**
+   * Each map has coordinates of its own: those of the models, and each fit of the visitor's own.
+   * @param {string} layout
+   * @param {MapSummary} summary
+   * @param {FittedMap | null} fit
+   */
+  const rangesOf = (layout, summary, fit) => {
+    const shown = layout === "own" && fit ? fit : summary;
+    const known = zooms.get(shown) ?? new Map();
+    zooms.set(shown, known);
+    return known;
+  };
 
   /**
    * @param {string} layout
@@ -30,7 +45,7 @@ export function createMapWindow(plot) {
      * @param {MapSummary} summary
      */
     isZoomed(layout, summary) {
-      const range = ranges.get(layout);
+      const range = rangesOf(layout, summary, null).get(layout);
       const { x } = whole(layout, summary, null);
       return range !== undefined && layout !== "own" && range.x[1] - range.x[0] < ZOOMED * (x[1] - x[0]);
     },
@@ -41,6 +56,7 @@ export function createMapWindow(plot) {
      */
     shape(layout, summary, fit) {
       current = layout;
+      ranges = rangesOf(layout, summary, fit);
       const range = ranges.get(layout) ?? whole(layout, summary, fit);
       return { range, size: { width: plot.clientWidth, height: plot.clientHeight } };
     },

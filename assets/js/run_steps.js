@@ -3,6 +3,7 @@ import { entropy } from "./certainty.js";
 import { csv } from "./csv.js";
 import { download, node, visible } from "./dom.js";
 import { createFigure } from "./figures.js";
+import { escaped } from "./map_series.js";
 import { action } from "./run_card.js";
 import { store } from "./store.js";
 
@@ -153,7 +154,7 @@ function stepsFigure({ run_id, steps }, { label, decimals, of }, colours) {
     x: shown.map((step) => step.index + 1),
     y: shown.map(of),
     customdata: shown.map((step) => step.index),
-    text: shown.map((step) => visible(step.text)),
+    text: shown.map((step) => escaped(step.text)),
     hovertemplate: `step %{x}: %{y:.${decimals}f}<br>%{text}<extra></extra>`,
   });
   const axis = { gridcolor: colours.grid, zeroline: false };

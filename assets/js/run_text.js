@@ -14,6 +14,7 @@ import { createRunCard, generationCard, saveShownRun } from "./run_card.js";
 import { createRunReader } from "./run_lines.js";
 import { createRunSteps } from "./run_steps.js";
 import { createSampleList } from "./samples.js";
+import { answerOf } from "./server.js";
 import { createSheet } from "./sheet.js";
 import { createRunProgress } from "./step_counter.js";
 import { store } from "./store.js";
@@ -119,12 +120,13 @@ function replayExample(element, text, progress) {
  * @returns {Promise<string | null>} an error message, or null once the pool is in the store
  */
 async function drawPool(server, run, stepIndex) {
-  const answer = await server.draw_pool({
+  const request = {
     model: run.model,
     prompt: run.prompt,
     prefix_chunks: run.steps.slice(0, stepIndex).map((step) => step.token_ids),
     chosen: run.steps[stepIndex].token_ids,
-  });
+  };
+  const answer = await answerOf(server.draw_pool(request));
   if ("error" in answer) return answer.error;
   store.addFreshPool(run.run_id, stepIndex, answer);
   return null;

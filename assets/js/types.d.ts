@@ -123,7 +123,7 @@ interface RunPayload {
   finished: boolean;
   /** HTML of the status line once the run is finished. */
   status: string;
-  /** [steps, L], the predicted vectors. Only once the run is finished. */
+  /** [steps, L], the predicted vectors. Only once the run is finished; empty for a branch of a stopped run. */
   vectors?: number[][];
   /** Prompts in the language of the model, if it does not know that of the prompt. */
   suggestions?: string[];

@@ -15,6 +15,7 @@ import { CHUNKS, MATCHES, mapLayout, mapTraces } from "./map_traces.js";
 import { createMapWindow } from "./map_window.js";
 import { createRunCard, generationCard } from "./run_card.js";
 import { createRunReader } from "./run_lines.js";
+import { answerOf } from "./server.js";
 import { store as pageStore } from "./store.js";
 
 /** Plotly rebuilds a figure if nested lists of its configuration are set, so buttons are removed instead of listed. */
@@ -200,7 +201,7 @@ export function mountVectorMapPlot({ element, props, watch, server, trigger }) {
     const error = await requestCloud(server, run, step);
     drawCloud.disabled = false;
     if (error) find(element, "[data-status]").textContent = error;
-    else pageStore.selectStep(step);
+    else if (pageStore.shown?.run_id === run.run_id) pageStore.selectStep(step); // the visitor may see another run by now
   });
   for (const button of element.querySelectorAll("[data-export]")) {
     const kind = /** @type {HTMLElement} */ (button).dataset.export ?? "";
@@ -284,7 +285,7 @@ function scrollToMarked(strip) {
  */
 async function requestCloud(server, run, stepIndex) {
   const prefix_chunks = run.steps.slice(0, stepIndex).map((step) => step.token_ids);
-  const answer = await server.draw_cloud({ model: run.model, prompt: run.prompt, prefix_chunks });
+  const answer = await answerOf(server.draw_cloud({ model: run.model, prompt: run.prompt, prefix_chunks }));
   if ("error" in answer) return answer.error;
   pageStore.addCloud(run.run_id, stepIndex, answer);
   return null;

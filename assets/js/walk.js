@@ -2,6 +2,7 @@
 import { config } from "./config.js";
 import { node, visible } from "./dom.js";
 import { whenShown } from "./figures.js";
+import { answerOf } from "./server.js";
 
 /**
  * @param {HTMLElement} target
@@ -32,6 +33,8 @@ export function createWalk(target, server) {
   /** @type {Walk | null} */
   let walk = null;
   let requests = 0;
+  /** @type {object | null} the `start` of the last request */
+  let requested = null;
 
   const render = () => {
     if (!start || !walk) return;
@@ -44,10 +47,15 @@ export function createWalk(target, server) {
   const request = async () => {
     if (!start) return;
     const number = ++requests;
-    const answer = await server.walk(walkRequest(start, route.value));
+    requested = start;
+    const answer = await answerOf(server.walk(walkRequest(start, route.value)));
     if (number !== requests) return; // another chunk or route was selected meanwhile
     if ("error" in answer) {
+      walk = null; // the one before started at another chunk
+      slider.disabled = true;
       status.textContent = answer.error;
+      decoded.replaceChildren();
+      nearest.replaceChildren();
       return;
     }
     walk = answer;
@@ -72,7 +80,7 @@ export function createWalk(target, server) {
       route.replaceChildren(...routeOptions(chunks, index));
       if ([...route.options].some((option) => option.value === before)) route.value = before;
       if (target.offsetParent) request();
-      else whenShown(target, () => requests || request()); // the walk costs time on the server
+      else whenShown(target, () => requested === start || request()); // the walk costs time on the server
     },
   };
 }

@@ -155,7 +155,7 @@ class ModuleHeadStep(BlockHeadStep):
             self.free_draws = 1  # as with the kernels, so that both choose the same chunks
         parameter = next(model.parameters())
         states = self.project(parameter.new_zeros(SLOTS, model.config.hidden_size))
-        noise = torch.zeros(self.head.noise_shape, device=parameter.device)
+        (noise,) = self.head.noise((1,), states, torch.Generator(parameter.device).manual_seed(0))
         self._capture((SLOTS, DRAW_BLOCK, POOL_BLOCK), states, noise)
 
     def project(self, hidden: Tensor) -> Tensor:

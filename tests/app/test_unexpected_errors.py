@@ -79,5 +79,5 @@ def test_each_endpoint_raises_the_sentence(monkeypatch, caplog, name):
 
 
 def test_the_menu_of_models_shows_the_sentence(monkeypatch, caplog):
-    monkeypatch.setattr(page, "loaded", fail)
+    monkeypatch.setattr(page, "described", fail)
     check(list(page.choose_model(DEFAULT))[-1][0], caplog)
