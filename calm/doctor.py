@@ -7,13 +7,14 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from .errors import check_integer
-from .hub import folders, loading
+from .hub import folders
 from .hub.memory import available_memory
 
 Status = Literal["ok", "warning", "error"]
@@ -99,6 +100,8 @@ def _torch() -> Check:
 def _gpu() -> Check:
     import torch
 
+    from .hub.loading import default_dtype
+
     if not torch.cuda.is_available():
         built = torch.version.cuda is not None
         why = (
@@ -108,7 +111,7 @@ def _gpu() -> Check:
         )
         return Check("GPU", "ok", f"{why} Models run on the CPU in float32.")
     properties = torch.cuda.get_device_properties(0)
-    dtype = str(loading.default_dtype(torch.device("cuda"))).removeprefix("torch.")
+    dtype = str(default_dtype(torch.device("cuda"))).removeprefix("torch.")
     free, total = torch.cuda.mem_get_info(0)
     message = (
         f"{properties.name}, compute capability {properties.major}.{properties.minor}, {free / 2**30:.1f} of "
@@ -148,10 +151,11 @@ def _kernel_folder() -> Path:
 
 
 def _folders() -> Iterator[tuple[str, Path]]:
-    from .engine.ops.selection import cpu_kernels
+    with suppress(Exception):  # the check of the CPU kernels reports a broken installation
+        from .engine.ops.selection import cpu_kernels
 
-    if cpu_kernels() is not None:
-        yield "Kernel cache", _kernel_folder()
+        if cpu_kernels() is not None:
+            yield "Kernel cache", _kernel_folder()
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     yield "Hub cache", Path(home).expanduser()
     yield "Temporary folder", Path(tempfile.gettempdir())

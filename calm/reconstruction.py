@@ -12,6 +12,9 @@ from .errors import CalmError, check_seed
 from .hub.language_model import LanguageModel
 from .hub.tokenization import labels, replaced_labels
 
+ENCODED_AT_ONCE = 4096
+"""Chunks whose activations are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -81,7 +84,7 @@ def encode(lm: LanguageModel, text: str | Sequence[Sequence[int]]) -> Encoding:
     or with unknown ids, and for a token-by-token model.
     """
     chunks, _ = _chunk_ids(lm, text)
-    mean, std = lm.autoencoder.encode(chunks)
+    mean, std = _posteriors(lm, chunks)
     listed = chunks.tolist()
     return Encoding(listed, mean.float().cpu().numpy(), std.float().cpu().numpy(), _offsets(lm, listed))
 
@@ -118,7 +121,7 @@ def reconstruct(lm: LanguageModel, text: str, noise: float = 0.0, seed: int = 0)
     """
     padded, tokens = _chunk_ids(lm, text)
     k = lm.chunk_size
-    mean, std = lm.autoencoder.encode(padded)
+    mean, std = _posteriors(lm, padded)
     decoded = _decode_with_noise(lm, mean, noise, seed)
     restored = (decoded == padded).flatten()[:tokens]
     means, stds = mean.float().cpu().numpy(), std.float().cpu().numpy()
@@ -137,12 +140,18 @@ def robustness(
     Raises CalmError as ``reconstruct`` does, while iterating.
     """
     padded, tokens = _chunk_ids(lm, text)
-    with torch.no_grad():
-        mean, _ = lm.autoencoder.encode(padded)
+    mean, _ = _posteriors(lm, padded)
     for noise in noises:
         decoded = [_decode_with_noise(lm, mean, noise, seed + i) for i in range(draws)]
         shares = [float((ids == padded).flatten()[:tokens].float().mean()) for ids in decoded]
         yield noise, sum(shares) / draws
+
+
+@torch.no_grad()
+def _posteriors(lm: LanguageModel, chunks: Tensor) -> tuple[Tensor, Tensor]:
+    """Chunks of token ids [n, K] -> mean and standard deviation [n, L] of their posteriors."""
+    mean, std = zip(*map(lm.autoencoder.encode, chunks.split(ENCODED_AT_ONCE)))
+    return torch.cat(mean), torch.cat(std)
 
 
 @torch.no_grad()

@@ -1,6 +1,10 @@
 """The report about this machine: each check describes what is present, and how to add what is missing."""
 
+import json
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +78,11 @@ def test_a_check_that_fails_is_an_error_of_the_report_and_does_not_end_it(monkey
     failed = [(check.name, check.message) for check in checks if check.status == "error"]
     assert failed == [("GPU", "The check failed: RuntimeError: broken.")]
     assert doctor.summary(checks) == "error" and len(checks) > 8
+
+
+def test_a_missing_torch_does_not_end_the_report():
+    code = "import sys; sys.modules['torch'] = None; from calm.cli import main; sys.exit(main(['doctor', '--json']))"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    checks = {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1 and checks["PyTorch"] == "error" and checks["Models"] != "error"

@@ -109,3 +109,11 @@ def test_chunks_that_the_model_cannot_read_are_refused(story, tiny_ar):
             calm.encode(story, chunks)
     with pytest.raises(CalmError, match="choose a CALM model"):
         calm.encode(tiny_ar, "x")
+
+
+def test_a_long_text_is_encoded_in_parts(story, monkeypatch):
+    whole = calm.encode(story, NOVEL)
+    monkeypatch.setattr("calm.reconstruction.ENCODED_AT_ONCE", 7)
+    parts = calm.encode(story, NOVEL)
+    assert parts.offsets == whole.offsets
+    assert np.allclose(parts.mean, whole.mean, atol=1e-5) and np.allclose(parts.std, whole.std, atol=1e-5)

@@ -29,7 +29,7 @@ def evaluate(arguments: Namespace) -> None:
         figures = evaluate(
             lm,
             arguments.texts,
-            limit=arguments.limit or OWN_LIMIT,
+            limit=OWN_LIMIT if arguments.limit is None else arguments.limit,
             noises=arguments.noise,
             samples=arguments.samples,
             stories=arguments.storyland,
@@ -110,7 +110,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
         type=float,
         nargs="*",
         default=[0.3],
-        help="standard deviations for the reconstruction (default: 0.3)",
+        help="standard deviations for the reconstruction; own protocol only (default: 0.3)",
     )
     parser.add_argument("--samples", type=int, default=2, help="samples per position for BrierLM (default: 2)")
     parser.add_argument(
@@ -122,7 +122,11 @@ def evaluate_options(parser: ArgumentParser) -> None:
         help="also BrierLM at these temperatures; own protocol only",
     )
     parser.add_argument(
-        "--storyland", type=int, default=0, metavar="N", help="also generate and check N stories per temperature"
+        "--storyland",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also generate and check N stories per temperature; own protocol only",
     )
     parser.add_argument(
         "--temperature", type=float, nargs="*", default=[0.35, 0.5, 1.0], help="for --storyland (default: 0.35 0.5 1)"

@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from ..data.text_files import read_text
+from ..errors import check_integer, check_seed
 from ..hub.folders import bundled
 from .options import Command, add_model, add_seed, print_json
 
@@ -77,7 +78,8 @@ def stories(arguments: Namespace) -> None:
     """Print stories of Storyland, the language of the bundled models."""
     from .. import storyland
 
-    texts = list(storyland.corpus(arguments.count, arguments.seed))
+    count, seed = check_integer("count", arguments.count, 1, 1_000_000), check_seed(arguments.seed)
+    texts = list(storyland.corpus(count, seed))
     if arguments.json:
         print_json(texts)
     else:

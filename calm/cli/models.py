@@ -23,8 +23,8 @@ def export(arguments: Namespace) -> None:
         save(lm, arguments.out, shared_autoencoder=arguments.shared_autoencoder)
     record, *others = map(find_record, arguments.models)
     if record:
-        if others:
-            record["averaged"] = others
+        if known := list(filter(None, others)):
+            record["averaged"] = known
         if arguments.autoencoder:
             record["autoencoder"] = find_record(arguments.autoencoder)
         write_json(Path(arguments.out) / "training.json", record, indent=2)

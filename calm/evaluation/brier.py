@@ -107,11 +107,11 @@ def brier_lm(
 ) -> BrierLM:
     """Measures a model on texts.
 
-    Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for a token-by-token model,
-    the positions of a CALM with K = 4). The true text before a position is the context, and the next four tokens are
-    the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued with the model's
-    own samples. Each position gets ``samples`` independent samples (at least 2). A text longer than the context of the
-    model is measured in parts, and each part starts like a text.
+    Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for K = 1 and for a
+    token-by-token model, the positions of a CALM with K = 4). The true text before a position is the context, and the
+    next four tokens are the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued
+    with the model's own samples. Each position gets ``samples`` independent samples (at least 2). A text longer than
+    the context of the model is measured in parts, and each part starts like a text.
 
     For a token-by-token model the sampled indicators are replaced by their exact conditional probabilities: same mean,
     less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample

@@ -10,8 +10,8 @@ import torch
 
 from .. import storyland
 from ..data.documents import read_documents
-from ..errors import CalmError
-from ..generation import generate
+from ..errors import CalmError, check_integer
+from ..generation import GenerationOptions, generate
 from ..hub.language_model import LanguageModel
 from ..modeling.losses import clamped_kl
 from ..reconstruction import reconstruct
@@ -22,7 +22,9 @@ STORY_TOKENS = 280
 
 
 def read_texts(sources: Sequence[str], limit: int | None) -> dict[str, list[str]]:
-    """The first ``limit`` texts of each source; all of them without a limit."""
+    """The first ``limit`` texts of each source; all of them without a limit. Raises CalmError for a limit below 1."""
+    if limit is not None:
+        check_integer("limit", limit, 1)
     return {source: list(islice(read_documents(source), limit)) for source in sources}
 
 
@@ -103,8 +105,12 @@ def evaluate(
     """All figures of a model: cost, then reconstruction (CALM only) and BrierLM of each source, then its stories.
 
     ``brier_lm`` is at T = 1, and ``brier_lm_at`` maps each of ``brier_temperatures`` to the same figures. ``stories``
-    is the number of stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure.
+    is the number of stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure,
+    and for a bad number of stories or a bad temperature, before it measures anything.
     """
+    check_integer("stories", stories, 0)
+    for temperature in (*brier_temperatures, *(temperatures if stories else ())):
+        GenerationOptions(temperature)
     if not sources and not stories:
         raise CalmError("There is nothing to measure: name a source of text, or ask for stories.")
     texts: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CalmError
+from ..modeling.config import AutoencoderConfig, CalmConfig
 from .folders import OFFICIAL_AUTOENCODER, Report, download, find_folder, is_hub_id, read_config
 from .weights import StoredTensor, list_weights
 
@@ -54,7 +55,7 @@ def holds_autoencoder(weights: Mapping[str, StoredTensor]) -> bool:
 def config_of_weights(config: dict[str, Any], weights: Mapping[str, StoredTensor]) -> dict[str, Any]:
     """The fields of the autoencoder in a CALM's weights, from their shapes; all other fields have their defaults.
 
-    Raises CalmError if a weight that tells a size is missing.
+    Raises CalmError if a weight that tells a size is missing or has another number of dimensions.
     """
     try:
         vocabulary, hidden = weights[f"{PREFIX}encoder.embed_tokens.weight"].shape
@@ -72,6 +73,8 @@ def config_of_weights(config: dict[str, Any], weights: Mapping[str, StoredTensor
         }
     except KeyError as error:
         raise CalmError(f"The weights of the autoencoder are not complete ({error.args[0]} is missing).") from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise CalmError("The weights of the autoencoder have shapes that no autoencoder has.") from error
 
 
 def _layers(weights: Mapping[str, StoredTensor], part: str) -> int:
@@ -106,6 +109,19 @@ def _autoencoder_weights(source: Path) -> dict[str, StoredTensor]:
     if "num_hidden_layers" not in read_config(source):
         return {PREFIX + name: tensor for name, tensor in weights.items()}
     return {name: tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
+
+
+def check_autoencoder(name: str, autoencoder: AutoencoderConfig, config: CalmConfig, tokens: int) -> None:
+    """Raises CalmError unless an autoencoder has the K and the latent size of a CALM, reads all ``tokens`` of the
+    tokenizer, and restores none that the CALM cannot read."""
+    given, needed = ((c.patch_size, c.latent_size) for c in (autoencoder, config))
+    if given != needed:
+        raise CalmError(wrong_autoencoder(name, given, needed))
+    if not tokens <= autoencoder.vocab_size <= config.vocab_size:
+        raise CalmError(
+            f"The autoencoder {name} has a vocabulary of {autoencoder.vocab_size:,} tokens, the model one of "
+            f"{config.vocab_size:,} and the tokenizer one of {tokens:,}; use those that belong together."
+        )
 
 
 def wrong_autoencoder(name: str | Path, given: tuple[Any, Any], needed: tuple[Any, Any]) -> str:

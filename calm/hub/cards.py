@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import CalmError
 from ..files import write_text
+from ..modeling.heads import HEADS
 from .folders import CHECKPOINTS, read_json
 from .loading import shared_autoencoder
 
@@ -61,8 +62,11 @@ def _description(folder: Path, config: dict[str, Any], evaluation: dict[str, Any
         autoencoder = " with the autoencoder"
         if shared := shared_autoencoder(folder):
             autoencoder += f", which it shares with `{shared}`"
+        named = config.get("head") or config.get("model_type")  # the official format has it in the second field
+        name = named if named in HEADS else "energy"
         head = (
-            f", an energy head of {config['num_mlp_layers']} blocks, latent vectors of {config['latent_size']} numbers"
+            f", {'an' if name == 'energy' else 'a'} {name} head of {config['num_mlp_layers']} blocks, "
+            f"latent vectors of {config['latent_size']} numbers"
         )
     return (
         f"{kind} It is trained on Storyland, a small language of simple stories. "

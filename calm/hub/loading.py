@@ -13,7 +13,7 @@ from ..errors import CalmError, is_out_of_memory
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
-from .autoencoders import fetch_autoencoder, find_autoencoder, wrong_autoencoder
+from .autoencoders import check_autoencoder, fetch_autoencoder, find_autoencoder, wrong_autoencoder
 from .folders import CHECKPOINTS, Report, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
 from .memory import check_fits
@@ -43,8 +43,8 @@ def load(
     CALM; it must have been trained on the same latent vectors. ``reserve`` makes room for the weights. Loading needs
     little memory beside the model itself (docs/performance.md). Python code in a model folder never runs: pickled
     weights are read with ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose
-    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K or latent size, and
-    for a model that is larger than the free memory or than ``CALM_MEMORY``.
+    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K, latent size or
+    vocabulary, and for a model that is larger than the free memory or than ``CALM_MEMORY``.
     """
     name = str(name)
     folder = find_folder(name, revision)
@@ -73,7 +73,9 @@ def load(
             f"{model.config.vocab_size:,}; use the tokenizer that the model was trained with."
         )
     text_format = detect_format(config, tokenizer)
-    if kind not in (TOKEN_BY_TOKEN, AUTOENCODER):  # for ``save``, whose folders are not in the official format
+    if kind not in (TOKEN_BY_TOKEN, AUTOENCODER):
+        check_autoencoder(f"of {folder.name}", model.ae_model.config, model.config, len(tokenizer))
+        # For ``save``, whose folders are not in the official format.
         model.config.text_start = BEGIN_OF_TEXT if text_format.single_start else None
     return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
 
@@ -106,9 +108,12 @@ def fetch(name: str | Path, revision: str | None = None, report: Report | None =
 
 
 def shared_autoencoder(folder: Path) -> str | None:
-    """The name of the CALM in a neighbouring folder whose autoencoder a CALM shares; None if it has its own."""
+    """The name of the CALM in a neighbouring folder whose autoencoder a CALM shares; None if it has its own, and for a
+    folder in the official format."""
     config = read_config(folder)
-    return config.get("ae_path") if config.get("patch_size") and not config.get("autoencoder") else None
+    is_official = config.get("model_type") != CalmConfig.model_type  # its ``ae_path`` is a path or a Hub id
+    shares = config.get("patch_size") and not config.get("autoencoder") and not is_official
+    return config.get("ae_path") if shares else None
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
@@ -170,9 +175,9 @@ def _kind_by_names(weights: Mapping[str, StoredTensor]) -> str | None:
     head = "generative_head."
     if f"{head}noise_embd.weight" in weights or "mlp_generator.noise_embd.weight" in weights:
         return "energy"
-    if (last := weights.get(f"{head}net.final_layer.linear.weight")) is not None:
-        latent_size = weights[f"{head}net.input_proj.weight"].shape[1]
-        return "flow" if last.shape[0] == latent_size else "diffusion"  # a diffusion head also predicts the variance
+    first, last = (weights.get(f"{head}net.{layer}.weight") for layer in ("input_proj", "final_layer.linear"))
+    if first is not None and last is not None:  # a diffusion head also predicts the variance
+        return "flow" if last.shape[:1] == first.shape[1:] else "diffusion"
     return TOKEN_BY_TOKEN if "model.embed_tokens.weight" in weights else None
 
 

@@ -43,9 +43,11 @@ def save_official(
     """Writes a model of either kind as the official code reads it, with safetensors.
 
     The official code opens the path in ``ae_path`` from its working directory; the default is the absolute path of the
-    written autoencoder. Name its Hub id for a folder that you upload. Raises CalmError if the tokenizer has no form
-    that tokenizers 0.19 reads, and OSError that names the folder if it cannot be written.
+    written autoencoder. Name its Hub id for a folder that you upload. Raises CalmError for an autoencoder alone and if
+    the tokenizer has no form that tokenizers 0.19 reads, and OSError that names the folder if it cannot be written.
     """
+    if lm.is_autoencoder:
+        raise CalmError(f"{lm.name} is an autoencoder; write the CALM that has it, and the autoencoder is beside it.")
     folder = Path(folder)
     config, tokenizer = lm.model.config, _tokenizer_json(lm.tokenizer)
     fields = _fields(lm.model, [*SHARED_FIELDS, *LLAMA_FIELDS], dtype) | _rope_fields(config) | {"use_cache": True}

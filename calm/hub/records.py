@@ -3,6 +3,8 @@
 import itertools
 import json
 import statistics
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ SETTINGS = (
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The training record of an exported model or of a run's folder; None for any other folder.
+    """The training record of an exported model or of a run's folder; None for any other folder and before the first
+    line of a run's log.
 
     The record of a run holds its settings, sources, tokens and seconds. Under ``init_from``, ``init_backbone_from`` and
     ``autoencoder`` it holds the records of the runs that these name. Runs on a CPU also have their seconds of CPU time.
@@ -26,8 +29,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not (folder / "settings.json").is_file() or not (folder / "log.jsonl").is_file():
         return None
     settings = read_json(folder / "settings.json")
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if "tokens" in row]
+    rows = [row for row in _log(folder / "log.jsonl") if "tokens" in row]
+    if not rows:
+        return None
     if not settings.get("primer_steps"):
         settings.pop("primer", None)  # inherited from the base of the recipe, and not used
     record = {name: settings[name] for name in SETTINGS if settings.get(name)}
@@ -42,6 +46,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if record.get(stage):
         record[stage] = record[stage].get("autoencoder") or record[stage]
     return record
+
+
+def _log(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's log. A killed run may leave a part of a line, which is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def find_record(name: str) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Writes models to folders, averages models, and replaces the autoencoder of a CALM."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +54,40 @@ def save(
     autoencoder are then left out, and ``calm.load`` reads them from that folder. Raises CalmError if the two
     autoencoders differ or if that CALM has no weights of its own for it.
     """
-    folder, before = Path(folder), lm.model.dtype
+    folder = Path(folder)
     if shared_autoencoder:
         _check_shared(lm, folder.parent / shared_autoencoder, folder, dtype)
-    weights = lm.model.to(dtype).state_dict()
     autoencoder = lm.calm.config.autoencoder if lm.is_calm else None
     if autoencoder:
         autoencoder.pop("_name_or_path", None)  # a path on the machine that trained the model
         lm.calm.config.ae_path = shared_autoencoder or None
     if shared_autoencoder:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(autoencoders.PREFIX)}
         lm.calm.config.autoencoder = None
     try:
-        write_model(folder, lm.model, lm.tokenizer, state_dict=weights, max_shard_size="8MB")
+        with _converted(lm.model, dtype):
+            weights = lm.model.state_dict()
+            if shared_autoencoder:
+                weights = {name: w for name, w in weights.items() if not name.startswith(autoencoders.PREFIX)}
+            write_model(folder, lm.model, lm.tokenizer, state_dict=weights, max_shard_size="8MB")
     finally:
-        lm.model.to(before)
         if shared_autoencoder:
             lm.calm.config.autoencoder = autoencoder
     checksums.update(folder)
+
+
+@contextmanager
+def _converted(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+    """Converts a model to another dtype. Afterwards it has its own tensors again, in their full precision."""
+    parameters = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [(part, name, buffer) for part in model.modules() for name, buffer in part.named_buffers(recurse=False)]
+    try:
+        model.to(dtype)
+        yield
+    finally:
+        for parameter, data in parameters:
+            parameter.data = data
+        for part, name, buffer in buffers:
+            setattr(part, name, buffer)
 
 
 def write_model(folder: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:

@@ -13,7 +13,7 @@ from .saving import save
 def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any]:
     """Uploads a model folder as the logged-in user. A dry run only lists the files.
 
-    Returns ``repository``, ``files`` (name -> size in bytes), ``uploaded`` and ``url``. A model with a shared
+    Returns ``repository``, ``files`` (path -> size in bytes), ``uploaded`` and ``url``. A model with a shared
     autoencoder is uploaded with its own copy of it. Raises CalmError if the folder is not a model, has no card, or if
     the Hub refuses.
     """
@@ -26,13 +26,15 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
     url = f"https://huggingface.co/{repository}"
     with TemporaryDirectory() as scratch:
         complete = _with_autoencoder(folder, Path(scratch))
-        files = {path.name: path.stat().st_size for path in sorted(complete.iterdir()) if path.is_file()}
+        paths = sorted(path for path in complete.rglob("*") if path.is_file())
+        files = {path.relative_to(complete).as_posix(): path.stat().st_size for path in paths}
         if not dry:
             try:
                 HfApi().create_repo(repository, exist_ok=True)
                 HfApi().upload_folder(repo_id=repository, folder_path=complete)
             except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
-                raise CalmError(f"The Hub did not accept {repository}: {str(error).splitlines()[0]}") from error
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                raise CalmError(f"The Hub did not accept {repository}: {reason}") from error
     return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
 
 

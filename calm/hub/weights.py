@@ -70,7 +70,7 @@ def copy_weights(stored: Mapping[str, StoredTensor], parameters: Mapping[str, Te
                 pieces = zip(tensor.split(rows), parameter.split(rows)) if tensor.ndim else [(tensor, parameter)]
                 for source, target in pieces:
                     target.copy_(source)
-                    if is_mapped:
+                    if is_mapped and source.is_contiguous():  # others may have fewer bytes than their size says
                         _drop_pages(source)
 
 
@@ -132,7 +132,8 @@ def _reporting(path: Path) -> Iterator[None]:
 
 
 def _drop_pages(tensor: Tensor) -> None:
-    """Drops the whole pages of a tensor of a mapped file from memory. They are read from the file again if needed.
+    """Drops the whole pages of a contiguous tensor of a mapped file from memory. They are read from the file again if
+    needed.
 
     Without it, the pages of a file stay in memory until the file is closed, beside the model that they were copied to.
     """

@@ -36,7 +36,7 @@ def temper(counts: Sequence[int], temperature: float) -> list[float]:
     sampler, averaged over all orders of the pool. If no chunk repeats often enough, s decreases by 1 until one does,
     but never below 1. The bias vanishes as the pool grows. Raises CalmError for a bad temperature or an empty pool.
     """
-    s = 1 / check_temperature(temperature, math.inf)
+    s = min(1 / check_temperature(temperature, math.inf), 1e300)  # the inverse of the smallest floats is infinite
     highest = max(counts, default=0)
     if highest < 1 or min(counts) < 0:
         raise CalmError("A pool needs at least one chunk, and counts are not negative.")

@@ -3,6 +3,7 @@
 import copy
 import json
 import signal
+import sys
 import time
 from contextlib import closing
 from dataclasses import fields
@@ -85,7 +86,7 @@ class Training:
         self.out.mkdir(parents=True, exist_ok=True)
         # An objective may leave parts out of its loss for a share of the run, for example while a part is frozen.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        precision = _precision(self.settings.mixed_precision)
+        precision = _precision(self.settings)
         self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[unused])
         set_seed(self.settings.seed)
         self.rows = self._rows_at_once()
@@ -131,6 +132,8 @@ class Training:
         self.objective, *self.optimizers = self.accelerator.prepare(objective, *optimizers)
         if state:
             run_state.restore_optimizers(self.objective, self.optimizers, state)
+            if self.accelerator.scaler and state.get("scaler"):
+                self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def open_log(self) -> TextIO:
         """Opens ``log.jsonl`` for appending, without the lines that a killed run wrote after its last saved state."""
@@ -153,8 +156,9 @@ class Training:
             rows = torch.from_numpy(batch[index * self.rows : (index + 1) * self.rows]).to(accelerator.device)
             ids, labels = rows.unbind(1) if rows.ndim == 3 else (rows, None)
             targets = {} if labels is None else {"labels": labels}
-            generator = torch.Generator(accelerator.device)
-            generator.manual_seed(hash((settings.seed, progress.step, index)) & 0x7FFFFFFF)
+            seed = hash((settings.seed, progress.step, index)) & 0x7FFFFFFF
+            torch.manual_seed(seed)  # attention dropout has no generator of its own
+            generator = torch.Generator(accelerator.device).manual_seed(seed)
             with accelerator.accumulate(self.objective), accelerator.autocast():
                 share = progress.step / settings.steps
                 figures = self.objective(ids, progress=share, generator=generator, **targets)
@@ -210,7 +214,8 @@ class Training:
             figures = self.task.validate()
         step = self.progress.step
         _write_line(file, {"step": step, "validation": figures})
-        self.bar.write(f"{self.out.name}, step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+        self.bar.write(f"{self.out.name}, step {step}: {shown}", file=sys.stderr)  # the result alone is on stdout
         if self.progress.best is None or figures["score"] > self.progress.best:
             self.progress.best = figures["score"]
             self.task.save(self.out / "best")
@@ -223,14 +228,24 @@ class Training:
         state = run_state.gather(self.objective, self.optimizers)
         if not self.is_main:
             return
+        if self.accelerator.scaler:  # of fp16
+            state["scaler"] = self.accelerator.scaler.state_dict()
         run_state.write(self.out, self.progress, state, self.settings, self.accelerator.device)
         if self.sharded:
             self.task.objective.load_state_dict(state["objective"])
         self.task.save(self.out / "last")
 
 
-def _precision(setting: str) -> str:
-    """``auto`` as bf16 where the hardware multiplies bfloat16, else as ``no``; other settings as they are."""
+def _precision(settings: LoopSettings) -> str:
+    """``auto`` as bf16 where the hardware multiplies bfloat16, else as ``no``; other settings as they are.
+
+    Raises CalmError for fp16 without a GPU or with Muon.
+    """
+    setting = settings.mixed_precision
+    if setting == "fp16" and not torch.accelerator.is_available():
+        raise CalmError("The mixed precision 'fp16' needs a GPU; set mixed_precision to 'auto'.")
+    if setting == "fp16" and settings.muon_learning_rate:  # accelerate would divide Muon's gradients by the scale twice
+        raise CalmError("Muon cannot train in fp16; set mixed_precision to 'bf16' or muon_learning_rate to 0.")
     if setting != "auto":
         return setting
     if torch.cuda.is_available():

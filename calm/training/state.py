@@ -1,5 +1,6 @@
 """The state of a run on disk: weights, optimizer and progress, to resume to the step."""
 
+import math
 import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    _get_fqns,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
@@ -51,7 +53,14 @@ def full_weights(objective: nn.Module) -> dict[str, Any]:
 def restore_optimizers(objective: nn.Module, optimizers: list[Any], state: dict[str, Any]) -> None:
     """Loads the optimizer state of ``gather`` into prepared optimizers."""
     bare = tuple(optimizer.optimizer for optimizer in optimizers)
+    saved = set(state["optimizer"]["state"])
     set_optimizer_state_dict(objective, bare, state["optimizer"], options=PARTIAL)
+    # PyTorch has made a step with zero gradients first. Parameters without a saved state have the state after it, in
+    # which AdamW counts one step more than in a run without the pause.
+    for name, parameter in objective.named_parameters():
+        if _get_fqns(objective, name).isdisjoint(saved):
+            for optimizer in bare:
+                optimizer.state.pop(parameter, None)
 
 
 def write(out: Path, progress: Progress, state: dict[str, Any], settings: LoopSettings, device: torch.device) -> None:
@@ -60,7 +69,7 @@ def write(out: Path, progress: Progress, state: dict[str, Any], settings: LoopSe
         _save({**asdict(progress), **state}, partial)
         if (out / NEWEST).exists():
             (out / NEWEST).replace(out / PREVIOUS)
-    record = asdict(settings)
+    record = {name: value for name, value in asdict(settings).items() if value != math.inf}  # which JSON has not
     if device.type == "cuda":
         record["device"] = torch.cuda.get_device_name(device)
     write_json(out / "settings.json", record, indent=2, default=str)

@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ..errors import CalmError
 from ..evaluation.brier import brier_lm
+from ..hub.autoencoders import check_autoencoder
 from ..hub.language_model import LanguageModel
 from ..hub.loading import load_autoencoder, load_tokenizer
 from ..hub.saving import write_model
@@ -174,6 +175,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     shared = {"patch_size": autoencoder.config.patch_size, "latent_size": autoencoder.config.latent_size}
     fields = {**_token_fields(tokenizer), **shared, **settings.model}
     config = CalmConfig(**fields, autoencoder=autoencoder.config.to_dict())
+    check_autoencoder(settings.autoencoder, autoencoder.config, config, len(tokenizer))
     torch.manual_seed(settings.seed)
     model = model_class(config.head)(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())

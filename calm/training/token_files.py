@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,20 +41,24 @@ class TokenFile:
     def build(
         cls, folder: str | Path, sources: list[str], tokenizer: Any, field: str = "text", targets_after: str = ""
     ) -> "TokenFile":
-        """Tokenizes the sources once and returns the file; a finished file of the same sources is used as it is.
+        """Tokenizes the sources once and returns the file. A finished file of the same sources and tokenizer is reused.
 
         The tokens of a document up to the end of the first ``targets_after`` are no targets; a document without this
-        text has only targets. Raises CalmError if the folder holds the tokens of other sources, or if the sources hold
-        no text.
+        text has only targets. Raises CalmError if the folder holds the tokens of other sources or of another tokenizer,
+        or if the sources hold no text.
         """
         folder = Path(folder)
         meta = {"sources": sources, "vocabulary": len(tokenizer), "eos": tokenizer.eos_token_id}
+        meta |= {"tokenizer": _fingerprint(tokenizer)}
         meta |= {"targets_after": targets_after} if targets_after else {}
         meta_path = folder / "meta.json"
         if meta_path.exists():
-            stored = json.loads(meta_path.read_text())
+            stored = {"tokenizer": meta["tokenizer"], **json.loads(meta_path.read_text())}  # older files do not have it
             if {key: stored.get(key) for key in (*meta, "targets_after")} != {"targets_after": None, **meta}:
-                raise CalmError(f"{folder} holds the tokens of other sources; name another folder or delete it.")
+                raise CalmError(
+                    f"{folder} holds the tokens of other sources or of another tokenizer; "
+                    "name another folder or delete it."
+                )
             return cls(folder)
         folder.mkdir(parents=True, exist_ok=True)
         dtype = "uint16" if len(tokenizer) < 2**16 else "uint32"
@@ -85,10 +90,10 @@ class TokenFile:
 
         A row starts with 1 to ``chunk`` end-of-text tokens, so that a text may start anywhere in a chunk, as a prompt
         of any length needs. It continues with the tokens from one entry point on. Every entry point (the start of each
-        document, and every ``length`` tokens inside a longer document) comes once an epoch, in an order drawn from the
-        seed.
+        document, and inside a longer document so many that each of its tokens is in a row) comes once an epoch, in an
+        order drawn from the seed.
         """
-        entries = _entries(self, length)
+        entries = _entries(self, max(1, length - chunk - 1))
         picks = []
         for index in range(step * batch, (step + 1) * batch):
             epoch, position = divmod(index, len(entries))
@@ -126,6 +131,12 @@ def make_rows(
     return rows
 
 
+def _fingerprint(tokenizer: Any) -> str:
+    """16 hexadecimal digits that depend on the vocabulary."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    return blake2b(json.dumps(vocabulary).encode(), digest_size=8).hexdigest()
+
+
 def _context_tokens(text: str, targets_after: str, tokens: Iterable[bytes]) -> int:
     """The number of tokens that begin before the end of the first ``targets_after`` in a text; 0 without one."""
     found = text.find(targets_after)
@@ -141,13 +152,14 @@ def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 @lru_cache(maxsize=4)
-def _entries(tokens: TokenFile, length: int) -> np.ndarray:
-    """Offsets [entry points] at which a row of ``length`` tokens may start."""
-    ends = np.append(tokens.starts[1:], len(tokens.ids))
-    counts = np.maximum(1, (ends - tokens.starts) // length)
+def _entries(tokens: TokenFile, stride: int) -> np.ndarray:
+    """Offsets [entry points] at which a row may start: the first token of each document, and every ``stride`` tokens
+    after it in the document, its end-of-text token left out."""
+    ends = np.append(tokens.starts[1:], len(tokens.ids)) - 1
+    counts = np.maximum(1, -((tokens.starts - ends) // stride))
     first = np.repeat(tokens.starts, counts)
     rank = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return first + rank * length
+    return first + rank * stride
 
 
 @lru_cache(maxsize=2)

@@ -164,6 +164,8 @@ def _check_autoencoder(settings: AutoencoderSettings) -> None:
             raise CalmError(f"The setting 'sources.{name}' names no text.")
     if not settings.sources:
         raise CalmError("The setting 'sources' is missing; name the token files and their sources.")
+    if settings.partial_chunks and settings.model.get("patch_size") == 1:
+        raise CalmError("A chunk of one token cannot end early; set 'partial_chunks' to 0.")
     if not settings.valid:
         raise CalmError("The setting 'valid' is missing; name the validation files and their sources.")
     _check_names(settings.shares, settings.sources, "token file in 'shares'")

@@ -112,7 +112,8 @@ def _fit_in_subprocess(pipe: Connection, vectors: np.ndarray, settings: Sequence
             for one in settings:
                 pipe.send(fit(vectors, one, _ProgressFile(pipe)))
         except Exception as error:  # UMAP raises many kinds for unusual settings
-            pipe.send(CalmError(f"UMAP could not be fitted: {str(error).splitlines()[0]}"))
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            pipe.send(CalmError(f"UMAP could not be fitted: {reason}"))
 
 
 def stream_fit(vectors: np.ndarray, *settings: FitSettings) -> Generator[int | np.ndarray, None, None]:

@@ -83,7 +83,8 @@ def test_long_texts_are_measured_to_their_end(tiny, tiny_ar):
         ({"block_size": 6}, r"A block of tiny-k4 holds 8 to 256 tokens, a multiple of 4, not 6"),
         ({"block_size": 1024}, "holds 8 to 256 tokens, a multiple of 4, not 1,024"),
         ({"samples": 1}, "at least 2 samples"),
-        ({"limit": 0}, "have 0 tokens and do not fill a block of 64"),
+        ({"limit": 1, "block_size": 256}, "tokens and do not fill a block of 256"),
+        ({"limit": 0}, "limit must be a whole number of at least 1, not 0"),
     ],
 )
 def test_impossible_requests_end_in_a_sentence(tiny, source, arguments, sentence):

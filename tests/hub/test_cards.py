@@ -8,6 +8,7 @@ import calm
 from calm import CalmError
 from calm.cli import main
 from calm.hub import cards, uploads
+from calm.hub.official import save_official
 from calm.hub.records import read_record
 from calm.hub.saving import save
 
@@ -160,4 +161,39 @@ def test_a_refusal_of_the_hub_is_reported_in_one_sentence(folder, monkeypatch):
     cards.write(folder)
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
     with pytest.raises(calm.CalmError, match=r"did not accept me/tiny: no token$"):
+        uploads.push(folder, "me/tiny", dry=False)
+
+
+def test_the_card_names_the_head(folder):
+    assert ", an energy head of 2 blocks" in cards.write(folder).read_text()
+    (folder / "config.json").write_text(tiny_config(head="diffusion").to_json_string())
+    assert ", a diffusion head of 2 blocks" in cards.write(folder).read_text()
+
+
+def test_the_record_of_a_killed_run_leaves_out_a_part_of_a_line(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps(RUN))
+    (tmp_path / "log.jsonl").write_text("")
+    assert read_record(tmp_path) is None  # stopped before its first line
+    (tmp_path / "log.jsonl").write_text('{"step": 20, "tokens": 100, "seconds": 2.0}\n{"step": 40, "tok')
+    assert read_record(tmp_path)["tokens"] == 100
+
+
+def test_a_folder_in_the_official_format_is_uploaded_as_it_is(folder, tiny, tmp_path, monkeypatch):
+    save_official(tiny(4), folder, ae_path="me/autoencoder")
+    assert "which it shares" not in cards.write(folder).read_text()
+    uploaded = []
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda self, **k: uploaded.append(k["folder_path"]))
+    result = uploads.push(folder, "me/tiny", dry=False)
+    assert uploaded == [folder]
+    assert {"model.safetensors", "autoencoder/model.safetensors", "autoencoder/config.json"} <= result["files"].keys()
+
+
+def test_a_refusal_without_a_message_is_reported_by_its_kind(folder, monkeypatch):
+    def refuse(self, *a, **k):
+        raise ConnectionResetError
+
+    cards.write(folder)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    with pytest.raises(calm.CalmError, match=r"did not accept me/tiny: ConnectionResetError$"):
         uploads.push(folder, "me/tiny", dry=False)

@@ -15,6 +15,10 @@ from calm.cli import main
 from calm.hub import checksums
 from calm.hub.loading import load_autoencoder
 from calm.hub.saving import save
+from calm.hub.weights import copy_weights, list_weights
+from calm.modeling.autoencoder import Autoencoder
+
+from ..conftest import tiny_config
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
 
@@ -49,6 +53,16 @@ def cut(name: str, size: int) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
 
 
+def with_autoencoder(folder: Path, k: int, vocabulary: int) -> None:
+    """Replaces the autoencoder in the folder by another one of random weights."""
+    config = tiny_config(k, vocabulary).autoencoder_config()
+    weights = {f"ae_model.{name}": w.clone() for name, w in Autoencoder(config).state_dict().items()}
+    change_config(folder, autoencoder=config.to_dict())
+    change_weights(
+        folder, lambda w: ([w.pop(name) for name in list(w) if name.startswith("ae_model.")], w.update(weights))
+    )
+
+
 def as_shards(folder: Path, names: object) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
@@ -59,6 +73,7 @@ def as_pickle(folder: Path, content: object) -> None:
     torch.save(content, folder / "pytorch_model.bin")
 
 
+LAST_LAYER = "generative_head.net.final_layer.linear"
 WEIGHTS, CONFIG, INDEX = "model.safetensors", "config.json", "model.safetensors.index.json"
 DAMAGES = {
     "config is a pointer": (write(CONFIG, POINTER), "model/config.json is a Git LFS pointer.*git lfs pull"),
@@ -83,6 +98,21 @@ DAMAGES = {
         "kind 'GanTransformer' cannot be",
     ),
     "another model": (lambda f: change_config(f, architectures=["BertModel"]), "kind 'BertModel' cannot be run here"),
+    "autoencoder of another K": (
+        lambda f: with_autoencoder(f, 2, 600),
+        "The autoencoder of model has K = 2 and vectors of 16 numbers; needed are K = 4",
+    ),
+    "autoencoder of another vocabulary": (
+        lambda f: with_autoencoder(f, 4, 601),
+        "The autoencoder of model has a vocabulary of 601 tokens, the model one of 600",
+    ),
+    "weights name no kind of model": (
+        lambda f: (
+            change_config(f, architectures=None),
+            change_weights(f, lambda w: (w.clear(), w.update({f"{LAST_LAYER}.weight": torch.ones(16, 32)}))),
+        ),
+        "kind 'unknown' cannot be run here",
+    ),
     "no autoencoder": (
         lambda f: (
             change_config(f, autoencoder=None, ae_path="../somewhere"),
@@ -218,3 +248,11 @@ def test_the_manifest_lists_the_weights_of_each_bundled_model():
             checksums.verify(path)
     listed = {line.split()[1] for line in (CHECKPOINTS / checksums.MANIFEST).read_text().splitlines()}
     assert listed == {f"{path.parent.name}/{path.name}" for path in CHECKPOINTS.glob("*/*.safetensors")}
+
+
+def test_a_pickled_tensor_of_fewer_bytes_than_its_size_says_is_read(tmp_path):
+    """An expanded tensor repeats its bytes. The memory after them belongs to others and is not dropped."""
+    torch.save({"wide": torch.full((1,), 3.0).expand(4096, 1024)}, tmp_path / "pytorch_model.bin")
+    target = torch.empty(4096, 1024)
+    copy_weights(list_weights(tmp_path), {"wide": target})
+    assert (target == 3).all()

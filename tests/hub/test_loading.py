@@ -244,3 +244,15 @@ def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "training.json").read_text())["autoencoder"]["name"] == "narrow"
     assert main(["export", model, out, "--autoencoder", str(tmp_path / "two" / "best")]) == 2
     assert "has K = 2 and vectors of" in capsys.readouterr().err
+
+
+def test_saving_in_another_dtype_does_not_change_the_model(tiny, tmp_path):
+    lm = tiny(4)
+    before = {name: tensor.clone() for name, tensor in lm.model.state_dict().items()}
+    frequencies, address = lm.backbone.rotary_emb.inv_freq.clone(), lm.calm.embed_proj[0].weight.data_ptr()
+    save(lm, tmp_path / "half")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in lm.model.state_dict().items())
+    assert torch.equal(lm.backbone.rotary_emb.inv_freq, frequencies)
+    assert lm.calm.embed_proj[0].weight.data_ptr() == address  # a CUDA graph reads it there
+    stored = calm.load(tmp_path / "half", device="cpu").model.state_dict()
+    assert all(torch.equal(stored[name], tensor.bfloat16().float()) for name, tensor in before.items())

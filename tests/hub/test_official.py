@@ -150,3 +150,11 @@ def test_a_model_is_pushed_to_the_hub(tiny, tmp_path, monkeypatch):
     lm.tokenizer.save_pretrained(tmp_path)
     again = calm.load(tmp_path, device="cpu")
     assert all(torch.equal(again.model.state_dict()[name], tensor) for name, tensor in lm.model.state_dict().items())
+
+
+def test_an_autoencoder_alone_is_refused_in_one_sentence(tiny, tmp_path):
+    lm = tiny(4)
+    alone = calm.LanguageModel("the-autoencoder", lm.calm.ae_model, lm.tokenizer)
+    with pytest.raises(CalmError, match="the-autoencoder is an autoencoder; write the CALM that has it"):
+        save_official(alone, tmp_path / "m")
+    assert not (tmp_path / "m").exists()

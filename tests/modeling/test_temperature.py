@@ -118,3 +118,7 @@ def test_the_chi_square_test_rejects_a_wrong_temperature():
 def test_exact_rule_covers_only_temperatures_up_to_one():
     with pytest.raises(CalmError, match=r"at most 1.*pooled one can"):
         ExactRule(1.2, random.random)
+
+
+def test_the_smallest_temperature_chooses_the_mode():
+    assert temper([3, 2, 3], 5e-324) == [0.5, 0.0, 0.5]

@@ -101,7 +101,7 @@ def test_a_run_starts_with_the_backbone_of_a_token_by_token_model(tmp_path, toke
     with torch.no_grad():
         initialized = task.lm.calm(ids, use_cache=False)
         hidden = token_by_token.backbone(ids, use_cache=False).last_hidden_state
-    assert torch.cosine_similarity(initialized, hidden, dim=-1).min() > 0.9  # nearly the same hidden states as before
+    assert torch.cosine_similarity(initialized, hidden, dim=-1).mean() > 0.95  # nearly the same hidden states as before
 
 
 def test_a_run_starts_from_a_bundled_model_without_other_files(tmp_path):

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import json
 import os
@@ -7,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import calm
-from calm.training import tasks
+from calm import CalmError
+from calm.training import state, tasks
 
 from ..test_signals import start
 from .conftest import lm_settings, log
@@ -111,3 +114,56 @@ def test_a_signal_ends_a_training_with_its_state_saved(tmp_path, tokenizer_folde
     assert process.returncode == 143 and "Traceback" not in errors
     assert errors.splitlines()[-1] == "error: terminated: the same command continues the run"
     assert (tmp_path / "run" / "state.pt").is_file()
+
+
+def test_a_part_that_was_frozen_up_to_a_pause_takes_the_same_path():
+    """The first steps of AdamW depend on their number, also for weights whose training starts after the pause."""
+
+    def make() -> tuple[torch.nn.ModuleDict, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        parts = torch.nn.ModuleDict({"first": torch.nn.Linear(4, 4), "second": torch.nn.Linear(4, 4)})
+        return parts, torch.optim.AdamW(parts.parameters(), lr=0.1, fused=True)
+
+    def train(parts: torch.nn.ModuleDict, optimizer: torch.optim.Optimizer, frozen: bool) -> None:
+        hidden = parts["first"](torch.ones(3, 4))
+        (hidden if frozen else parts["second"](hidden)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    parts, optimizer = make()
+    for _ in range(3):
+        train(parts, optimizer, frozen=True)
+    saved = copy.deepcopy(state.gather(parts, [SimpleNamespace(optimizer=optimizer)]))
+    resumed, other = make()
+    resumed.load_state_dict(saved["objective"])
+    state.restore_optimizers(resumed, [SimpleNamespace(optimizer=other)], saved)
+    for _ in range(2):
+        train(parts, optimizer, frozen=False)
+        train(resumed, other, frozen=False)
+    assert all(torch.equal(a, b) for a, b in zip(parts.parameters(), resumed.parameters()))
+
+
+def test_validation_leaves_standard_output_to_the_result(tmp_path, tokenizer_folder, autoencoder, capsys):
+    tasks.train("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=1))
+    printed = capsys.readouterr()
+    assert printed.out == "" and "run, step 1: score" in printed.err
+    assert "max_minutes" not in json.loads((tmp_path / "run" / "settings.json").read_text())  # JSON has no infinity
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"mixed_precision": "fp16"}, "'fp16' needs a GPU"),
+        ({"model": {"patch_size": 2}}, "has K = 4 and vectors of 16 numbers; needed are K = 2"),
+        ({"model": {"latent_size": 8}}, "needed are K = 4 and 8 numbers"),
+        ({"tokenizer": "story-k4"}, "the tokenizer one of 4,096; use those that belong together"),
+    ],
+)
+def test_parts_that_do_not_fit_are_one_sentence(
+    changes, sentence, tmp_path, tokenizer_folder, autoencoder, monkeypatch
+):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder)
+    model = {**settings["model"], **changes.get("model", {})}
+    with pytest.raises(CalmError, match=sentence):
+        tasks.train("lm", {**settings, **changes, "model": model})

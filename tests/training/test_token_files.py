@@ -1,9 +1,13 @@
+import json
+
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from calm import CalmError, storyland
 from calm.modeling.losses import MASKED
-from calm.training.token_files import TokenFile
+from calm.training.token_files import TokenFile, _entries
+from calm.training.tokenizer import TokenizerSettings, train
 
 
 @pytest.fixture
@@ -70,3 +74,29 @@ def test_prompts_are_read_but_are_no_targets(tokenizer, tmp_path):
         TokenFile.build(tmp_path / "plain", sources, tokenizer, targets_after="\n")
     with pytest.raises(CalmError, match="tokens of other sources"):
         TokenFile.build(tmp_path / "masked", sources, tokenizer)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_all_tokens_of_a_long_document_are_in_a_row(chunk, tokenizer, tmp_path):
+    (tmp_path / "long.txt").write_text(" ".join(storyland.corpus(3, 0)))
+    (tmp_path / "short.txt").write_text("Mia lost her kite.")
+    tokens = TokenFile.build(tmp_path / "tokens", [str(tmp_path / f"{n}.txt") for n in ("long", "short")], tokenizer)
+    length = 4 * (len(tokens.ids) // 6)  # the document has one and a half rows
+    entries = _entries(tokens, length - chunk - 1)
+    assert tokens.eos not in tokens.ids[entries]  # a row has no more than a chunk of end-of-text tokens in front
+    read = {i for entry in entries for i in range(entry, min(entry + length - chunk, len(tokens.ids)))}
+    assert read == set(range(len(tokens.ids)))
+
+
+def test_the_tokens_of_another_tokenizer_are_refused(tokens, tokenizer, tmp_path):
+    texts = tmp_path / "other.txt"
+    texts.write_text("\n".join(storyland.corpus(60, 100)))
+    settings = TokenizerSettings(out=str(tmp_path / "other"), sources=[str(texts)], vocab_size=len(tokenizer))
+    other = AutoTokenizer.from_pretrained(train(settings))
+    assert len(other) == len(tokenizer) and other.get_vocab() != tokenizer.get_vocab()
+    with pytest.raises(CalmError, match="or of another tokenizer"):
+        TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], other)
+    meta = json.loads((tmp_path / "tokens" / "meta.json").read_text())
+    meta.pop("tokenizer")  # a file of an earlier version
+    (tmp_path / "tokens" / "meta.json").write_text(json.dumps(meta))
+    assert len(TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer).starts) == 50
