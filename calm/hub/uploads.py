@@ -9,6 +9,9 @@ from ..errors import CalmError
 from .loading import load, shared_autoencoder
 from .saving import save
 
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"]
+"""Names of files that hold weights or list them."""
+
 
 def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any]:
     """Uploads a model folder as the logged-in user. A dry run only lists the files.
@@ -31,7 +34,8 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
         if not dry:
             try:
                 HfApi().create_repo(repository, exist_ok=True)
-                HfApi().upload_folder(repo_id=repository, folder_path=complete)
+                # Weights of an earlier upload in other files would be loaded instead of the new ones.
+                HfApi().upload_folder(repo_id=repository, folder_path=complete, delete_patterns=WEIGHTS)
             except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 raise CalmError(f"The Hub did not accept {repository}: {reason}") from error

@@ -183,9 +183,10 @@ def test_a_folder_in_the_official_format_is_uploaded_as_it_is(folder, tiny, tmp_
     assert "which it shares" not in cards.write(folder).read_text()
     uploaded = []
     monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: None)
-    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda self, **k: uploaded.append(k["folder_path"]))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda self, **k: uploaded.append(k))
     result = uploads.push(folder, "me/tiny", dry=False)
-    assert uploaded == [folder]
+    assert [call["folder_path"] for call in uploaded] == [folder]
+    assert "*.safetensors.index.json" in uploaded[0]["delete_patterns"]  # those of an earlier upload
     assert {"model.safetensors", "autoencoder/model.safetensors", "autoencoder/config.json"} <= result["files"].keys()
 
 
