@@ -1,7 +1,11 @@
 """Budgets and shares: what one visitor may ask for, checked before the work starts."""
 
+import asyncio
+import json
+
 import gradio as gr
 import pytest
+from fastapi import Request
 
 import calm
 from app import limits, shares
@@ -11,7 +15,7 @@ from app.requests import EvaluateArguments, GenerateArguments
 from app.shares import Share
 from app.tabs import generate as generate_tab
 from app.tabs import learn, vectors
-from app.validation import validated
+from app.validation import validated, visitor_of
 from calm import CalmError
 
 
@@ -50,6 +54,22 @@ def test_a_stream_holds_its_share_until_it_is_closed(monkeypatch):
     assert next(work("Once", other)) == "Once"
     first.close()
     assert list(work("Once", one)) == ["Once", "end"]
+
+
+def test_visitors_behind_one_proxy_have_shares_of_their_own():
+    """Gradio gives server functions the web server's request, whose body it has read."""
+
+    async def visitor(session: str | None) -> str:
+        body = json.dumps({"session_hash": session} if session else {}).encode()
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        request = Request({"type": "http", "method": "POST", "headers": [], "client": ("10.0.0.1", 80)}, receive)
+        await request.json()
+        return visitor_of(request)
+
+    assert [asyncio.run(visitor(session)) for session in ("a", "b", None)] == ["a", "b", "10.0.0.1"]
 
 
 @pytest.mark.parametrize(

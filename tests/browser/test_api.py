@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -40,6 +41,16 @@ def test_endpoints_answer_bad_input_with_one_sentence(address):
         client.predict("x", 9.0, 32, 0, "auto", 200, api_name="/generate")
     with pytest.raises(Exception, match="no text to reconstruct"):
         client.predict("", 0.0, 0, api_name="/reconstruct")
+
+
+def test_no_direct_call_skips_the_queue(address):
+    body = json.dumps({"data": ["Once", 0.0, 0]}).encode()
+    request = urllib.request.Request(
+        f"{address}/gradio_api/run/reconstruct", body, {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, body, headers))
+    assert refused.value.code == 404
 
 
 def test_only_the_four_endpoints_are_public(address):
