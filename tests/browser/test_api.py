@@ -45,9 +45,7 @@ def test_endpoints_answer_bad_input_with_one_sentence(address):
 
 def test_no_direct_call_skips_the_queue(address):
     body = json.dumps({"data": ["Once", 0.0, 0]}).encode()
-    request = urllib.request.Request(
-        f"{address}/gradio_api/run/reconstruct", body, {"Content-Type": "application/json"}
-    )
+    url, headers = f"{address}/gradio_api/run/reconstruct", {"Content-Type": "application/json"}
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(url, body, headers))
     assert refused.value.code == 404
