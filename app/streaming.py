@@ -85,7 +85,7 @@ def wire(
     group: str = "model",
 ) -> None:
     """Connects streamed work with its events: each of ``starts`` is triggers, work and inputs; the stop button cancels
-    them, and each one cancels the others. ``js`` changes the inputs in the browser before they are sent."""
+    them. ``js`` changes the inputs in the browser before they are sent."""
     assert panel.start and panel.stop
     # Gradio treats an event with a script of its own as pending after it was cancelled, so that one must be "multiple";
     # its start button is hidden meanwhile.
@@ -102,10 +102,6 @@ def wire(
         )
         for triggers, work, inputs in starts
     ]
-    for event, (triggers, _, _) in zip(events, starts):
-        others = [other for other in events if other is not event]
-        if others:  # which would write to the same outputs, and could not be stopped once this event has ended
-            gr.on(triggers, None, cancels=others, queue=False, **PRIVATE)
     stopped = status_line("Stopped. The results so far are kept.")
 
     def restore() -> tuple[Any, Any, str]:

@@ -288,28 +288,17 @@ def test_surprise_me_draws_a_prompt_and_runs_it(visitor):
     assert len(prompts) == 3 and "" not in prompts
 
 
-def test_text_typed_during_a_run_stays_and_another_run_replaces_it(visitor):
+def test_text_typed_during_a_run_stays(visitor):
     page, box = visitor.page, visitor.page.locator("#prompt textarea")
-    visitor.set("#temperature", 1.9)  # long and slow: nothing repeats
-    visitor.set("#length", 512)
-    visitor.set("#samples", 4)
+    visitor.set("#temperature", 1.2)  # slow: nothing repeats, so each step draws its whole pool
+    visitor.set("#length", 240)
     before = visitor.run_id()
     box.fill(STORY_PROMPT)
     page.locator("#generate").click()
     visitor.another_run(before)
     box.fill("Typed meanwhile")
-    page.wait_for_function("() => CALM.store.shown.steps.length > 20")
-    assert box.input_value() == "Typed meanwhile"
-    first = visitor.run_id()
-    visitor.set("#samples", 1)
-    visitor.set("#length", 16)
-    page.locator("#examples .gallery button").nth(1).click()
-    visitor.another_run(first)
     visitor.finished()
-    second = visitor.run_id()
-    assert page.locator("#generate").is_visible() and not page.locator("#generate-stop").is_visible()
-    assert visitor.settled(visitor.run_id) == second  # the first run does not come back
-    assert box.input_value() != "Typed meanwhile"
+    assert box.input_value() == "Typed meanwhile"
 
 
 def test_a_browser_slower_than_the_model_shows_the_whole_run(visitor):

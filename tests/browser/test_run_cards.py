@@ -121,6 +121,7 @@ def test_the_address_repeats_the_shown_run_until_an_input_changes(visitor, brows
     before = visitor.run_id()
     page.reload()
     page.locator("#run .calm-chunk").first.wait_for()
+    page.locator("#model-facts [data-model=story-k4]").wait_for()  # the inputs have the values of the address
     assert visitor.run_id() == before  # a reload keeps the run and does not repeat it
     page.locator("#settings > button").click()
     visitor.set("#length", 28)
@@ -193,9 +194,9 @@ def test_a_link_repeats_a_reconstruction(visitor, browser):
     visitor.tab("Reconstruct")
     page.locator("#reconstruct-text textarea").fill("Mia lost her kite, her lantern & her way.")
     visitor.set("#noise", 2.7)
-    page.wait_for_function("() => document.querySelector('#reconstruct-card').innerText.includes('her lantern')")
+    page.wait_for_function("() => document.querySelector('#reconstruct-status').innerText.includes('2.70')")
+    assert "her lantern" in page.locator("#reconstruct-card").inner_text()
     status = page.locator("#reconstruct-status").inner_text()
-    assert "2.70" in status
     with opened(browser, copied(page, "#reconstruct-card")) as other:
         other.wait_for_function(
             "status => document.querySelector('#reconstruct-status')?.innerText === status", arg=status
