@@ -280,7 +280,8 @@ def test_a_slow_caller_does_not_lengthen_a_step(story, monkeypatch):
     assert quick == slow and min(quick) > 0
 
 
-def test_a_request_of_the_executor_that_waits_for_a_slot_does_not_stop_the_others(tiny):
+def test_a_request_of_the_executor_that_waits_for_a_slot_does_not_stop_the_others(tiny, monkeypatch):
+    monkeypatch.setattr("calm.engine.scheduler.UNREAD_LIMIT", 1)  # the others pause soon, far from their ends
     executor = ComputeThread()
     lm = tiny(4)
     create_engine(lm, executor)
