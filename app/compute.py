@@ -6,11 +6,11 @@ only the compute thread uses all cores. Every other thread uses a single core.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import cache
+from itertools import islice
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,21 +79,20 @@ def side_by_side(
     """
     from calm.engine.scheduler import CLIENT_SLOTS
 
-    waiting = deque(range(len(generators)))
-    running = [waiting.popleft() for _ in range(min(CLIENT_SLOTS, len(generators)))]
+    waiting = iter(range(len(generators)))
+    running = list(islice(waiting, CLIENT_SLOTS))
     items: list[Result | None] = [None] * len(generators)
     try:
         with ThreadPoolExecutor(len(running)) as threads:
             contexts = [copy_context() for _ in running]  # two threads cannot share one
-            started = [generators[i] for i in running]
-            items[: len(running)] = threads.map(Context.run, contexts, [_next] * len(contexts), started)
+            items[: len(running)] = threads.map(Context.run, contexts, [_next] * len(contexts), generators)
         while running:
             yield tuple(items)
             for i in list(running):
                 items[i] = _next(generators[i])
                 if items[i] is None:
                     running.remove(i)
-                    running += [waiting.popleft()] if waiting else []
+                    running += islice(waiting, 1)
     finally:
         for generator in generators:
             generator.close()

@@ -296,7 +296,8 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
 
 
 def described(name: str) -> LoadedModel:
-    """The same for a caller who does not compute with the model. Raises CalmError if it cannot be loaded."""
+    """Like ``loaded``, but for showing facts of a model only: a ZeroGPU model is returned, too. Raises CalmError if the
+    model cannot be loaded."""
     lease = Lease(name)  # before the load, because another load might unload the model before its request gets it
     while isinstance(error := (load := loading(name)).exception(), DownloadCancelled):
         pass  # with the lease, the next one goes on

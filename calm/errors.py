@@ -33,6 +33,11 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception's message; without a message, the name of its type."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python or PyTorch says that the memory of the machine or of its GPU is full."""
     if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):

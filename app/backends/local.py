@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import ReferenceType, WeakValueDictionary, ref
 
 import calm
+from calm.errors import reason_of
 
 from .. import compute, zero_gpu
 from .base import Backend, Chunks, Item, LoadedModel, MakeRoom, Report
@@ -109,8 +110,7 @@ def _load(name: str, make_room: MakeRoom) -> LanguageModel:
     try:
         lm = calm.load(name, device="cpu" if zero_gpu.ENABLED else None, reserve=reserve)
     except (OSError, RuntimeError) as error:  # damaged files, or too little memory
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise calm.CalmError(f"{name} could not be loaded: {reason}") from error
+        raise calm.CalmError(f"{name} could not be loaded: {reason_of(error)}") from error
     from calm.engine.warmup import warm_up_or_fall_back
 
     compute.use_one_core_elsewhere()

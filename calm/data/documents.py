@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .. import storyland
-from ..errors import CalmError
+from ..errors import CalmError, reason_of
 from . import synthetic_text
 from .text_files import is_text_file, read_file
 
@@ -84,5 +84,5 @@ def _read_dataset(name: str, field: str) -> Iterator[str]:
     except CalmError:
         raise
     except Exception as error:  # the library and the Hub's client raise dozens of kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        reason = reason_of(error).rstrip(".")
         raise CalmError(f"The Hub dataset {name} cannot be read ({reason}).") from error

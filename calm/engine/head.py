@@ -252,6 +252,7 @@ class CpuHeadStep(HeadStep):
         self.layers = self.packer.stack((self._layer_arrays(layer) for layer in layers), len(layers))
         self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
         self.eps = decoder.norm.eps
+        self.latent_size, self.patch_size = model.config.latent_size, model.config.patch_size
 
     def embed(self, chunks: Tensor) -> Tensor:
         x = self.embedding[chunks.numpy()].reshape(len(chunks), -1)
@@ -273,8 +274,8 @@ class CpuHeadStep(HeadStep):
     def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
         arrays = noise.numpy(), states.numpy(), np.array(rows), self.kernels.split_work(len(noise))
         weights = self.head_ends, self.blocks, self.eps, self.decoder_ends, self.layers, self.vocabulary
-        vectors = np.empty((len(noise), self.model.config.latent_size), np.float32)
-        ids = np.empty((len(noise), self.model.config.patch_size), np.int64)
+        vectors = np.empty((len(noise), self.latent_size), np.float32)
+        ids = np.empty((len(noise), self.patch_size), np.int64)
         self.kernels.draw(*arrays, *weights, vectors, ids)
         return list(map(tuple, ids.tolist())), vectors
 

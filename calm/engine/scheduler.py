@@ -131,8 +131,8 @@ class Engine:
     def stream(self, request: Request) -> Iterator[Generated | Queued]:
         """Yields the steps of a request, and before them its position in the queue.
 
-        The position comes whenever it changes, and once a second, so that the caller can stop waiting; on the
-        executor's thread after every step, so that other work can run.
+        The position is repeated once a second, so that the caller can close the iterator if its client has
+        disconnected. On the executor's thread it is repeated after every step, so that other work can run.
 
         Closing the iterator frees the request's slot. Raises CalmError if the sampler cannot choose, and any other
         exception of a step of this request.

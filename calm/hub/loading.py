@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from ..errors import CalmError, is_out_of_memory
+from ..errors import CalmError, is_out_of_memory, reason_of
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
@@ -205,7 +205,7 @@ def _build(
     except CalmError:
         raise
     except Exception as error:  # transformers and PyTorch raise a dozen kinds for invalid values
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        reason = reason_of(error).rstrip(".")
         raise CalmError(f"{folder.name}/config.json does not describe a model ({reason}).") from error
     model.tie_weights()
     _check_names_and_shapes(model, weights, folder)

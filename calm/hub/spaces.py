@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import CalmError
+from ..errors import CalmError, reason_of
 
 ROOT = Path(__file__).parents[2]
 NOT_NEEDED = (
@@ -110,8 +110,7 @@ def deploy(space: SpacePlan, root: Path = ROOT) -> str:
             if exists and api.get_space_runtime(space.repository).requested_hardware != space.hardware:
                 api.request_space_hardware(space.repository, hardware=hardware)
         except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise CalmError(f"The Hub did not accept {space.repository}: {reason}") from error
+            raise CalmError(f"The Hub did not accept {space.repository}: {reason_of(error)}") from error
     return space.url
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..errors import CalmError
+from ..errors import CalmError, reason_of
 from .loading import load, shared_autoencoder
 from .saving import save
 
@@ -37,8 +37,7 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
                 # Weights of an earlier upload in other files would be loaded instead of the new ones.
                 HfApi().upload_folder(repo_id=repository, folder_path=complete, delete_patterns=WEIGHTS)
             except Exception as error:  # the Hub client's errors share no base class with those of its HTTP library
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise CalmError(f"The Hub did not accept {repository}: {reason}") from error
+                raise CalmError(f"The Hub did not accept {repository}: {reason_of(error)}") from error
     return {"repository": repository, "files": files, "uploaded": not dry, "url": url}
 
 

@@ -19,7 +19,7 @@ PATIENCE = 120.0
 PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before each attempt after a loss; the last one repeats."""
 DEATHS = 4
-"""Replicas that may end under a request, without a new step of it, before it is given up: it may be the cause."""
+"""After so many replicas in a row have died while they computed a request, it is not sent again: it may kill them."""
 SMOOTHING = 0.1
 """Weight of the latest text in the mean duration of a text."""
 

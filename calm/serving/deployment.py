@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from .. import tracing
 from ..engine import ComputeThread
 from ..engine.head import SLOTS
-from ..errors import CalmError
+from ..errors import CalmError, reason_of
 from ..statistics import FIRST_CHUNK_BOUNDS, STATISTICS
 from .client import NoReplica, Overloaded, ReplicaLost
 from .replica import AT_ONCE, RESPONSE_SECONDS, Replica, process_figures
@@ -149,7 +149,7 @@ class SharedReplica:
         self.loading = 0
 
         async def load(name: str) -> Replica:  # Ray keeps the loaded models as attributes of this function
-            # Ray forgets the model that was used least recently even while its texts run.
+            # Ray drops the model that was used least recently, even while it generates.
             if (replica := self.loaded.get(name)) is not None:
                 return replica
             while len(self.loaded) >= models_per_replica:
@@ -219,8 +219,7 @@ def connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address:
             raise CalmError(f"There is no Ray cluster at {address}: start one with ray start --head.") from error
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CalmError(f"Ray could not start a cluster on this machine: {reason}") from error
+        raise CalmError(f"Ray could not start a cluster on this machine: {reason_of(error)}") from error
 
 
 def start(models: Sequence[str], scale: Scale, device: str | None = None, shared: bool = False) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -180,28 +181,27 @@ class Replica:
         items: Generator | None = None
         span = self._span(operation, request_id, traceparent)
         executor = self.threads if operation in ENGINE_OPERATIONS else self.executor
+        run = partial(asyncio.get_running_loop().run_in_executor, executor)
         try:
-            result = await self._run(executor, _within, span, OPERATIONS[operation], self.lm, *arguments)
+            result = await run(_within, span, OPERATIONS[operation], self.lm, *arguments)
             if not isinstance(result, Generator):
                 yield result
                 return
             items = result
-            while (item := await self._run(executor, _within, span, _next, items)) is not END:
+            while (item := await run(_within, span, _next, items)) is not END:
                 yield item
         except Exception as error:
             span.fail(error)
             yield _failure(error, request_id)
         finally:
             if items is not None:
-                await self._run(executor, items.close)
+                await run(items.close)
             span.end()
-
-    async def _run(self, executor: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.wrap_future(executor.submit(function, *arguments))
 
     async def check_health(self) -> None:
         """Raises an exception if the compute thread does not answer, so that the replica is replaced."""
-        await asyncio.wait_for(self._run(self.executor, int), RESPONSE_SECONDS)
+        answer = asyncio.get_running_loop().run_in_executor(self.executor, int)
+        await asyncio.wait_for(answer, RESPONSE_SECONDS)
 
     def load_figures(self) -> dict[str, int]:
         """The requests in slots and in the queue."""

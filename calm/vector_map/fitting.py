@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CalmError
+from ..errors import CalmError, reason_of
 from .positions import NEIGHBOURS
 
 METRICS = ("euclidean", "cosine", "manhattan", "correlation")
@@ -112,8 +112,7 @@ def _fit_in_subprocess(pipe: Connection, vectors: np.ndarray, settings: Sequence
             for one in settings:
                 pipe.send(fit(vectors, one, _ProgressFile(pipe)))
         except Exception as error:  # UMAP raises many kinds for unusual settings
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            pipe.send(CalmError(f"UMAP could not be fitted: {reason}"))
+            pipe.send(CalmError(f"UMAP could not be fitted: {reason_of(error)}"))
 
 
 def stream_fit(vectors: np.ndarray, *settings: FitSettings) -> Generator[int | np.ndarray, None, None]:

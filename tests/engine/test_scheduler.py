@@ -133,7 +133,8 @@ def test_queued_requests_report_their_position(tiny, monkeypatch):
     assert next(events[2]) == Queued(1)
     with monkeypatch.context() as patch:
         patch.setattr("calm.engine.scheduler.REPORT_SECONDS", 0.0)
-        assert [next(events[2]), next(events[2])] == [Queued(1)] * 2  # a caller who has left can stop here
+        # The position is repeated, so that a disconnected client is noticed.
+        assert [next(events[2]), next(events[2])] == [Queued(1)] * 2
     for run in running:
         run.close()
     assert [type(event) for event in events[2]] == [Step, Step]
