@@ -72,9 +72,9 @@ def iterate(items: Generator[Result, None, None]) -> Iterator[Result]:
 def side_by_side(
     generators: Sequence[Generator[Result, None, None]],
 ) -> Generator[tuple[Result | None, ...], None, None]:
-    """The next item of each generator, None of those that have ended or wait for their turn.
+    """The next item of each generator, None for one that has ended or has not started.
 
-    As many run at a time as an engine gives slots to one visitor: more would only take places in its queue from others.
+    At most ``CLIENT_SLOTS`` run at a time, because more would only fill the engine's queue.
     Their first items are requested at once, so that the engine generates all texts in the same steps.
     """
     from calm.engine.scheduler import CLIENT_SLOTS

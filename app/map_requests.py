@@ -19,7 +19,7 @@ from .validation import EVENT, Arguments
 
 def _check_prompts(runs: list[OwnRun]) -> list[OwnRun]:
     """Raises ValueError if a run has a prompt that no run of the page can have."""
-    if any(len(run["prompt"]) > limits.MAX_PROMPT for run in runs):
+    if any(len(run["prompt"]) > limits.MAX_PROMPT + 1 for run in runs):  # a story prompt gets the end of its line
         raise ValueError
     return runs
 

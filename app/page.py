@@ -170,7 +170,7 @@ def _menu() -> list[tuple[str, str]]:
 def build() -> gr.Blocks:
     """The Gradio app. The models need not be loaded yet."""
     serve_files()
-    with Page(title="CALM Playground", analytics_enabled=False, delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS)) as page:
+    with Page(title="CALM Playground", analytics_enabled=False, delete_cache=(60, UPLOAD_SECONDS)) as page:
         with gr.Row(elem_id="model-row"):
             with gr.Column(scale=5, min_width=300):
                 gr.HTML(HEADER, elem_id="header")

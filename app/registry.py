@@ -290,7 +290,7 @@ def loaded(name: str = DEFAULT) -> LoadedModel:
     """
     if zero_gpu.model(name) is not None:
         raise calm.CalmError(
-            f"{name} has the GPU of this Space for texts only; choose a bundled model, or run the app on your own GPU."
+            f"This Space runs {name} only to generate text; choose a bundled model, or run the app on your own GPU."
         )
     return described(name)
 

@@ -87,7 +87,7 @@ class Step:
     draws: int
     """The number of vectors drawn and decoded for this step."""
     seconds: float
-    """Seconds that the engine computed for this step, with those texts that it computes together with this one."""
+    """Seconds that the engine computed for this step, including the other texts of the batch."""
     random_numbers: int = 0
     """Uniform numbers that the sampler used besides the noise of the draws."""
 

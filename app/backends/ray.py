@@ -82,7 +82,7 @@ class RemoteModel(LoadedModel):
 
 
 def _until_closed(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
-    """The items of replicas until the page stops. Then it raises the error of ``compute.close``."""
+    """Yields the items. Raises the error of ``compute.close`` once the page stops."""
     with closing(items):
         compute.check_open()
         for item in items:

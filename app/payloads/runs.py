@@ -133,7 +133,7 @@ class Run:
     def finished(self, status: str) -> RunPayload:
         """The payload of the complete run, with its vectors and its status line.
 
-        The branch of a run that was stopped has no vectors, because those before the branch have not reached the page.
+        The branch of a run that was stopped has no vectors, because the page never received those before the branch.
         """
         payload = self.payload
         vectors = self.vectors if len(self.vectors) == len(payload["steps"]) else []

@@ -221,7 +221,10 @@ def _settings() -> dict[str, Any]:
 
 
 def _run_prompt(arguments: GenerateArguments, prompt: str) -> Iterator[Progress]:
-    """A run of a prompt, or of a random one where it is empty. The last result is a prompt that its box lacks."""
+    """A run of a prompt, or of a random one where it is empty.
+
+    The last result is the prompt if its box holds another one; else the visitor can type the next one meanwhile.
+    """
     prompt = prompt if prompt.strip() else random_prompt(arguments.model)
     complete = with_line_end(arguments.model, prompt)
     note = f" · {TRAILING_SPACE}" if complete.endswith((" ", "\t")) else ""
@@ -230,13 +233,10 @@ def _run_prompt(arguments: GenerateArguments, prompt: str) -> Iterator[Progress]
 
 
 def _beside_prompt(work: Iterator[Progress], prompt: Any, note: str = "") -> Iterator[Progress]:
-    """The progress of a run with a third result, and a ``note`` behind each status.
-
-    Only the first progress has the prompt for its box: later ones would replace what the visitor types meanwhile.
-    """
-    for number, progress in enumerate(work):
+    """The progress of a run with a third result, the prompt for its box, and a ``note`` behind each status."""
+    for progress in work:
         results = progress.results or (gr.skip(), gr.skip())
-        yield replace(progress, status=progress.status + note, results=(*results, gr.skip() if number else prompt))
+        yield replace(progress, status=progress.status + note, results=(*results, prompt))
 
 
 TRAILING_SPACE = "the prompt ends with a space, which the model reads as a token"

@@ -48,14 +48,15 @@ export function createWalk(target, server) {
     if (!start) return;
     const number = ++requests;
     requested = start;
+    walk = null; // the previous walk may belong to another chunk
+    slider.disabled = true;
+    decoded.replaceChildren();
+    nearest.replaceChildren();
     const answer = await answerOf(server.walk(walkRequest(start, route.value)));
     if (number !== requests) return; // another chunk or route was selected meanwhile
     if ("error" in answer) {
-      walk = null; // the one before started at another chunk
-      slider.disabled = true;
+      requested = null;
       status.textContent = answer.error;
-      decoded.replaceChildren();
-      nearest.replaceChildren();
       return;
     }
     walk = answer;

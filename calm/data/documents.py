@@ -25,7 +25,7 @@ def seed_and_count(source: str) -> tuple[int, int]:
         seed, count = (int(part) for part in rest.split(":"))
     except ValueError as error:
         raise CalmError(f"{source!r} is not a source; write {kind}:SEED:COUNT with two whole numbers.") from error
-    if seed < 0 or count < 0:  # Python's generator takes a seed and its negative as the same
+    if seed < 0 or count < 0:  # Python's random generator treats a seed and its negative alike
         raise CalmError(f"{source!r} is not a source; seed and count are at least 0.")
     return seed, count
 

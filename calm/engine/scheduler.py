@@ -245,9 +245,9 @@ class Engine:
 
         A request that needs many draws therefore does not delay the others.
         """
-        start = time.perf_counter()
+        start, active = time.perf_counter(), self._active()
         self.backbone.use_threads(torch.get_num_threads())
-        for request in self._active():
+        for request in active:
             if request.state is not None and request.replayed:
                 request.state, request.unread, request.seconds = None, [request.replayed.popleft()], 0.0
         for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
@@ -269,7 +269,7 @@ class Engine:
                 request.unread = [outcome.token_ids]
         self._read()  # within this step, so that the GPU works while callers take their results
         elapsed = time.perf_counter() - start
-        for request in self._active():
+        for request in {*active, *self._active()}:  # those that this step has made pause, and those that have joined
             request.seconds += elapsed
 
     def _try(

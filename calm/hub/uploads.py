@@ -29,8 +29,9 @@ def push(folder: str | Path, repository: str, dry: bool = True) -> dict[str, Any
     url = f"https://huggingface.co/{repository}"
     with TemporaryDirectory() as scratch:
         complete = _with_autoencoder(folder, Path(scratch))
-        paths = sorted(path for path in complete.rglob("*") if path.is_file())
-        files = {path.relative_to(complete).as_posix(): path.stat().st_size for path in paths}
+        paths = sorted(path.relative_to(complete) for path in complete.rglob("*") if path.is_file())
+        sent = [path for path in paths if not any(part in (".git", ".cache") for part in path.parts[:-1])]
+        files = {path.as_posix(): (complete / path).stat().st_size for path in sent}
         if not dry:
             try:
                 HfApi().create_repo(repository, exist_ok=True)

@@ -121,11 +121,13 @@ class Client:
         """The messages of an attempt, and after the loss of its replica those of another one."""
         lost, deaths, deadline = 0, 0, 0.0
         while True:
+            waits = False
             try:
                 with closing(attempt()) as messages:
                     for message in messages:
-                        if not _only_waits(message):
-                            lost = deaths = 0
+                        lost, waits = 0, _only_waits(message)
+                        if not waits:
+                            deaths = 0
                         yield message
                 return
             except Overloaded:
@@ -134,7 +136,7 @@ class Client:
             except ReplicaLost as error:
                 span.event("replica lost")
                 self.losses += 1
-                deaths += 1
+                deaths += not waits  # the replica did not compute a request that was in its queue
                 if deaths == DEATHS:
                     raise CalmError(
                         f"{DEATHS} replicas of {self.name} ended while they computed this request, so it is given up."

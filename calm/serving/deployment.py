@@ -41,7 +41,7 @@ UPSCALE_SECONDS = 5.0
 """For so long the requests must exceed the slots before Ray adds a replica. Ray's default is 30 seconds."""
 POLL_SECONDS = 0.1
 ROOM_SECONDS = 1.0
-"""Between two looks whether a model has left the memory."""
+"""Between two checks whether a model has left the memory."""
 SWITCH_SECONDS = 0.0005
 """For so long a thread of a replica runs Python code before another one may. Python's default is 5 milliseconds, nearly
 as long as a step. The compute thread gives up its turn for every kernel and waits to continue."""

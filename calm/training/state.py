@@ -69,7 +69,7 @@ def write(out: Path, progress: Progress, state: dict[str, Any], settings: LoopSe
         _save({**asdict(progress), **state}, partial)
         if (out / NEWEST).exists():
             (out / NEWEST).replace(out / PREVIOUS)
-    record = {name: value for name, value in asdict(settings).items() if value != math.inf}  # which JSON has not
+    record = {name: value for name, value in asdict(settings).items() if value != math.inf}  # JSON has no infinity
     if device.type == "cuda":
         record["device"] = torch.cuda.get_device_name(device)
     write_json(out / "settings.json", record, indent=2, default=str)

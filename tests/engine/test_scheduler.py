@@ -279,6 +279,9 @@ def test_a_slow_caller_does_not_lengthen_a_step(story, monkeypatch):
         for _ in range(100):
             next(clock)
     assert quick == slow and min(quick) > 0
+    monkeypatch.setattr("calm.engine.scheduler.UNREAD_LIMIT", 1)  # the request pauses after each step
+    paused = [step.seconds for step in generate(story, 0)]
+    assert len(paused) == len(quick) and all(one >= other for one, other in zip(paused, quick))
 
 
 def test_a_request_of_the_executor_that_waits_for_a_slot_does_not_stop_the_others(tiny, monkeypatch):

@@ -125,11 +125,27 @@ def test_replicas_that_do_not_come_back_are_one_sentence(connect, monkeypatch):
         next(connect(0, 0, 0).stream(PROMPT, OPTIONS))
 
 
+class QueuedThenLost:
+    """Replicas in whose queue a request waits. The first ``count`` of them are lost, and the next one has no steps."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def stream(self, method, *arguments):
+        yield [calm.Queued(1)]
+        self.count -= 1
+        if self.count >= 0:
+            raise ReplicaLost
+
+
 def test_a_request_whose_replicas_always_end_is_given_up(connect):
     client = connect(*[0] * (DEATHS + 1))
     with pytest.raises(calm.CalmError, match=f"{DEATHS} replicas of story-k4 ended while they computed this request"):
         next(client.stream(PROMPT, OPTIONS))
     assert len(client.replicas.calls) == DEATHS
+    queued = QueuedThenLost(DEATHS + 1)
+    client = Client("story-k4", queued, lambda seconds: None)
+    assert [type(event) for event in client.stream(PROMPT, OPTIONS)] == [calm.Queued] * (DEATHS + 2)
     client = connect(*[NoReplica()] * 2 * DEATHS)  # a cluster that starts its replicas
     assert isinstance(next(client.stream(PROMPT, OPTIONS)), calm.Step) and client.losses == 0
 
