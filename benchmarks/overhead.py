@@ -32,8 +32,8 @@ from app import endpoints
 from app.page import build
 from app.registry import loaded
 from calm.engine import Engine
+from calm.engine.requests import Generated, Request
 from calm.engine.samplers import ChunkSampler
-from calm.engine.scheduler import Generated, Request
 from calm.generation import align
 from tests.running_page import running_page
 

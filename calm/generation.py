@@ -17,8 +17,8 @@ import torch
 
 from . import tracing
 from .engine import engine_for
+from .engine.requests import Queued, Request
 from .engine.samplers import SAMPLERS, Choice, ChunkSampler, CompletedStep, TokenSampler
-from .engine.scheduler import Queued, Request
 from .errors import CalmError, check_integer, check_seed, short_repr
 from .hub.language_model import LanguageModel
 from .hub.text_format import ALIGNMENTS, CONDITION, END, FRONT
@@ -87,7 +87,8 @@ class Step:
     draws: int
     """The number of vectors drawn and decoded for this step."""
     seconds: float
-    """Seconds that the engine computed for this step, including the other texts of the batch."""
+    """Seconds that the engine computed for this step, including the other texts of the batch. Steps that a GPU ran
+    without waiting share their time equally."""
     random_numbers: int = 0
     """Uniform numbers that the sampler used besides the noise of the draws."""
 

@@ -1,6 +1,6 @@
 """Generates texts with a model, many at once: continuous batching over a key/value cache.
 
-``scheduler`` runs requests in slots; ``backbone``, ``head`` and ``token_step`` compute a step; ``samplers`` choose
+``scheduler`` runs ``requests`` in slots; ``backbone``, ``head`` and ``token_step`` compute a step; ``samplers`` choose
 chunks and tokens. ``ops`` has the operators of a step; ``warmup`` handles the first steps and the compilation of
 kernels.
 """

@@ -5,6 +5,7 @@ R rows (one for each new position), T positions, D hidden size, H query heads, W
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from types import ModuleType
 from typing import NamedTuple
@@ -25,6 +26,10 @@ from .ops.types import Linear, Norm, TensorFunction, fuse_linears
 # Up to this many new positions the CPU kernels are faster than PyTorch's modules, without and with a matrix unit.
 KERNEL_PROMPT, MATRIX_UNIT_PROMPT = 32, 256
 SMALLEST_CACHE = 256  # positions
+
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""One draw at a state [1, ...] with its random numbers [1, ...] -> its tokens [1, K], and a row [1, C] for the sampler.
+"""
 
 
 class LayerWeights(NamedTuple):
@@ -116,6 +121,8 @@ class BackboneStep:
         """Keys, then values: [layers, slots, 2 kv_heads, capacity, W]."""
         self.graphs: dict[int, GraphedFunction[Tensor]] = {}
         """Steps over the present cache, by the number of slots that they compute."""
+        self.run_graph: GraphedFunction[tuple[Tensor, Tensor]] | None = None
+        """A step of a run over the present cache."""
         self.cos, self.sin = self._rotary_tables(model)
 
     @property
@@ -144,7 +151,7 @@ class BackboneStep:
         capacity = min(self.length, max(SMALLEST_CACHE, positions, 2 * self.capacity))
         # Zeros, because a masked position still counts with weight 0, and 0 times an uninitialised NaN is NaN.
         self.cache = F.pad(self.cache, (0, 0, 0, capacity - self.capacity))
-        self.capacity = capacity
+        self.capacity, self.run_graph = capacity, None
         self.graphs.clear()
 
     def reset(self, slot: int) -> None:
@@ -220,6 +227,40 @@ class BackboneStep:
             inner = linear(x, layer.gate_up, layer.mlp_norm, self.activation, gated=True)
             x = linear(inner, layer.down, add=x)
         return self.project(self.norm(x))
+
+    @property
+    def _first_rows(self) -> int:
+        """Slots that a step of slot 0 computes."""
+        return 1 if self.operators.ROW_INDEPENDENT else self.slots
+
+    def run_limit(self) -> int:
+        """The most steps of a run. The cache grows in ordinary steps alone, so that it grows at the same positions with
+        runs and without."""
+        return self.capacity - max(self.positions[: self._first_rows])
+
+    def run(self, draw: Draw, state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps of the sequence in slot 0 that need no decision: draws at a state, reads the drawn tokens, draws at the
+        next state, and so on. It does not wait for the GPU.
+
+        state [...], the random numbers [n, ...] of n draws -> the rows [n, C] of the draws, and the state after the
+        last one. n is at most ``run_limit``.
+        """
+        positions = torch.tensor(self.positions[: self._first_rows]).repeat(len(numbers), 1)
+        positions[:, 0] += torch.arange(len(numbers))
+        states, rows = state[None], []
+        for inputs in zip(positions.to(state.device), numbers.split(1)):
+            if self.run_graph is None:
+                self.run_graph = GraphedFunction(partial(self._draw_and_read, draw), states, *inputs)
+            row, states = self.run_graph(states, *inputs)
+            rows.append(row.clone())
+        self.positions[0] += len(numbers)
+        return torch.cat(rows), states[0].clone()
+
+    def _draw_and_read(self, draw: Draw, states: Tensor, positions: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """states [1, ...], positions [R] of the first R slots, numbers [1, ...] -> a row [1, C], and the next states
+        [1, ...]."""
+        tokens, row = draw(states, numbers)
+        return row, self._forward(tokens.expand(len(positions), -1), positions)[:1]
 
 
 class CpuBackboneStep(BackboneStep):

@@ -123,6 +123,11 @@ class BlockHeadStep(HeadStep):
         # One tensor, because each copy from the GPU takes time; float32 holds integers exactly up to 2^24.
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)
 
+    def split(self, table: Tensor) -> tuple[list[TokenIds], np.ndarray]:
+        """Token ids and vectors side by side [n, K + L] -> n chunks of K token ids, and their vectors [n, L]."""
+        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
+        return list(map(tuple, ids.long().tolist())), vectors.numpy()
+
     def _block_of(self, draws: int) -> int:
         """The block size for a row that needs ``draws`` draws: the largest block that they fill."""
         if draws == 1:
@@ -141,9 +146,7 @@ class BlockHeadStep(HeadStep):
                 size = next(size for size in self.graphs if size >= len(part)) if block == SLOTS else block
                 table = self.graphs[size](states, torch.tensor([rows[i] for i in part]), part_noise)
                 tables.append(table[: len(part)].cpu())
-        table = torch.cat(tables)[np.argsort(order)]
-        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
-        return list(map(tuple, ids.long().tolist())), vectors.numpy()
+        return self.split(torch.cat(tables)[np.argsort(order)])
 
 
 class ModuleHeadStep(BlockHeadStep):
@@ -219,6 +222,14 @@ class CudaGraphHeadStep(BlockHeadStep):
         x = linear(x, Linear.of(decoder.expand_layer)).view(-1, x.shape[1])
         x = self._decoder_layers(x, self.layers[half:])
         return self.operators.argmax(x, Norm.of(decoder.norm), decoder.lm_head_weight).view(len(vectors), -1)
+
+    def draw_one(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """One draw, for ``BackboneStep.run``: states [1, *state], noise [1, *noise_shape] -> token ids [1, K], and ids
+        and vector side by side [1, K + L]. It has the block size of ``draw``, so it is the same to the bit."""
+        block = min(self.graphs)
+        rows = torch.zeros(block, dtype=torch.long, device=states.device)
+        table = self._draw_table(states, rows, noise.expand(block, *noise.shape[1:]))[:1]
+        return table[:, : self.model.config.patch_size].long(), table
 
     def _decoder_layers(self, x: Tensor, layers: Iterable[tuple[Norm, Linear, Linear]]) -> Tensor:
         linear = self.operators.linear

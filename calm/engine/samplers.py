@@ -6,10 +6,11 @@ R rows (one for each request), n draws, L latent, V vocabulary.
 
 import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor
 from ..errors import CalmError
 from ..modeling.heads.base import GenerativeHead
 from ..modeling.temperature import ExactRule, temper
-from .head import HeadStep, TokenIds
-from .token_step import TokenStep
+from .head import BlockHeadStep, HeadStep, TokenIds
+from .token_step import TokenDraws, TokenStep
 
 SAMPLERS = ("auto", "exact", "pooled")
 EXACT_LIMIT = 20_000  # draws in one step after which the exact sampler gives up
@@ -131,6 +132,15 @@ class ChunkSampler:
             self.noise_vectors, self.noise_used = torch.cat((left, more)) if len(left) else more, 0
         return self.noise_vectors[self.noise_used : self.noise_used + count]
 
+    @property
+    def takes_first_draw(self) -> bool:
+        """Whether each step takes its first draw, so that steps can follow one another without a decision."""
+        return not self.prefix and (self.limit == 1 or (self.rule is not None and self.temperature == 1))
+
+    def upcoming(self, skipped: int, count: int, head: HeadStep, state: Tensor) -> Tensor:
+        """The noise of the next ``count`` draws after ``skipped`` ones, which are not taken yet."""
+        return self.noise(skipped + count, head.head, state)[skipped:]
+
     def feed(self, chunks: Sequence[TokenIds], vectors: np.ndarray) -> None:
         """Takes draws in order: chunks of K ids and the vectors [n, L] that they were decoded from."""
         self.noise_used += len(chunks)
@@ -216,15 +226,26 @@ def sample_chunk(head: HeadStep, hidden: Tensor, sampler: ChunkSampler) -> Choic
 class TokenSampler:
     """Chooses tokens of one text from the softmax at a temperature, each by one uniform number."""
 
+    takes_first_draw = True
+
     def __init__(self, temperature: float, seed: int):
         self.temperature = temperature
         self.random = random.Random(seed)
-        self.uniform = self.random.random()
-        """The uniform number of the next choice."""
+        self.uniforms = deque([self.random.random()])
+        """The uniform numbers of the next choices, at least one."""
+
+    def upcoming(self, skipped: int, count: int, step: TokenStep, state: Tensor) -> Tensor:
+        """Temperature and uniform number, float64 [count, 2], of choices after the next ``skipped`` ones."""
+        while len(self.uniforms) < skipped + count:
+            self.uniforms.append(self.random.random())
+        numbers = [(self.temperature, uniform) for uniform in islice(self.uniforms, skipped, skipped + count)]
+        return torch.tensor(numbers, dtype=torch.float64, device=state.device)
 
     def advance(self) -> None:
-        """Draws the uniform number of the following choice."""
-        self.uniform = self.random.random()
+        """Takes the uniform number of a choice."""
+        self.uniforms.popleft()
+        if not self.uniforms:
+            self.uniforms.append(self.random.random())
 
     def skip(self, steps: Sequence[CompletedStep]) -> None:
         """Moves the generator behind steps that were chosen elsewhere."""
@@ -239,8 +260,27 @@ def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampl
     the call can be repeated with fewer of them.
     """
     temperatures = torch.tensor([sampler.temperature for sampler in samplers])
-    uniforms = torch.tensor([sampler.uniform for sampler in samplers], dtype=torch.float64)
+    uniforms = torch.tensor([sampler.uniforms[0] for sampler in samplers], dtype=torch.float64)
     draws = step.sample(logits, temperatures, uniforms)
+    return _token_choices(draws, samplers)
+
+
+def take_chunks(head: BlockHeadStep, table: Tensor, sampler: ChunkSampler) -> list[Outcome]:
+    """The choices of a run, from the rows [n, C] of its draws, by a sampler that takes first draws."""
+    choices: list[Outcome] = []
+    for chunk, vector in zip(*head.split(table)):
+        sampler.feed([chunk], vector[None])
+        choices.append(sampler.choice())
+    return choices
+
+
+def take_tokens(step: TokenStep, table: Tensor, sampler: TokenSampler) -> list[Outcome]:
+    """The outcomes of a run, from the rows [n, C] of its draws."""
+    return _token_choices(step.split(table), [sampler] * len(table))
+
+
+def _token_choices(draws: TokenDraws, samplers: Sequence[TokenSampler]) -> list[Outcome]:
+    """The outcome of each draw, for the sampler beside it."""
     for sampler in samplers:
         sampler.advance()
     return [

@@ -4,13 +4,13 @@ The caller that waits for a step runs one step for every active request. An engi
 executor, steps run on the executor's thread.
 """
 
+import logging
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,11 +19,15 @@ from ..hub.language_model import LanguageModel
 from ..statistics import STATISTICS
 from .backbone import make_backbone_step
 from .executor import ComputeThread
-from .head import SLOTS, HeadStep, TokenIds, make_head_step
+from .head import SLOTS, CudaGraphHeadStep, HeadStep, make_head_step
 from .ops.selection import FALLBACK, Backend
-from .samplers import Choice, ChunkSampler, Outcome, TokenSampler, sample_chunks, sample_tokens
+from .requests import Generated, Queued, Request
+from .samplers import Choice, Outcome, sample_chunks, sample_tokens, take_chunks, take_tokens
 from .token_step import TokenStep, make_token_step
 
+logger = logging.getLogger(__name__)
+
+RUN = 8  # the most steps of a run, whose chunks appear at once
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
 CLIENT_SLOTS = SLOTS - RESERVED_SLOTS
@@ -33,60 +37,6 @@ BURST_SECONDS = 0.05  # steps run this long before callers wake up, because waki
 FIRST_STEP_SECONDS = 0.25  # steps run so much longer while a request has no result yet, before other work of the thread
 
 Result = TypeVar("Result")
-
-
-class Generated(NamedTuple):
-    """One step of a request."""
-
-    choice: Choice
-    seconds: float
-    """Seconds of the engine's steps that led to the choice. The steps computed the other requests of the batch, too."""
-
-
-@dataclass(frozen=True)
-class Queued:
-    """A request that waits for a slot."""
-
-    position: int
-    """Number of queued requests ahead of it."""
-
-
-@dataclass(eq=False)
-class Request:
-    """One text to generate."""
-
-    token_ids: Sequence[int]
-    """The prompt: token ids of whole chunks, at least one."""
-    steps: int
-    """Number of steps left. The chunks of the prompt and the steps together fit the context."""
-    sampler: ChunkSampler | TokenSampler
-    client: str = ""
-    """Requests of one client share slots; an empty name is no client."""
-    replayed: deque[TokenIds] = field(default_factory=deque)
-    """Chunks of the text that were chosen elsewhere. The backbone reads one a step, as it did there: read all at once,
-    as a prompt is, they could give other states in the last bits."""
-    results: deque[Generated | Exception] = field(default_factory=deque)
-    """Results that the caller has not taken."""
-    updated: threading.Event = field(default_factory=threading.Event)
-    """Set when the caller should look at the results again."""
-    finished: bool = False
-    unread: Sequence[TokenIds] = ()
-    """The chunks that the backbone reads next: those of the prompt, later the last chosen one."""
-    slot: int = -1
-    state: Tensor | None = None
-    """Input of the next draw: the head state [blocks, D], or the logits [V] of a token-by-token model. None between a
-    choice and the backbone step that reads it."""
-    seconds: float = 0.0
-    """Seconds of the engine's steps since the last choice of this request."""
-    is_new: bool = True
-    """Whether its first step is not complete."""
-
-    def finish(self, error: Exception | None = None) -> None:
-        """Ends the text, with an error as its last result if there is one."""
-        if error is not None:
-            self.results.append(error)
-        self.finished = True
-        self.updated.set()
 
 
 class Engine:
@@ -113,15 +63,19 @@ class Engine:
         self.head: HeadStep | None = make_head_step(lm.calm, backend) if lm.is_calm else None
         """Draws and decodes; None for a token-by-token model."""
         self._sample: Callable[[Tensor, Any], list[Outcome]]
-        step: HeadStep | TokenStep
+        self._take: Callable[[Tensor, Any], list[Outcome]]
+        step: Any = self.head or make_token_step(lm.llama, backend)
         if self.head:
-            step, self._sample = self.head, partial(sample_chunks, self.head)
+            self._sample, self._take = partial(sample_chunks, step), partial(take_chunks, step)
         else:
-            step = make_token_step(lm.llama, backend)
-            self._sample = partial(sample_tokens, step)
+            self._sample, self._take = partial(sample_tokens, step), partial(take_tokens, step)
+        self._layers = step
         self.backbone = make_backbone_step(
             lm.backbone, slots, step.embed, step.project, backend, getattr(step, "read", None)
         )
+        fused = isinstance(step, CudaGraphHeadStep | TokenStep) and self.backbone.norm.weight.is_cuda
+        self.run_steps = RUN if fused else 0
+        """The most steps of a run; 0 for none. Only on a GPU do steps without decisions save time."""
         self.running: list[Request] = []
         self.queue: deque[Request] = deque()
         self._step_lock, self._schedule_lock = threading.Lock(), threading.Lock()
@@ -250,27 +204,72 @@ class Engine:
         for request in active:
             if request.state is not None and request.replayed:
                 request.state, request.unread, request.seconds = None, [request.replayed.popleft()], 0.0
-        for request, outcome in self._try([r for r in self._active() if r.state is not None], self._draw):
-            if outcome is None:
-                continue
-            if isinstance(outcome, Exception):
-                request.finish(outcome)
-                continue
-            now = time.perf_counter()
-            request.results.append(Generated(outcome, request.seconds + now - start))
-            request.seconds = start - now  # the rest of this step belongs to the next choice
-            request.is_new = False
-            STATISTICS.add_step(len(outcome.token_ids), outcome.draws)
-            request.state = None
-            request.steps -= 1
-            if not request.steps or self.text_format.end_position(outcome.token_ids) is not None:
-                request.finish()
+            if request.run is None:
+                self._start_run(request)
             else:
-                request.unread = [outcome.token_ids]
+                self._take_run(request, request.run, start)
+        drawing = [r for r in self._active() if r.state is not None and r.run is None]
+        for request, outcome in self._try(drawing, self._draw):
+            if isinstance(outcome, Choice):
+                request.state, request.unread = None, [outcome.token_ids]
+            if outcome is not None:
+                self._add_outcomes(request, [outcome], start)
         self._read()  # within this step, so that the GPU works while callers take their results
         elapsed = time.perf_counter() - start
         for request in {*active, *self._active()}:  # those that this step has made pause, and those that have joined
             request.seconds += elapsed
+
+    def _add_outcomes(self, request: Request, outcomes: Sequence[Outcome], start: float) -> None:
+        """Adds the outcomes of the step that began at ``start`` to a request, up to the end of its text."""
+        now = time.perf_counter()
+        seconds = (request.seconds + now - start) / len(outcomes)
+        request.seconds = start - now  # the rest of this step belongs to the next choice
+        request.is_new = False
+        for outcome in outcomes:
+            if not isinstance(outcome, Choice):
+                request.finish(outcome)
+                return
+            request.results.append(Generated(outcome, seconds))
+            STATISTICS.add_step(len(outcome.token_ids), outcome.draws)
+            request.steps -= 1
+            if not request.steps or self.text_format.end_position(outcome.token_ids) is not None:
+                request.finish()
+                return
+
+    def _start_run(self, request: Request, skipped: int = 0) -> None:
+        """Starts a run, if the request is alone and no step of it needs a decision: the GPU draws and reads several
+        chunks, one after another, and Python waits once (vLLM calls it multi-step scheduling). ``skipped`` steps of the
+        last run are not taken yet.
+
+        Only slot 0 has runs, because a step of one row computes the first slot."""
+        if not self.run_steps or request.is_new or request.state is None or request.slot or request.replayed:
+            return
+        if request.finished or self.queue or self._active() != [request] or not request.sampler.takes_first_draw:
+            return
+        steps = min(request.run_length, self.run_steps, request.steps - skipped, self.backbone.run_limit())
+        if steps < 1:
+            return
+        try:
+            numbers = request.sampler.upcoming(skipped, steps, self._layers, request.state)
+            request.run, request.state = self.backbone.run(self._layers.draw_one, request.state, numbers)
+        except Exception:  # for example no memory for a graph
+            logger.warning("Several steps at once failed, so every step runs alone.", exc_info=True)
+            self.run_steps = 0
+        request.run_length = 2 * steps
+
+    def _take_run(self, request: Request, run: Tensor, start: float) -> None:
+        """Takes the choices of a run. It starts the next run first, so that the GPU works meanwhile."""
+        try:
+            table, request.run = run.cpu(), None
+            chunks = table[:, : self.chunk_size].long().tolist()
+            ends = [i for i, chunk in enumerate(chunks, 1) if self.text_format.end_position(chunk) is not None]
+            if ends:
+                table = table[: ends[0]]
+            else:
+                self._start_run(request, len(chunks))
+            self._add_outcomes(request, self._take(table, request.sampler), start)
+        except Exception as error:
+            request.finish(error)
 
     def _try(
         self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]

@@ -53,13 +53,31 @@ class TokenStep:
     def sample(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> TokenDraws:
         """Draws a token of each row from the softmax at a temperature, by one uniform number from [0, 1): the inverse
         of the cumulative distribution. logits [R, V], float32 temperatures [R], float64 uniforms [R]."""
+        return TokenDraws(*(numbers.tolist() for numbers in self._draw(logits, temperatures, uniforms)))
+
+    def draw_one(self, logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """One draw, for ``BackboneStep.run``: logits [1, V], float64 temperature and uniform number [1, 2] -> the token
+        [1, 1], and a row [1, C] for ``split``."""
+        token, best, probabilities = self._draw(logits, numbers[:, 0].float(), numbers[:, 1])
+        table = torch.cat((token[:, None].double(), best.double(), probabilities.double()), 1)
+        return token[:, None].clamp(min=0), table
+
+    def split(self, table: Tensor) -> TokenDraws:
+        """The draws of the rows [n, C] of ``draw_one``."""
+        count = (table.shape[1] - 1) // 2
+        return TokenDraws(
+            table[:, 0].long().tolist(), table[:, 1 : 1 + count].long().tolist(), table[:, 1 + count :].tolist()
+        )
+
+    def _draw(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of ``sample`` -> the fields of ``TokenDraws`` as tensors."""
         scaled = logits.float() / temperatures.to(logits.device)[:, None]
         p = scaled.softmax(-1)
         cumulative = p.double().cumsum(-1)
         tokens = torch.searchsorted(cumulative, cumulative[:, -1:] * uniforms.to(logits.device)[:, None], right=True)
         tokens = tokens[:, 0].clamp(max=p.shape[1] - 1).masked_fill(~scaled.isfinite().all(-1), -1)
         top, best = p.topk(min(TOP_TOKENS, p.shape[-1]))
-        return TokenDraws(tokens.tolist(), best.tolist(), top.tolist())
+        return tokens, best, top
 
 
 class CpuTokenStep(TokenStep):

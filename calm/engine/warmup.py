@@ -17,8 +17,8 @@ from ..hub.language_model import LanguageModel
 from . import create_engine, engine_for
 from .executor import ComputeThread
 from .ops.selection import FALLBACK
+from .requests import Request
 from .samplers import ChunkSampler, TokenSampler
-from .scheduler import Request
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ import torch
 
 import calm
 from calm.engine import ComputeThread, create_engine, engine_for
+from calm.engine.requests import Request
 from calm.engine.samplers import LARGEST_BATCH, ChunkSampler, TokenSampler
-from calm.engine.scheduler import SLOTS, Request
+from calm.engine.scheduler import SLOTS
 from calm.generation import GenerationOptions, Queued, Step, stream
 
 PROMPTS = ["", "Once upon a time", "A story about a shy fox named Mia and a fear of thunder.\n", "word " * 40]

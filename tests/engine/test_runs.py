@@ -1,0 +1,130 @@
+"""Runs: several steps without a decision between them, whose texts equal those of single steps to the bit."""
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import calm
+from calm.engine import Backend, create_engine
+from calm.generation import GenerationOptions, stream
+
+from .test_scheduler import interleave, token_ids
+
+
+@pytest.fixture(params=["calm", "token by token"])
+def lm(request, tiny, tiny_ar, monkeypatch) -> calm.LanguageModel:
+    monkeypatch.setattr("calm.engine.backbone.SMALLEST_CACHE", 8)  # so that the cache grows within a text
+    return tiny(4) if request.param == "calm" else tiny_ar
+
+
+def engine_with(lm, run_steps: int):
+    """A new engine whose runs have up to so many steps, and a list of the steps of each run."""
+    engine, lengths = create_engine(lm, backend=Backend.CUDA_GRAPHS), []
+    engine.run_steps = run_steps
+    run = engine.backbone.run
+    engine.backbone.run = lambda draw, state, numbers: (lengths.append(len(numbers)), run(draw, state, numbers))[1]
+    return engine, lengths
+
+
+def generate(lm, seed: int, **options):
+    # The tiny models seldom end a text; the context ends it at the latest.
+    options = {"temperature": 1.0, "max_new_tokens": 300, "seed": seed, **options}
+    return calm.generate(lm, "word " * (3 * seed), **options)
+
+
+def contents(steps) -> list[tuple]:
+    return [(s.token_ids, s.text, s.draws, s.random_numbers, np.asarray(s.vector).tobytes()) for s in steps]
+
+
+@pytest.mark.parametrize("run_steps", [1, 3, 8])
+def test_a_text_in_runs_equals_the_text_of_single_steps(lm, run_steps):
+    _, lengths = engine_with(lm, 0)
+    expected = [contents(generate(lm, seed)) for seed in range(4)]
+    assert not lengths and max(map(len, expected)) > 40
+    _, lengths = engine_with(lm, run_steps)
+    assert [contents(generate(lm, seed)) for seed in range(4)] == expected
+    assert max(lengths) == run_steps
+
+
+def test_a_text_that_ends_within_a_run_ends_there(lm):
+    engine_with(lm, 0)
+    whole = token_ids(generate(lm, 1))
+    end = whole[12][-1]
+    lm.text_format = calm.hub.text_format.TextFormat(lm.text_format.start_id, frozenset([end]))
+    engine_with(lm, 0)
+    expected = token_ids(generate(lm, 1))
+    assert len(expected) <= 13
+    engine, _ = engine_with(lm, 8)
+    assert token_ids(generate(lm, 1)) == expected and token_ids(generate(lm, 2)) and not engine.queue
+
+
+def test_a_run_draws_no_chunk_beyond_the_last_one(lm):
+    _, lengths = engine_with(lm, 8)
+    for steps in (2, 12, 13):
+        lengths.clear()
+        assert len(list(generate(lm, 1, max_new_tokens=steps * lm.chunk_size))) == steps
+        assert lengths and sum(lengths) < steps
+
+
+def test_a_text_that_is_left_during_a_run_does_not_change_the_next_one(lm):
+    engine_with(lm, 0)
+    expected = contents(generate(lm, 2))
+    engine, lengths = engine_with(lm, 8)
+    text = generate(lm, 1)
+    while next(text) and engine.running[0].run is None:
+        pass
+    text.close()
+    lengths.clear()
+    assert contents(generate(lm, 2)) == expected and lengths, "it has slot 0 and runs"
+
+
+def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("calm.engine.scheduler.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    engine_with(lm, 8)
+    start = next(clock)
+    seconds = [step.seconds for step in generate(lm, 1)]
+    assert min(seconds) > 0 and sum(seconds) < next(clock) - start
+
+
+def test_runs_stop_while_other_texts_are_generated(lm):
+    engine_with(lm, 0)
+    alone = [token_ids(generate(lm, seed)) for seed in range(3)]
+    _, lengths = engine_with(lm, 8)
+    assert interleave([generate(lm, seed) for seed in range(3)]) == alone
+    first = generate(lm, 0)
+    head = [next(first).token_ids for _ in range(4)]  # its next run has begun
+    count = len(lengths)
+    assert count and token_ids(generate(lm, 1)) == alone[1] and len(lengths) == count, "slot 1 has no runs"
+    assert [*head, *token_ids(first)] == alone[0]
+
+
+def test_a_decision_between_steps_excludes_runs(tiny):
+    lm = tiny(4)
+    for options in ({"temperature": 0.9}, {"sampler": "pooled"}):
+        _, lengths = engine_with(lm, 8)
+        assert list(generate(lm, 0, max_new_tokens=40, **options)) and not lengths
+    _, lengths = engine_with(lm, 8)
+    assert list(generate(lm, 0, max_new_tokens=40, sampler="pooled", pool_size=1)) and lengths
+
+
+def test_a_text_of_runs_can_be_continued_elsewhere(lm):
+    engine_with(lm, 8)
+    steps = list(generate(lm, 1))
+    for count in (1, 6):
+        engine_with(lm, 8)
+        options = GenerationOptions(1.0, 300, seed=1)
+        rest = list(stream(lm, "word " * 3, options, completed=[step.completed() for step in steps[:count]]))
+        assert token_ids(rest) == token_ids(steps[count:])
+
+
+def test_a_run_that_fails_leaves_single_steps(lm, caplog):
+    engine_with(lm, 0)
+    expected = token_ids(generate(lm, 1))
+    engine, _ = engine_with(lm, 8)
+    engine.backbone.run = lambda *_: 1 / 0
+    with caplog.at_level(logging.WARNING):
+        assert token_ids(generate(lm, 1)) == expected
+    assert engine.run_steps == 0 and "every step runs alone" in caplog.text
