@@ -104,7 +104,7 @@ def _row(measurement: Measurement, best: BrierLM | None, reference: tuple[str, B
 
 
 def _gap(result: BrierLM, best: BrierLM) -> str:
-    """The difference to the best model, once both have been measured on the same texts."""
+    """The difference to the best model, once both have measured the same texts."""
     if result is best or len(result.per_text) != len(best.per_text):
         return "–"
     difference = calm.brier_difference(best, result)

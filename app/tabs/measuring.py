@@ -96,7 +96,7 @@ def progress(arguments: EvaluateArguments) -> Iterator[tuple[str, list[Measureme
 def warnings(measurements: Sequence[Measurement]) -> list[str]:
     """Sentences on how far the scores can be trusted: for few texts, and for a negative Brier-n."""
     results = [measurement.result for measurement in measurements if measurement.result]
-    count = min((len(result.per_text) for result in results), default=0)
+    count = min((sum(1 for *_, positions in result.per_text if positions) for result in results), default=0)
     found = []
     if count == 1:
         found.append("One text gives no interval: separate several texts with blank lines")

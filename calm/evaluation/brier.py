@@ -24,7 +24,11 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 
 
 PerText = tuple[tuple[float, ...], ...]
-"""One tuple a text: the sums of Brier-1 to Brier-4 over its positions, then the number of positions."""
+"""One tuple a text, in order: the sums of Brier-1 to Brier-4 over its positions, then the number of positions. A text
+that is too short to have a position has zeros."""
+
+RESAMPLED_TEXTS = 2**16
+"""Texts that the bootstrap draws at once, 48 bytes each for a model."""
 
 ExpectedMatch = Callable[[str, Tensor], Tensor]
 """(text, samples [S, P, 4]) -> the probability that the text continues with the first n tokens of each [S, P, 4]."""
@@ -108,10 +112,12 @@ def brier_lm(
     """Measures a model on texts.
 
     Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for K = 1 and for a
-    token-by-token model, the positions of a CALM with K = 4). The true text before a position is the context, and the
-    next four tokens are the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued
-    with the model's own samples. Each position gets ``samples`` independent samples (at least 2). A text longer than
-    the context of the model is measured in parts, and each part starts like a text.
+    token-by-token model, the positions of a CALM with K = 4). In the format of official models the first chunk is the
+    start token and K - 1 tokens (3 for K = 1 and for a token-by-token model), and the first position follows it. The
+    true text before a position is the context, and the next four tokens are the target. A chunk longer than four tokens
+    counts its first four. A shorter chunk is continued with the model's own samples. Each position gets ``samples``
+    independent samples (at least 2). A text longer than the context of the model is measured in parts, and each part
+    starts like a text.
 
     For a token-by-token model the sampled indicators are replaced by their exact conditional probabilities: same mean,
     less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample
@@ -124,7 +130,7 @@ def brier_lm(
     temperature.
     """
     *_, per_text = [(), *filter(_is_result, _measure(lm, texts, seed, samples, stride, temperature, expected_match))]
-    if not per_text:
+    if not _has_position(per_text):
         raise CalmError(f"BrierLM needs at least one text of {MAX_ORDER} tokens or more.")
     return summarize(per_text, seed, bootstrap)
 
@@ -148,24 +154,28 @@ def stream_brier_lm(
             if pauses:
                 yield item
         else:
-            yield summarize(item, seed, bootstrap) if item else None
+            yield summarize(item, seed, bootstrap) if _has_position(item) else None
 
 
 def brier_difference(first: BrierLM, second: BrierLM, seed: int = 0, bootstrap: int = 1000) -> BrierDifference:
     """The BrierLM of ``first`` minus that of ``second``, with a paired bootstrap interval.
 
-    The bootstrap draws the same texts for both models, so that the difficulty of a text cancels. Raises CalmError
-    unless both were measured on the same number of texts.
+    The bootstrap draws the same texts for both models, so that the difficulty of a text cancels. A text at which only
+    one of them has a position is left out. Raises CalmError unless both were given the same number of texts, and if no
+    text has positions of both.
     """
-    if len(first.per_text) != len(second.per_text) or not first.per_text:
+    same = len(first.per_text) == len(second.per_text)
+    common = [pair for pair in zip(first.per_text, second.per_text) if pair[0][MAX_ORDER] and pair[1][MAX_ORDER]]
+    if not same or not common:
         raise CalmError("Only models that were measured on the same texts can be compared.")
-    resampled = _resample(np.array([first.per_text, second.per_text]), seed, bootstrap)
-    return BrierDifference(first.score - second.score, *_interval(np.subtract(*resampled)))
+    texts = np.array(common).swapaxes(0, 1)
+    difference = np.subtract(*geometric_mean(_mean(texts)))
+    return BrierDifference(float(difference), *_interval(np.subtract(*_resample(texts, seed, bootstrap))))
 
 
 def summarize(per_text: PerText, seed: int = 0, bootstrap: int = 1000) -> BrierLM:
     """BrierLM over all positions of the texts, with its bootstrap interval."""
-    texts = np.array(per_text)
+    texts = np.array([text for text in per_text if text[MAX_ORDER]])
     mean, interval = _mean(texts), _interval(_resample(texts, seed, bootstrap))
     brier_n_values, positions = tuple(100 * float(value) for value in mean), int(texts[:, MAX_ORDER].sum())
     return BrierLM(float(geometric_mean(mean)), brier_n_values, *interval, positions, per_text)
@@ -179,9 +189,13 @@ def _mean(texts: np.ndarray) -> np.ndarray:
 
 def _resample(texts: np.ndarray, seed: int, bootstrap: int) -> np.ndarray:
     """BrierLM [..., bootstrap] of texts drawn with replacement from [..., texts, 5], the same draws for every model."""
-    count = texts.shape[-2]
-    picks = np.random.default_rng(seed).integers(0, count, (bootstrap, count))
-    return geometric_mean(_mean(texts[..., picks, :]))
+    count, generator = texts.shape[-2], np.random.default_rng(seed)
+    at_once = max(1, RESAMPLED_TEXTS // count)
+    means = [np.empty((*texts.shape[:-2], 0, MAX_ORDER))]
+    for start in range(0, bootstrap, at_once):
+        picks = generator.integers(0, count, (min(at_once, bootstrap - start), count))
+        means.append(_mean(texts[..., picks, :]))
+    return geometric_mean(np.concatenate(means, axis=-2))
 
 
 def _interval(resampled: np.ndarray) -> tuple[float, float]:
@@ -211,6 +225,8 @@ def _measure(
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     start, window = lm.text_format.start(k) if lm.is_calm else [lm.text_format.start_id], (lm.context_length - 8) * k
+    # Where one token starts a text, only chunks of one token could be measured at the very first token of the text.
+    context = MAX_ORDER if k == 1 and lm.text_format.single_start else k
     per_text: PerText = ()
     for text in texts:
         ids, sums = lm.tokenize(text), np.zeros(MAX_ORDER + 1)
@@ -220,12 +236,11 @@ def _measure(
                 f"A text of {len(ids):,} tokens is longer than the context of {lm.name}, {window:,} tokens."
             )
         for part in parts:
-            if len(part) + len(start) >= k + MAX_ORDER:
+            if len(part) + len(start) >= context + MAX_ORDER:
                 match = partial(expected_match, text) if expected_match else None
-                request = ContinuationRequest(start + part, k, stride, samples, temperature)
+                request = ContinuationRequest(start + part, context, stride, samples, temperature)
                 sums += yield from measure_row(lm, request, generator, match)
-        if sums[MAX_ORDER]:
-            per_text = (*per_text, tuple(sums.tolist()))
+        per_text = (*per_text, tuple(sums.tolist()))
         yield per_text
 
 
@@ -257,6 +272,10 @@ def _two_parts(drawn: Continuations, targets: Tensor) -> tuple[Tensor, Tensor]:
     for probabilities in drawn.probabilities:
         collisions += probabilities.cumprod(-1) / len(drawn.tokens)
     return accuracy, collisions
+
+
+def _has_position(per_text: PerText) -> bool:
+    return any(text[MAX_ORDER] for text in per_text)
 
 
 def _is_result(item: PerText | Pause) -> TypeGuard[PerText]:

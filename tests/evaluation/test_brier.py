@@ -1,11 +1,16 @@
 import math
+import tracemalloc
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import calm
 from calm import CalmError
-from calm.evaluation.brier import brier_n, geometric_mean
+from calm.evaluation import brier as brier_module
+from calm.evaluation.brier import brier_n, geometric_mean, summarize
+from calm.hub.text_format import begin_of_text_format
 
 
 def test_brier_n_of_a_categorical_sampler_has_its_closed_form():
@@ -80,6 +85,21 @@ def test_both_kinds_are_measured_at_the_same_positions(tiny, tiny_ar):
     assert calm.brier_lm(tiny(4), texts).positions == calm.brier_lm(tiny_ar, texts).positions
 
 
+def test_in_the_official_format_both_kinds_are_measured_behind_the_first_chunk(tiny, tiny_ar, monkeypatch):
+    """One start token shares the first chunk with the text: both kinds have the targets of a CALM with K = 4."""
+    targets = []
+    two_parts = brier_module._two_parts
+    monkeypatch.setattr(
+        brier_module, "_two_parts", lambda drawn, of_text: targets.append(of_text) or two_parts(drawn, of_text)
+    )
+    text = "Once upon a time there was a fox named Mia."
+    for lm in (tiny(4), tiny(1), tiny_ar):
+        lm.text_format = begin_of_text_format(lm.tokenizer)
+        calm.brier_lm(lm, [text])
+    expected = torch.tensor(lm.tokenize(text)[3:]).unfold(0, 4, 4)
+    assert len(targets) == 3 and all(torch.equal(each, expected) for each in targets)
+
+
 def test_the_bundled_model_scores_above_chance_within_its_interval(story):
     texts = list(calm.storyland.stories("validation", 12, skip=500))
     result = calm.brier_lm(story, texts, seed=1)
@@ -123,3 +143,37 @@ def test_only_models_on_the_same_texts_are_compared(story):
         calm.brier_difference(whole, part)
     with pytest.raises(CalmError, match="measured on the same texts"):
         calm.brier_difference(calm.BrierLM(**whole.figures()), calm.BrierLM(**whole.figures()))
+
+
+def test_a_text_that_one_model_cannot_measure_is_left_out_of_the_difference(tiny, tiny_ar):
+    """Each text keeps its place, so that the same texts are compared."""
+    texts = ["Once upon a time there was a fox.", "A fox ran.", "An owl named Ben lived near the lake."]
+    lm = tiny(4)
+    lm.text_format = begin_of_text_format(lm.tokenizer)
+    assert 4 <= len(lm.tokenize(texts[1])) < 7  # start token and text do not fill a chunk with four tokens behind it
+    one, other = (calm.brier_lm(model, texts) for model in (lm, tiny_ar))
+    assert [text[-1] > 0 for text in one.per_text] == [True, False, True]
+    assert all(text[-1] for text in other.per_text)
+    without = summarize(other.per_text[::2])
+    difference = calm.brier_difference(one, other)
+    assert difference == calm.brier_difference(replace(one, per_text=one.per_text[::2]), without)
+    assert difference.difference == pytest.approx(one.score - without.score)
+    nothing = replace(one, per_text=((0.0,) * 5,) * 3)
+    with pytest.raises(CalmError, match="measured on the same texts"):
+        calm.brier_difference(nothing, other)
+
+
+def test_the_bootstrap_of_many_texts_needs_little_memory():
+    per_text = tuple((0.5, 0.4, 0.3, 0.2, 1.0) for _ in range(2000))
+    tracemalloc.start()
+    result = summarize(per_text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6 and result.low == pytest.approx(result.high)
+
+
+def test_the_draws_of_the_bootstrap_do_not_depend_on_its_memory(monkeypatch):
+    texts = np.random.default_rng(0).random((2, 7, 5))
+    expected = brier_module._resample(texts, 1, 100)
+    monkeypatch.setattr(brier_module, "RESAMPLED_TEXTS", 21)
+    assert np.array_equal(brier_module._resample(texts, 1, 100), expected)
