@@ -34,7 +34,7 @@ def find_autoencoder(
         found = found.get("autoencoder") or config_of_weights(found, list_weights(source))
     given, needed = ((c.get("patch_size"), c.get("latent_size")) for c in (found, config))
     if given != needed:
-        raise CalmError(wrong_autoencoder(chosen or source.name, given, needed))
+        raise CalmError(_wrong_sizes(chosen or source.name, given, needed))
     if own_weights:
         return found, weights
     rest = {name: tensor for name, tensor in weights.items() if not name.startswith(PREFIX)}
@@ -111,12 +111,14 @@ def _autoencoder_weights(source: Path) -> dict[str, StoredTensor]:
     return {name: tensor for name, tensor in weights.items() if name.startswith(PREFIX)}
 
 
-def check_autoencoder(name: str, autoencoder: AutoencoderConfig, config: CalmConfig, tokens: int) -> None:
-    """Raises CalmError unless an autoencoder has the K and the latent size of a CALM, reads all ``tokens`` of the
-    tokenizer, and restores none that the CALM cannot read."""
+def check_autoencoder(
+    name: str | Path, autoencoder: AutoencoderConfig, config: CalmConfig | AutoencoderConfig, tokens: int
+) -> None:
+    """Raises CalmError unless an autoencoder has the K and the latent size of a model, reads all ``tokens`` of the
+    tokenizer, and restores none that the model cannot read. ``name`` is that of the autoencoder."""
     given, needed = ((c.patch_size, c.latent_size) for c in (autoencoder, config))
     if given != needed:
-        raise CalmError(wrong_autoencoder(name, given, needed))
+        raise CalmError(_wrong_sizes(name, given, needed))
     if not tokens <= autoencoder.vocab_size <= config.vocab_size:
         raise CalmError(
             f"The autoencoder {name} has a vocabulary of {autoencoder.vocab_size:,} tokens, the model one of "
@@ -124,7 +126,7 @@ def check_autoencoder(name: str, autoencoder: AutoencoderConfig, config: CalmCon
         )
 
 
-def wrong_autoencoder(name: str | Path, given: tuple[Any, Any], needed: tuple[Any, Any]) -> str:
+def _wrong_sizes(name: str | Path, given: tuple[Any, Any], needed: tuple[Any, Any]) -> str:
     """The message for an autoencoder whose K and latent size are not the ones that are needed."""
     return (
         f"The autoencoder {name} has K = {given[0]} and vectors of {given[1]} numbers; "

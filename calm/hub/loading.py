@@ -13,7 +13,7 @@ from ..errors import CalmError, is_out_of_memory, reason_of
 from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import MODELS, model_class
 from ..modeling.config import AutoencoderConfig, CalmConfig
-from .autoencoders import check_autoencoder, fetch_autoencoder, find_autoencoder, wrong_autoencoder
+from .autoencoders import check_autoencoder, fetch_autoencoder, find_autoencoder
 from .folders import CHECKPOINTS, Report, find_folder, is_hub_id, read_config
 from .language_model import LanguageModel
 from .memory import check_fits
@@ -74,7 +74,8 @@ def load(
         )
     text_format = detect_format(config, tokenizer)
     if kind not in (TOKEN_BY_TOKEN, AUTOENCODER):
-        check_autoencoder(f"of {folder.name}", model.ae_model.config, model.config, len(tokenizer))
+        own = f"of {folder.name}" if autoencoder is None else str(autoencoder)
+        check_autoencoder(own, model.ae_model.config, model.config, len(tokenizer))
         # For ``save``, whose folders are not in the official format.
         model.config.text_start = BEGIN_OF_TEXT if text_format.single_start else None
     return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
@@ -122,22 +123,17 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return _read_tokenizer(folder if folder.is_dir() else name)
 
 
-def load_autoencoder(name: str | Path, like: AutoencoderConfig | CalmConfig | None = None) -> Autoencoder:
+def load_autoencoder(name: str | Path) -> Autoencoder:
     """An autoencoder on the CPU in float32, from its own folder or Hub id or from that of a CALM.
 
-    Raises CalmError if it cannot be loaded, or if its K or latent size differs from those of ``like``.
+    Raises CalmError if it cannot be loaded.
     """
     folder = find_folder(str(name))
     config = read_config(folder)
     if _is_autoencoder(config):
         weights, device = list_weights(folder), torch.device("cpu")
-        autoencoder = _build(Autoencoder, AutoencoderConfig, config, weights, folder, device, torch.float32)
-    else:
-        autoencoder = load(name, "cpu", torch.float32).calm.ae_model
-    given = (autoencoder.config.patch_size, autoencoder.config.latent_size)
-    if like is not None and given != (needed := (like.patch_size, like.latent_size)):
-        raise CalmError(wrong_autoencoder(name, given, needed))
-    return autoencoder
+        return _build(Autoencoder, AutoencoderConfig, config, weights, folder, device, torch.float32)
+    return load(name, "cpu", torch.float32).calm.ae_model
 
 
 def _device(device: str | torch.device | None) -> torch.device:

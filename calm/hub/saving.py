@@ -39,9 +39,11 @@ def average(models: Sequence[LanguageModel]) -> LanguageModel:
 def replace_autoencoder(lm: LanguageModel, name: str | Path) -> None:
     """Replaces the autoencoder of a CALM on the CPU by one that was trained on the latent vectors of the present one.
 
-    Raises CalmError if the autoencoder cannot be loaded or has another K or latent size.
+    Raises CalmError if the autoencoder cannot be loaded or has another K, latent size or vocabulary.
     """
-    lm.calm.ae_model = load_autoencoder(name, like=lm.calm.config).eval()
+    autoencoder = load_autoencoder(name)
+    autoencoders.check_autoencoder(name, autoencoder.config, lm.calm.config, len(lm.tokenizer))
+    lm.calm.ae_model = autoencoder.eval()
     lm.calm.config.autoencoder = lm.calm.ae_model.config.to_dict()
 
 

@@ -118,7 +118,7 @@ def init_from(model: nn.Module, name: str, layers: list[int], new_head: bool = F
 
 def init_autoencoder_from(model: Autoencoder, name: str) -> None:
     """Copies the weights of an autoencoder, or of that of a CALM. Raises CalmError if it has another shape."""
-    source = load_autoencoder(name, like=model.config)
+    source = load_autoencoder(name)
     try:
         model.load_state_dict(source.state_dict())
     except RuntimeError as error:

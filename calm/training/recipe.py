@@ -17,7 +17,7 @@ def names() -> list[str]:
 def read(name: str, corpus: str = "corpus", changes: list[str] | None = None) -> dict[str, Any]:
     """The settings of a recipe (a bundled name or a file).
 
-    - ``{corpus}`` in a source stands for the folder ``corpus``.
+    - ``{corpus}`` in a value stands for the folder ``corpus``.
     - A recipe with ``base = NAME`` changes the recipe of that name.
     - ``changes`` are ``key=value`` lines in TOML syntax that replace settings, with dots for tables
       (``model.hidden_size=128``).
@@ -42,7 +42,7 @@ def _read(name: str, corpus: str, derived: tuple[str, ...]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CalmError(f"The recipe {path.name} is not UTF-8 text.") from error
-    settings = _parse(text.replace("{corpus}", corpus), f"recipe {path.name}")
+    settings = _with_corpus(_parse(text, f"recipe {path.name}"), corpus)
     if "base" not in settings:
         return settings
     base = settings.pop("base")
@@ -58,6 +58,15 @@ def _parse(text: str, what: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CalmError(f"The {what} cannot be read as TOML: {error}.") from error
+
+
+def _with_corpus(value: Any, corpus: str) -> Any:
+    """A value of a recipe with ``corpus`` for ``{corpus}``, which is replaced after parsing: a path may hold quotes."""
+    if isinstance(value, dict):
+        return {key: _with_corpus(item, corpus) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_corpus(item, corpus) for item in value]
+    return value.replace("{corpus}", corpus) if isinstance(value, str) else value
 
 
 def _merge(settings: dict, changes: dict) -> None:

@@ -62,12 +62,15 @@ class AutoencoderTask:
             init_autoencoder_from(self.model, settings.init_from)
         self.objective: nn.Module = AutoencoderObjective(self.model)
         if settings.distil_from:
-            teacher = load_autoencoder(settings.distil_from, like=config)
+            teacher = load_autoencoder(settings.distil_from)
+            check_autoencoder(settings.distil_from, teacher.config, config, len(tokenizer))
             self.objective = AutoencoderDistillation(self.model, teacher)
         self.tokens_per_row = config.patch_size
         data = Path(settings.data)
         self.train = {n: TokenFile.build(data / n, s, tokenizer) for n, s in settings.sources.items()}
         self.valid = {n: TokenFile.build(data / f"{n}-valid", s, tokenizer) for n, s in settings.valid.items()}
+        for tokens in (*self.train.values(), *self.valid.values()):
+            tokens.chunks(np.random.default_rng(0), 1, self.tokens_per_row)  # a file that is too short fails here
         weights = np.array([settings.shares.get(name, 1.0) for name in self.train])
         self.shares = weights / weights.sum()
 

@@ -30,7 +30,7 @@ class TokenFile:
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         meta = json.loads((folder / "meta.json").read_text())
         self.eos: int = meta["eos"]
         self.ids = np.memmap(folder / "ids.bin", dtype=meta["dtype"], mode="r")
@@ -114,7 +114,15 @@ class TokenFile:
         return labels
 
     def chunks(self, rng: np.random.Generator, count: int, chunk: int) -> np.ndarray:
-        """``count`` chunks [count, chunk] from offsets drawn uniformly."""
+        """``count`` chunks [count, chunk] from offsets drawn uniformly.
+
+        Raises CalmError for a file of at most ``chunk`` tokens.
+        """
+        if len(self.ids) <= chunk:
+            raise CalmError(
+                f"{self.folder} holds {len(self.ids)} tokens and chunks of {chunk} need more; "
+                "delete it and name sources with more text."
+            )
         offsets = rng.integers(0, len(self.ids) - chunk, count)
         return self.ids[offsets[:, None] + np.arange(chunk)].astype(np.int64)
 
@@ -131,8 +139,9 @@ def make_rows(
     return rows
 
 
+@lru_cache(maxsize=1)
 def _fingerprint(tokenizer: Any) -> str:
-    """16 hexadecimal digits that depend on the vocabulary."""
+    """16 hexadecimal digits that depend on the vocabulary. All files of a run have one tokenizer."""
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     return blake2b(json.dumps(vocabulary).encode(), digest_size=8).hexdigest()
 

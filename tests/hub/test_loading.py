@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import shutil
 
 import pytest
@@ -230,7 +231,8 @@ def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
     record = {"sources": ["storyland:0:40"], "steps": 12, "tokens": 100, "seconds": 5.0}
     lm, other = tiny(4), tiny(2)
     narrow = Autoencoder(AutoencoderConfig(**{**lm.calm.config.autoencoder, "hidden_size": 8}))
-    for name, model in (("run", lm.model), ("narrow", narrow), ("two", other.calm.ae_model)):
+    larger = Autoencoder(AutoencoderConfig(**{**lm.calm.config.autoencoder, "vocab_size": 700}))
+    for name, model in (("run", lm.model), ("narrow", narrow), ("larger", larger), ("two", other.calm.ae_model)):
         model.save_pretrained(tmp_path / name / "best")
         lm.tokenizer.save_pretrained(tmp_path / name / "best")
         (tmp_path / name / "training.json").write_text(json.dumps({**record, "name": name}))
@@ -244,6 +246,11 @@ def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "training.json").read_text())["autoencoder"]["name"] == "narrow"
     assert main(["export", model, out, "--autoencoder", str(tmp_path / "two" / "best")]) == 2
     assert "has K = 2 and vectors of" in capsys.readouterr().err
+    sentence = f"The autoencoder {tmp_path / 'larger' / 'best'} has a vocabulary of 700 tokens, the model one of 600"
+    assert main(["export", model, out, "--autoencoder", str(tmp_path / "larger" / "best")]) == 2
+    assert sentence in capsys.readouterr().err
+    with pytest.raises(CalmError, match=re.escape(sentence)):
+        calm.load(model, device="cpu", autoencoder=tmp_path / "larger" / "best")
 
 
 def test_saving_in_another_dtype_does_not_change_the_model(tiny, tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from calm import CalmError
 from calm.modeling.autoencoder import Autoencoder
+from calm.modeling.config import AutoencoderConfig
 from calm.training import tasks
 from calm.training.objectives import AutoencoderDistillation
 
@@ -49,3 +50,20 @@ def test_a_narrower_autoencoder_learns_the_latent_vectors_of_another(tmp_path, t
     assert torch.allclose(same["loss"], 4 * same["reconstruction"] + same["divergence"])
     with pytest.raises(CalmError, match="needed are K = 2 and 16 numbers"):
         tasks.make("autoencoder", {**narrow, "model": {**narrow["model"], "patch_size": 2}})
+
+
+def test_a_teacher_of_another_vocabulary_is_named(tmp_path, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    other = {**json.loads((autoencoder / "config.json").read_text()), "vocab_size": 700}
+    Autoencoder(AutoencoderConfig(**other)).save_pretrained(tmp_path / "teacher")
+    with pytest.raises(CalmError, match=r"The autoencoder \S+teacher has a vocabulary of 700 tokens"):
+        tasks.make("autoencoder", {**settings, "distil_from": str(tmp_path / "teacher")})
+
+
+def test_a_validation_file_too_short_for_a_chunk_fails_before_training(tmp_path, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    (tmp_path / "short.txt").write_text("a")
+    with pytest.raises(CalmError, match="holds 2 tokens and chunks of 4 need more"):
+        tasks.make(
+            "autoencoder", {**settings, "data": str(tmp_path), "valid": {"short": [str(tmp_path / "short.txt")]}}
+        )

@@ -48,3 +48,16 @@ def test_a_recipe_file_can_change_a_bundled_recipe(tmp_path):
     path.write_text('base = "story-k4"\nsteps = 3\n[model]\nnum_samples = 8\n')
     settings, bundled = recipe.read(str(path)), recipe.read("story-k4")
     assert settings == {**bundled, "steps": 3, "model": {**bundled["model"], "num_samples": 8}}
+
+
+def test_the_corpus_may_have_any_path(tmp_path):
+    corpus = 'C:\\texts\\"new"'
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'sources = ["{corpus}/train.txt", "storyland:0:5"]\nsteps = 3\n[valid]\nnovels = ["{corpus}/valid.txt"]\n'
+    )
+    assert recipe.read(str(path), corpus=corpus) == {
+        "sources": [f"{corpus}/train.txt", "storyland:0:5"],
+        "steps": 3,
+        "valid": {"novels": [f"{corpus}/valid.txt"]},
+    }

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -6,6 +7,7 @@ from transformers import AutoTokenizer
 
 from calm import CalmError, storyland
 from calm.modeling.losses import MASKED
+from calm.training import token_files
 from calm.training.token_files import TokenFile, _entries
 from calm.training.tokenizer import TokenizerSettings, train
 
@@ -100,3 +102,24 @@ def test_the_tokens_of_another_tokenizer_are_refused(tokens, tokenizer, tmp_path
     meta.pop("tokenizer")  # a file of an earlier version
     (tmp_path / "tokens" / "meta.json").write_text(json.dumps(meta))
     assert len(TokenFile.build(tmp_path / "tokens", ["storyland:0:50"], tokenizer).starts) == 50
+
+
+@pytest.mark.parametrize("chunk", [3, 4])
+def test_a_file_too_short_for_a_chunk_is_named(tokenizer, tmp_path, chunk):
+    (tmp_path / "text.txt").write_text("a b")
+    tokens = TokenFile.build(tmp_path / "short", [str(tmp_path / "text.txt")], tokenizer)
+    assert len(tokens.ids) == 3
+    with pytest.raises(CalmError, match=f"short holds 3 tokens and chunks of {chunk} need more"):
+        tokens.chunks(np.random.default_rng(0), 1, chunk)
+    assert tokens.chunks(np.random.default_rng(0), 5, 2).shape == (5, 2)
+
+
+def test_the_vocabulary_is_read_once_for_all_files_of_a_tokenizer(tokenizer, tmp_path, monkeypatch):
+    reads = []
+    vocabulary = type(tokenizer).get_vocab
+    fresh = copy.deepcopy(tokenizer)
+    monkeypatch.setattr(token_files, "token_bytes", lambda _: str.encode)
+    monkeypatch.setattr(type(tokenizer), "get_vocab", lambda self: reads.append(self) or vocabulary(self))
+    for name in ("one", "two", "one"):
+        TokenFile.build(tmp_path / name, ["storyland:0:2"], fresh)
+    assert len(reads) == 1
