@@ -12,6 +12,9 @@ from .files import replacing
 from .hub.language_model import LanguageModel
 from .reconstruction import Encoding, encode
 
+ROUNDING = 0.1
+"""Vectors of a chunk on other devices and in other dtypes differ by less than this share of their length."""
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -101,9 +104,20 @@ def search(lm: LanguageModel, index: ChunkIndex, query: str, count: int = 10) ->
     """The ``count`` passages whose chunks are nearest to those of the query, the nearest first.
 
     Chunks start at every K-th token, so a passage is found where its chunks start like the query's. Raises CalmError
-    for an empty query, a count below 1, and a model with vectors of another size.
+    for an empty query, a count below 1, and a model whose vectors are not those of the index.
     """
+    _check_model(lm, index)
     return index.nearest(query_vectors(lm, query, encode(lm, query)), count)
+
+
+def _check_model(lm: LanguageModel, index: ChunkIndex) -> None:
+    """Raises CalmError unless a model encodes the first chunk of an index to its vector."""
+    text, vector = index.texts[0], index.vectors[0]
+    ids = lm.tokenize(text)[: lm.chunk_size]
+    first = encode(lm, [ids] if len(ids) == lm.chunk_size else text)
+    same_form = first.mean[0].shape == vector.shape and first.offsets[0] == tuple(index.spans[0, 1:])
+    if not (same_form and np.linalg.norm(first.mean[0] - vector) < ROUNDING * np.linalg.norm(vector)):
+        raise CalmError(f"The index has vectors of {index.model}, not of {lm.name}; search it with that model.")
 
 
 def query_vectors(lm: LanguageModel, query: str, encoding: Encoding) -> np.ndarray:

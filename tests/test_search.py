@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import calm
 from calm import CalmError
@@ -56,6 +57,19 @@ def test_mistakes_end_in_a_sentence(tiny, tiny_ar, tmp_path):
     ):
         with pytest.raises(CalmError, match=sentence):
             attempt()
+
+
+def test_an_index_is_searched_by_the_model_of_its_vectors(tiny):
+    lm, other = tiny(4), tiny(4)
+    with torch.no_grad():
+        other.calm.ae_model.encoder.hidden_to_latent.weight.neg_()
+    for texts in (TEXTS, ["a", *TEXTS]):  # the first chunk of the second index is not complete
+        index = build_index(lm, texts)
+        assert search(tiny(4), index, "a fox", count=1)
+        with pytest.raises(CalmError, match="The index has vectors of tiny-k4, not of tiny-k2"):
+            search(tiny(2), index, "a fox")
+        with pytest.raises(CalmError, match="search it with that model"):
+            search(other, index, "a fox")
 
 
 def test_the_commands_index_and_search(tmp_path, capsys):

@@ -15,7 +15,7 @@ from .. import storyland
 from ..errors import CalmError
 from ..files import replacing, write_json
 from .fitting import FitSettings, fit, stream_fit
-from .positions import VectorMap, read
+from .positions import VectorMap, digest, read
 from .prediction_error import PredictionError, prediction_error
 from .regions import density, regions
 from .summary import MapSummary, summary_of, write_summary
@@ -108,16 +108,18 @@ def _write(path: Path, vector_map: VectorMap) -> None:
     def rounded(positions: np.ndarray) -> list:
         return np.round(positions.astype(float), 3).tolist()
 
+    vectors = vector_map.vectors.astype(np.float16)
     content = {
         "texts": vector_map.texts,
         "counts": vector_map.counts,
         "plane": rounded(vector_map.plane),
         "space": rounded(vector_map.space),
         "principal": rounded(vector_map.project(vector_map.vectors, 3)),
+        "vectors": digest(vectors),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path.with_suffix(".npy")) as vectors_file, vectors_file.open("wb") as out:
-        np.save(out, vector_map.vectors.astype(np.float16))
+        np.save(out, vectors)
         out.flush()
         write_json(path, content, ensure_ascii=False, separators=(",", ":"))
 

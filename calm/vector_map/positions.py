@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +93,22 @@ def map_path(model: str, folder: str | Path) -> Path:
     return Path(folder) / f"map-{model.replace('/', '--')}.json"
 
 
+def digest(vectors: np.ndarray) -> str:
+    """16 hexadecimal digits that depend on the stored vectors. The JSON file of a map has them, because its two files
+    cannot be replaced at once."""
+    return blake2b(vectors.tobytes(), digest_size=8).hexdigest()
+
+
 def read(path: str | Path) -> VectorMap:
-    """Reads a map. Raises CalmError if a file is missing. Pickled arrays are refused."""
+    """Reads a map. Raises CalmError if a file is missing or belongs to another map. Pickled arrays are refused."""
     path = Path(path)
     if not (path.is_file() and path.with_suffix(".npy").is_file()):
         raise CalmError(f"There is no vector map at {path}; build one with: python -m calm map.")
     content = json.loads(path.read_text(encoding="utf-8"))
-    vectors = np.load(path.with_suffix(".npy"), allow_pickle=False).astype(np.float32)
+    vectors = np.load(path.with_suffix(".npy"), allow_pickle=False)
+    if content.get("vectors", digest(vectors)) != digest(vectors):  # older maps have no digest
+        raise CalmError(
+            f"The files of the vector map at {path} are of two maps; build it again with: python -m calm map."
+        )
     positions = (np.array(content[name], np.float32) for name in ("plane", "space"))
-    return VectorMap(vectors, content["texts"], content["counts"], *positions)
+    return VectorMap(vectors.astype(np.float32), content["texts"], content["counts"], *positions)

@@ -1,4 +1,5 @@
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,16 @@ def test_a_fit_whose_process_is_killed_is_one_sentence():
 def test_a_fit_with_bad_settings_is_refused(change, sentence):
     with pytest.raises(CalmError, match=sentence):
         next(maps.stream_fit(np.zeros((60, 8), np.float32), maps.FitSettings(**change)))
+
+
+def test_the_files_of_two_maps_are_no_map(tmp_path):
+    """A reader between the two replacements, and a writer that was killed there, leave such files."""
+    vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    vector_map = VectorMap(vectors, [str(i) for i in range(20)], [1] * 20, vectors[:, :2], vectors[:, :3])
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    building._write(one, vector_map)
+    building._write(other, replace(vector_map, vectors=vectors + 1))
+    assert read(one).vectors == pytest.approx(vectors, abs=0.01)
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(CalmError, match="are of two maps"):
+        read(one)
