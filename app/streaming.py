@@ -28,7 +28,7 @@ class Progress:
     results: tuple[Any, ...] = ()
     """One value for each result component; empty to leave them as they are."""
     finished: bool = False
-    """Whether the work ends here: this update restores the buttons, and no other one follows."""
+    """Whether the results are complete. The buttons are restored, until a progress follows that is not finished."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class Panel:
         the very object that still waits to be shown.
         """
         results: tuple[Any, ...] = ()
-        finished = False
+        running: bool | None = None
         try:
-            for number, progress in enumerate(work(*inputs)):
-                results, finished = progress.results or results, progress.finished
-                running = False if finished else None if number else True
-                yield self._update(results, status_line(progress.status), running)
+            for progress in work(*inputs):
+                results = progress.results or results
+                before, running = running, not progress.finished
+                yield self._update(results, status_line(progress.status), None if running == before else running)
         except Exception as error:
             stale = results[:1] in ((), (gr.skip(),))  # the first result is the main one
             yield self._update(results, error_line(error_sentence(error), stale=stale), running=False)
             return
-        if self.start and not finished:
+        if self.start and running is not False:
             yield self._update(results, running=False)
 
 

@@ -115,7 +115,7 @@ def _generate(model: LoadedModel, arguments: GenerateArguments) -> Iterator[Prog
             yield _progress(runs)
     except Exception:
         if runs:
-            yield replace(_finished(runs), finished=False)  # the page keeps the text generated before the error
+            yield _finished(runs)  # the page keeps the text generated before the error
         raise
     yield _finished(runs)
 
@@ -167,12 +167,12 @@ def repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
     first = {"model": link.model, "prompt": link.prompt, "samples": link.samples, "visitor": visitor}
     last = Progress("")
     for last in _show(GenerateArguments.parse({**link.options.model_dump(), **first})):
-        yield replace(last, finished=False)
+        yield last
     for point in link.branches:
         branch = run_links.branch_request(last.results[0], point)
         inputs = {**point.options.model_dump(), "branch": branch, "visitor": visitor}
         for last in _show(BranchArguments.parse(inputs)):
-            yield replace(last, finished=False)
+            yield last
 
 
 def _show_message(temperature: gr.Slider) -> None:

@@ -39,6 +39,15 @@ def test_the_update_of_finished_work_is_the_last_one(panel):
     assert last[0] == 7 and "Done." in last[1] and visible(last) == [True, False]
 
 
+def test_a_run_after_a_finished_one_can_be_stopped_too(panel):
+    def work():
+        for number in range(2):
+            yield Progress("Starting …")
+            yield Progress(f"{number}", (number,), finished=True)
+
+    assert [visible(update) for update in panel.run(work)] == [[False, True], [True, False]] * 2
+
+
 @pytest.mark.parametrize("error", [CalmError("Too long."), ZeroDivisionError("division by zero")])
 @pytest.mark.parametrize("results", [(), (7,)])
 def test_after_any_error_the_result_stays_and_the_buttons_come_back(panel, error, results):
