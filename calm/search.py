@@ -12,6 +12,8 @@ from .files import replacing
 from .hub.language_model import LanguageModel
 from .reconstruction import Encoding, encode
 
+OPENING = 1000
+"""Characters of a text that hold its first chunk."""
 ROUNDING = 0.1
 """Vectors of a chunk on other devices and in other dtypes differ by less than this share of their length."""
 
@@ -112,11 +114,13 @@ def search(lm: LanguageModel, index: ChunkIndex, query: str, count: int = 10) ->
 
 def _check_model(lm: LanguageModel, index: ChunkIndex) -> None:
     """Raises CalmError unless a model encodes the first chunk of an index to its vector."""
-    text, vector = index.texts[0], index.vectors[0]
+    text, vector = index.texts[0][:OPENING], index.vectors[0]
     ids = lm.tokenize(text)[: lm.chunk_size]
     first = encode(lm, [ids] if len(ids) == lm.chunk_size else text)
     same_form = first.mean[0].shape == vector.shape and first.offsets[0] == tuple(index.spans[0, 1:])
     if not (same_form and np.linalg.norm(first.mean[0] - vector) < ROUNDING * np.linalg.norm(vector)):
+        if index.model == lm.name:
+            raise CalmError(f"The index has vectors of {lm.name} with other weights; write it again with calm index.")
         raise CalmError(f"The index has vectors of {index.model}, not of {lm.name}; search it with that model.")
 
 

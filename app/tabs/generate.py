@@ -162,17 +162,17 @@ def _in_worker(lm: "calm.LanguageModel", work: Callable[..., Iterator[Any]], *ar
 
 
 def repeat(arguments: run_links.RepeatArguments) -> Iterator[Progress]:
-    """Progress of the run of a link, and then of each of its branches."""
+    """Progress of the run of a link, and then of each of its branches. It finishes with the last of them."""
     link, visitor = arguments.link, arguments.visitor
     first = {"model": link.model, "prompt": link.prompt, "samples": link.samples, "visitor": visitor}
     last = Progress("")
     for last in _show(GenerateArguments.parse({**link.options.model_dump(), **first})):
-        yield last
-    for point in link.branches:
+        yield replace(last, finished=last.finished and not link.branches)
+    for number, point in enumerate(link.branches, 1):
         branch = run_links.branch_request(last.results[0], point)
         inputs = {**point.options.model_dump(), "branch": branch, "visitor": visitor}
         for last in _show(BranchArguments.parse(inputs)):
-            yield last
+            yield replace(last, finished=last.finished and number == len(link.branches))
 
 
 def _show_message(temperature: gr.Slider) -> None:

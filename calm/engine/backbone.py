@@ -240,7 +240,7 @@ class BackboneStep:
 
     def run(self, draw: Draw, state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Steps of the sequence in slot 0 that need no decision: draws at a state, reads the drawn tokens, draws at the
-        next state, and so on. It does not wait for the GPU.
+        next state, and so on. It does not wait for the draws.
 
         state [...], the random numbers [n, ...] of n draws -> the rows [n, C] of the draws, and the state after the
         last one. n is at most ``run_limit``.

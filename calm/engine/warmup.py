@@ -66,10 +66,12 @@ def _raise_not_compiled() -> None:
 
 def warm_up(lm: LanguageModel) -> None:
     """Generates a few chunks with a model's engine."""
-    sampler = ChunkSampler(0.5, 200, "auto", 0, lm.device) if lm.is_calm else TokenSampler(0.5, 0)
-    prompt = [lm.text_format.start_id] * (2 * lm.chunk_size)
-    for _ in engine_for(lm).stream(Request(prompt, WARM_UP_STEPS, sampler)):
-        pass
+    engine, prompt = engine_for(lm), [lm.text_format.start_id] * (2 * lm.chunk_size)
+    # At T = 1 an engine that has runs of several steps captures their graph.
+    for temperature in (0.5, 1.0) if engine.run_steps else (0.5,):
+        pooled = lm.is_calm and ChunkSampler(temperature, 200, "auto", 0, lm.device)
+        for _ in engine.stream(Request(prompt, WARM_UP_STEPS, pooled or TokenSampler(temperature, 0))):
+            pass
 
 
 def warm_up_or_fall_back(lm: LanguageModel, executor: ComputeThread | None = None) -> bool:

@@ -225,8 +225,8 @@ def _measure(
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     start, window = lm.text_format.start(k) if lm.is_calm else [lm.text_format.start_id], (lm.context_length - 8) * k
-    # Where one token starts a text, only chunks of one token could be measured at the very first token of the text.
-    context = MAX_ORDER if k == 1 and lm.text_format.single_start else k
+    # Where one token starts a text, models of all K are measured at the same positions: from the end of a stride on.
+    context = stride if lm.text_format.single_start else k
     per_text: PerText = ()
     for text in texts:
         ids, sums = lm.tokenize(text), np.zeros(MAX_ORDER + 1)

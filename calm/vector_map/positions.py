@@ -106,7 +106,7 @@ def read(path: str | Path) -> VectorMap:
         raise CalmError(f"There is no vector map at {path}; build one with: python -m calm map.")
     content = json.loads(path.read_text(encoding="utf-8"))
     vectors = np.load(path.with_suffix(".npy"), allow_pickle=False)
-    if content.get("vectors", digest(vectors)) != digest(vectors):  # older maps have no digest
+    if content.get("vectors") not in (None, digest(vectors)):  # older maps have no digest
         raise CalmError(
             f"The files of the vector map at {path} are of two maps; build it again with: python -m calm map."
         )

@@ -83,10 +83,12 @@ def test_a_text_that_is_left_during_a_run_does_not_change_the_next_one(lm):
 def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
     clock = iter(range(1_000_000))
     monkeypatch.setattr("calm.engine.scheduler.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    engine_with(lm, 8)
+    _, lengths = engine_with(lm, 8)
     start = next(clock)
     seconds = [step.seconds for step in generate(lm, 1)]
     assert min(seconds) > 0 and sum(seconds) < next(clock) - start
+    assert lengths[:3] == [1, 2, 3], "behind one single step"
+    assert len(set(seconds[2:4])) == len(set(seconds[4:7])) == 1
 
 
 def test_runs_stop_while_other_texts_are_generated(lm):
@@ -99,6 +101,8 @@ def test_runs_stop_while_other_texts_are_generated(lm):
     count = len(lengths)
     assert count and token_ids(generate(lm, 1)) == alone[1] and len(lengths) == count, "slot 1 has no runs"
     assert [*head, *token_ids(first)] == alone[0]
+    lengths.clear()
+    assert token_ids(generate(lm, 0)) == alone[0] and max(lengths) == 8, "slots of ended texts do not limit runs"
 
 
 def test_a_decision_between_steps_excludes_runs(tiny):
