@@ -312,9 +312,8 @@ class Engine:
     def _fill_slots(self) -> None:
         """Moves requests from the queue to free slots. The client with the fewest slots comes first, then the order of
         arrival; a client leaves ``RESERVED_SLOTS`` to others."""
-        for request in self.running:
-            if request.finished:
-                self.backbone.reset(request.slot)  # the position of an idle slot would limit the runs of others
+        for ended in (request for request in self.running if request.finished):
+            self.backbone.reset(ended.slot)  # the position of an idle slot would limit the runs of others
         self.running = [request for request in self.running if not request.finished]
         if not self.queue:
             return
