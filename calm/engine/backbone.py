@@ -208,7 +208,7 @@ class BackboneStep:
         """
         positions = torch.tensor([min(position, self.length - 1) for position in self.positions])
         self._reserve(1 + int(positions.max()))
-        count = self.slots if max(slots) or not self.operators.ROW_INDEPENDENT else 1
+        count = self.slots if max(slots) else self._first_rows
         all_tokens = tokens.new_zeros(self.slots, *tokens.shape[1:])
         all_tokens[list(slots)] = tokens
         inputs = all_tokens[:count], positions[:count]

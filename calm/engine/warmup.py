@@ -67,10 +67,13 @@ def _raise_not_compiled() -> None:
 def warm_up(lm: LanguageModel) -> None:
     """Generates a few chunks with a model's engine."""
     engine, prompt = engine_for(lm), [lm.text_format.start_id] * (2 * lm.chunk_size)
-    # At T = 1 an engine that has runs of several steps captures their graph.
-    for temperature in (0.5, 1.0) if engine.run_steps else (0.5,):
-        pooled = lm.is_calm and ChunkSampler(temperature, 200, "auto", 0, lm.device)
-        for _ in engine.stream(Request(prompt, WARM_UP_STEPS, pooled or TokenSampler(temperature, 0))):
+    samplers: list[ChunkSampler | TokenSampler] = [TokenSampler(0.5, 0)]
+    if lm.is_calm:
+        # A CALM has runs of several steps at T = 1 alone, so only there is their graph captured.
+        temperatures = (0.5, 1.0) if engine.run_steps else (0.5,)
+        samplers = [ChunkSampler(temperature, 200, "auto", 0, lm.device) for temperature in temperatures]
+    for sampler in samplers:
+        for _ in engine.stream(Request(prompt, WARM_UP_STEPS, sampler)):
             pass
 
 

@@ -77,7 +77,7 @@ def test_a_text_that_is_left_during_a_run_does_not_change_the_next_one(lm):
         pass
     text.close()
     lengths.clear()
-    assert contents(generate(lm, 2)) == expected and lengths, "it has slot 0 and runs"
+    assert contents(generate(lm, 2)) == expected and lengths, "the next text gets slot 0 and has runs"
 
 
 def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
@@ -87,7 +87,7 @@ def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
     start = next(clock)
     seconds = [step.seconds for step in generate(lm, 1)]
     assert min(seconds) > 0 and sum(seconds) < next(clock) - start
-    assert lengths[:3] == [1, 2, 3], "behind one single step"
+    assert lengths[:3] == [1, 2, 3], "runs of 1, 2 and 3 steps follow a first single step"
     assert len(set(seconds[2:4])) == len(set(seconds[4:7])) == 1
 
 
@@ -97,10 +97,10 @@ def test_runs_stop_while_other_texts_are_generated(lm):
     _, lengths = engine_with(lm, 8)
     assert interleave([generate(lm, seed) for seed in range(3)]) == alone
     first = generate(lm, 0)
-    head = [next(first).token_ids for _ in range(4)]  # its next run has begun
+    taken = [next(first).token_ids for _ in range(4)]  # the engine has already started the next run of this text
     count = len(lengths)
     assert count and token_ids(generate(lm, 1)) == alone[1] and len(lengths) == count, "slot 1 has no runs"
-    assert [*head, *token_ids(first)] == alone[0]
+    assert [*taken, *token_ids(first)] == alone[0]
     lengths.clear()
     assert token_ids(generate(lm, 0)) == alone[0] and max(lengths) == 8, "slots of ended texts do not limit runs"
 
