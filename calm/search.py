@@ -13,7 +13,7 @@ from .hub.language_model import LanguageModel
 from .reconstruction import Encoding, encode
 
 OPENING = 1000
-"""Characters of a text that hold its first chunk."""
+"""Characters of a text that are read for its first chunk. Tokens are a few characters long, so they are enough."""
 ROUNDING = 0.1
 """Vectors of a chunk on other devices and in other dtypes differ by less than this share of their length."""
 

@@ -112,12 +112,11 @@ def brier_lm(
     """Measures a model on texts.
 
     Positions are the chunk boundaries of each text, every ``stride`` tokens (default: K; 4 for K = 1 and for a
-    token-by-token model, the positions of a CALM with K = 4). In the format of official models the first chunk is the
-    start token and K - 1 tokens (3 for K = 1 and for a token-by-token model), and the first position follows it. The
-    true text before a position is the context, and the next four tokens are the target. A chunk longer than four tokens
-    counts its first four. A shorter chunk is continued with the model's own samples. Each position gets ``samples``
-    independent samples (at least 2). A text longer than the context of the model is measured in parts, and each part
-    starts like a text.
+    token-by-token model, the positions of a CALM with K = 4). In the format of official models the first position
+    follows the start token and ``stride`` - 1 tokens. The true text before a position is the context, and the next four
+    tokens are the target. A chunk longer than four tokens counts its first four. A shorter chunk is continued with the
+    model's own samples. Each position gets ``samples`` independent samples (at least 2). A text longer than the context
+    of the model is measured in parts, and each part starts like a text.
 
     For a token-by-token model the sampled indicators are replaced by their exact conditional probabilities: same mean,
     less variance. Where the distribution of the texts is known, ``expected_match`` replaces the 0/1 match of a sample
@@ -225,7 +224,7 @@ def _measure(
         raise CalmError(f"The stride must be a multiple of the chunk size {k}, not {stride}.")
     generator = torch.Generator(lm.device).manual_seed(seed)
     start, window = lm.text_format.start(k) if lm.is_calm else [lm.text_format.start_id], (lm.context_length - 8) * k
-    # Where one token starts a text, models of all K are measured at the same positions: from the end of a stride on.
+    # Where one token starts a text, this gives models of all K the same positions at the same stride.
     context = stride if lm.text_format.single_start else k
     per_text: PerText = ()
     for text in texts:
