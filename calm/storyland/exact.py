@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
-from .generate import FORM_SKEW, NAME_SKEW, PLOT_SKEW, ROLE_STRIDE, WORD_SKEW, rotated
-from .grammar import DEFAULT_TYPES, PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, article, load, split_slot
+from .grammar import PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, article, load, split_slot
 
 Option = TypeVar("Option")
 Memory = dict[str, Any]  # slot -> word; of a role the words that its name and kind must differ from
@@ -83,8 +82,8 @@ def weight(tellings: Iterable[Telling]) -> float:
 def beginning() -> Telling:
     """All stories before their first word: half of them with a story prompt."""
     ways = Ways()
-    for number, likely in _weighted(range(len(load().plots)), PLOT_SKEW):
-        for form, share in _weighted(load().plots[number].prompts, FORM_SKEW):
+    for number, likely in _uniform(range(len(load().plots))):
+        for form, share in _uniform(load().plots[number].prompts):
             ways.add((number, PROMPT, _parts(form)), likely * share / 2)
         for way, share in _next_sentences(number, 0):
             ways.add(way, likely * share / 2)
@@ -115,13 +114,12 @@ def next_words(
 
 
 @cache
-def _weighted(
-    options: tuple[Option, ...] | range, skew: float, taken: frozenset[Option] = frozenset()
+def _uniform(
+    options: tuple[Option, ...] | range, taken: frozenset[Option] = frozenset()
 ) -> tuple[tuple[Any, float], ...]:
-    """Options that are not taken, and how likely each is."""
-    weights = {option: rank**-skew for rank, option in enumerate(options, 1) if option not in taken}
-    total = sum(weights.values())
-    return tuple((option, share / total) for option, share in weights.items())
+    """Options that are not taken, each with its probability."""
+    free = [option for option in options if option not in taken]
+    return tuple((option, 1 / len(free)) for option in free)
 
 
 @cache
@@ -136,7 +134,7 @@ def _next_sentences(plot: int, beat: int) -> list[tuple[Way, float]]:
     found, likely = [], 1.0
     for number in range(beat, len(beats)):
         told = likely / 2 if beats[number].optional else likely
-        for form, share in _weighted(beats[number].forms, FORM_SKEW):
+        for form, share in _uniform(beats[number].forms):
             found.append(((plot, number + 1, _parts(form)), told * share))
         likely -= told
         if not likely:
@@ -161,7 +159,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
         yield from ((article(word), after, share) for word, after, share in _words(memory, slot[2:], word_type))
         return
     if slot.startswith(":"):
-        yield from ((word, memory, share) for word, share in _weighted(load().words[slot[1:]], WORD_SKEW))
+        yield from ((word, memory, share) for word, share in _uniform(load().words[slot[1:]]))
         return
     role, name = split_slot(slot)
     if role:
@@ -169,8 +167,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
     elif slot in memory:
         yield memory[slot], memory, 1.0
     else:
-        skew = WORD_SKEW if slot in DEFAULT_TYPES else NAME_SKEW
-        for word, share in _weighted(load().words[word_type], skew):
+        for word, share in _uniform(load().words[word_type]):
             yield word, {**memory, slot: word}, share
 
 
@@ -196,8 +193,8 @@ def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, floa
         yield memory, 1.0
         return
     if what in ("gender", "trait"):
-        options, skew = (tuple(PRONOUNS), 0.0) if what == "gender" else (load().words["trait"], WORD_SKEW)
-        yield from (({**memory, key: option}, share) for option, share in _weighted(options, skew))
+        options = tuple(PRONOUNS) if what == "gender" else load().words["trait"]
+        yield from (({**memory, key: option}, share) for option, share in _uniform(options))
         return
     cast = [slot for slot in memory if slot in ROLES]
     earlier = cast[: cast.index(role)]
@@ -207,6 +204,5 @@ def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, floa
     for before, one in known:
         options = load().words["kind" if what == "kind" else f"name.{before[f'{role}.gender']}"]
         taken = before[role] | {before[f"{who}.{what}"] for who in earlier}
-        in_order = rotated(options, ROLE_STRIDE * ROLES.index(role))
-        for option, share in _weighted(in_order, NAME_SKEW, taken.intersection(options)):
+        for option, share in _uniform(options, taken.intersection(options)):
             yield {**before, key: option}, one * share

@@ -1,57 +1,34 @@
-"""Tells stories: draws a plot, a cast and one sentence form a beat, and remembers every word it has drawn."""
+"""Generates stories: draws a plot, a cast and one sentence form for each beat, and remembers the words of the story.
+
+Every choice is uniform: a chunk of text has few continuations that are about equally likely, and a story gets its
+variety from many such choices one after another.
+"""
 
 import random
-from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import accumulate
 from typing import TypeVar
 
-from .grammar import DEFAULT_TYPES, PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, Plot, article, load, split_slot
+from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, Beat, Plot, article, load, split_slot
 
 Option = TypeVar("Option")
 
-WORD_SKEW, NAME_SKEW, FORM_SKEW, PLOT_SKEW = 2.0, 1.5, 2.5, 1.5
-"""The weight of the r-th word of a list, name, form of a beat, or plot is r to minus this power: some are common, most
-are rare, as in any language (Zipf), so that a lower temperature has something to prefer. Kinds, and the words
-of what a story is about, go by the names."""
-
-ROLE_STRIDE = 5
-"""The friend's commonest name and kind stand this many places behind the hero's, the helper's as many behind those."""
+PRIMER_PLOTS = 4
 
 
-@cache
-def _cumulative(count: int, skew: float) -> list[float]:
-    return list(accumulate(rank**-skew for rank in range(1, count + 1)))
-
-
-def _choose(draw: Callable[[], float], options: Sequence[Option], skew: float) -> Option:
-    weights = _cumulative(len(options), skew)
-    return options[bisect(weights, draw() * weights[-1])]
-
-
-@cache
-def rotated(options: tuple[str, ...], start: int) -> tuple[str, ...]:
-    """The same list, beginning elsewhere."""
-    return options[start:] + options[:start]
-
-
-PRIMER_PLOTS, PRIMER_SKEW = 4, 8.0
-"""The primer has few plots, nearly always in their first forms."""
-
-PROMPTED_SKEW = 0.75
-"""Prompted stories draw plots, names, kinds and things more evenly than the language does."""
+def _choose(draw: Callable[[], float], options: Sequence[Option]) -> Option:
+    return options[int(draw() * len(options))]
 
 
 class Memory(dict):
     """The words of one story, drawn when a sentence first asks for them. Fresh draws (``:type``) are not kept."""
 
-    def __init__(self, plot: Plot, draw, name_skew: float):
+    def __init__(self, plot: Plot, draw: Callable[[], float]):
         super().__init__()
-        self.plot, self.draw, self.name_skew, self.grammar = plot, draw, name_skew, load()
+        self.plot, self.draw, self.grammar = plot, draw, load()
 
-    def choose(self, options: Sequence[str], skew: float = WORD_SKEW) -> str:
-        return _choose(self.draw, options, skew)
+    def choose(self, options: Sequence[str]) -> str:
+        return _choose(self.draw, options)
 
     def __missing__(self, slot: str) -> str:
         if slot.startswith("a."):
@@ -60,8 +37,7 @@ class Memory(dict):
             return self.choose(self.grammar.words[slot[1:]])
         role, _ = split_slot(slot)
         if not role:
-            skew = WORD_SKEW if slot in DEFAULT_TYPES else self.name_skew
-            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]], skew)
+            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]])
             return word
         self._cast(role)
         return self[slot]
@@ -69,12 +45,10 @@ class Memory(dict):
     def _cast(self, role: str) -> None:
         """Draws a whole character at once, of a name and kind that nobody else in the story has."""
         words = self.grammar.words
-        start = ROLE_STRIDE * ROLES.index(role)
-        gender = "he" if self.draw() < 0.5 else "she"
-        while (name := self.choose(rotated(words[f"name.{gender}"], start), self.name_skew)) in self.values():
-            pass
-        while (kind := self.choose(rotated(words["kind"], start), self.name_skew)) in self.values():
-            pass
+        gender = self.choose(tuple(PRONOUNS))
+        used = set(self.values())
+        name = self.choose([name for name in words[f"name.{gender}"] if name not in used])
+        kind = self.choose([kind for kind in words["kind"] if kind not in used])
         home, food = self.grammar.kinds[kind]
         self[role] = name
         self[f"{role}.kind"], self[f"{role}.home"], self[f"{role}.food"] = kind, home, food
@@ -101,26 +75,24 @@ def story(seed: int) -> str:
 
     Seeds from 10,000,000 up are kept out of all training (``calm.storyland.SPLITS``).
     """
-    return _tell(random.Random(seed), load().plots)
+    return _generate(random.Random(seed), load().plots)
 
 
-def _tell(
+def _generate(
     rng: random.Random,
     plots: Sequence[Plot],
-    form_skew: float = FORM_SKEW,
-    plot_skew: float = PLOT_SKEW,
-    name_skew: float = NAME_SKEW,
     prompted: float = 0.5,
+    choose_form: Callable[[Memory, Beat], str] = lambda memory, beat: memory.choose(beat.forms),
 ) -> str:
-    draw = rng.random
-    memory = Memory(_choose(draw, plots, plot_skew), draw, name_skew)
-    first_line = _prompt(memory, form_skew) if draw() < prompted else ""
-    beats = (beat for beat in memory.plot.beats if not beat.optional or draw() < 0.5)
-    return first_line + " ".join(_sentence(memory.choose(beat.forms, form_skew), memory) for beat in beats)
+    """A story; ``prompted`` is the probability of a story prompt."""
+    memory = Memory(_choose(rng.random, plots), rng.random)
+    first_line = _prompt(memory) if rng.random() < prompted else ""
+    beats = (beat for beat in memory.plot.beats if not beat.optional or rng.random() < 0.5)
+    return first_line + " ".join(_sentence(choose_form(memory, beat), memory) for beat in beats)
 
 
-def _prompt(memory: Memory, form_skew: float) -> str:
-    return _sentence(memory.choose(memory.plot.prompts, form_skew), memory) + "\n"
+def _prompt(memory: Memory) -> str:
+    return _sentence(memory.choose(memory.plot.prompts), memory) + "\n"
 
 
 def prompt(seed: int) -> str:
@@ -129,7 +101,7 @@ def prompt(seed: int) -> str:
     Plots, forms, names, kinds and things are uniformly distributed.
     """
     draw = random.Random(seed).random
-    return _prompt(Memory(_choose(draw, load().plots, 0.0), draw, 0.0), 0.0)
+    return _prompt(Memory(_choose(draw, load().plots), draw))
 
 
 SAMPLED_PROMPTS = 200
@@ -158,16 +130,14 @@ def corpus(n: int, seed: int = 0) -> Iterator[str]:
 
 
 def primer(n: int, seed: int = 0) -> Iterator[str]:
-    """``n`` stories for the first steps of training: few sentence forms, so that a model soon learns to copy names."""
+    """``n`` stories for the first steps of training: four plots in the first form of each beat, so that a model soon
+    learns to copy names."""
     plots = load().plots[:PRIMER_PLOTS]
-    return (_tell(random.Random(s), plots, form_skew=PRIMER_SKEW) for s in range(seed, seed + n))
+    return (
+        _generate(random.Random(s), plots, choose_form=lambda _, beat: beat.forms[0]) for s in range(seed, seed + n)
+    )
 
 
 def prompted_stories(n: int, seed: int = 0) -> Iterator[str]:
-    """``n`` stories that all begin with a story prompt, of common and rare words alike: a model that guesses the common
-    word fails there, so it learns to copy from the prompt."""
-    plots = load().plots
-    return (
-        _tell(random.Random(s), plots, plot_skew=PROMPTED_SKEW, name_skew=PROMPTED_SKEW, prompted=1.0)
-        for s in range(seed, seed + n)
-    )
+    """``n`` stories that all begin with a story prompt, so that a model learns to copy from it."""
+    return (_generate(random.Random(s), load().plots, prompted=1.0) for s in range(seed, seed + n))

@@ -2,7 +2,11 @@
 
 ``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, and
 ``grammar/plots/*.txt`` the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text
-with slots:
+with slots. The header of a plot names its slots and their types, the words of its story prompt (``title``), and the
+shared beats that come before (``opening``) and after (``closing``) its own; ``?`` marks an optional beat. All forms of
+a beat, all words of a type and all plots are equally likely.
+
+The slots of a form:
 
 =============  =====================================================================================================
 ``$A``         name of the hero (``$B`` the friend, ``$C`` the helper)
@@ -134,25 +138,34 @@ def _read_pools() -> dict[str, tuple[str, ...]]:
 
 def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
     plots: list[Plot] = []
+    closing: list[Beat] = []
     for block in _blocks(_lines(path)):
-        if block[0].startswith("plot: "):
-            plot = Plot(block[0].removeprefix("plot: "))
-            for line in block[1:]:
-                key, _, value = line.partition(": ")
-                if key == "title":
-                    plot.title = value
-                else:
-                    plot.types[key] = value
-            plot.prompts = tuple(form.replace("$title", plot.title) for form in pools["prompt"])
-            plots.append(plot)
+        if not block[0].startswith("plot: "):
+            plots[-1].beats.append(_read_beat(block, pools))
             continue
-        optional = block[0].startswith("?")
-        forms: list[str] = []
-        for line in block:
-            line = line.removeprefix("?")
-            forms.extend(pools[line[1:]] if line.startswith("@") else [line])
-        plots[-1].beats.append(Beat(tuple(forms), optional))
+        if plots:
+            plots[-1].beats += closing
+        header = dict(line.split(": ", 1) for line in block)
+        plot = Plot(header.pop("plot"), header.pop("title"))
+        opening, closing = (
+            [_read_beat([f"?@{name[1:]}" if name[0] == "?" else f"@{name}"], pools) for name in header.pop(key).split()]
+            for key in ("opening", "closing")
+        )
+        plot.types |= header
+        plot.beats += opening
+        plot.prompts = tuple(form.replace("$title", plot.title) for form in pools["prompt"])
+        plots.append(plot)
+    plots[-1].beats += closing
     return plots
+
+
+def _read_beat(lines: list[str], pools: dict[str, tuple[str, ...]]) -> Beat:
+    """The beat of a block: its forms, or those of the pool that it names after ``@``; ``?`` marks an optional one."""
+    optional = lines[0].startswith("?")
+    forms: list[str] = []
+    for line in (line.removeprefix("?") for line in lines):
+        forms.extend(pools[line[1:]] if line.startswith("@") else [line])
+    return Beat(tuple(forms), optional)
 
 
 def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from calm import storyland
 from calm.storyland.check import sentences
 from calm.storyland.exact import _next_sentences, _words, beginning, next_words, weight
-from calm.storyland.generate import NAME_SKEW, Memory, _tell
+from calm.storyland.generate import Memory, _generate
 from calm.storyland.grammar import load
 
 WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\s")
@@ -69,7 +69,7 @@ def test_beginnings_are_as_frequent_as_they_are_likely():
 
 
 def test_what_is_unlikely_can_be_left_out():
-    floor = 0.01
+    floor = 0.3
     every, some = (next_words([beginning()], first_word, least) for least in (0.0, floor))
     assert 0 < len(some) < len(every)
     assert {word: weight(every[word]) for word in some} == pytest.approx(
@@ -106,7 +106,7 @@ def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
     rng, told = random.Random(0), 30_000
     drawn = Counter()
     for _ in range(told):
-        memory = Memory(plot, rng.random, NAME_SKEW)
+        memory = Memory(plot, rng.random)
         drawn[tuple(memory[slot] for slot in slots)] += 1
     for words, share in likely.most_common(40):
         assert drawn[words] == pytest.approx(told * share, abs=4.5 * math.sqrt(told * share))
@@ -116,7 +116,8 @@ def test_stories_are_as_long_as_they_are_likely_to_be():
     """Optional beats are skipped half of the time, and other beats never."""
     differences, variances = [], []
     choices = [number for number, plot in enumerate(load().plots) if any(beat.optional for beat in plot.beats)]
-    for number in (0, *choices):
+    assert choices
+    for number in {0, *choices}:
         plot = load().plots[number]
         reached, length = {0: 1.0}, 0.0
         while reached:
@@ -126,7 +127,7 @@ def test_stories_are_as_long_as_they_are_likely_to_be():
                 if parts:
                     reached[onward] = reached.get(onward, 0) + likely * share
                     length += likely * share
-        told = [len(sentences(_tell(random.Random(seed), [plot], prompted=0))) for seed in range(1000)]
+        told = [len(sentences(_generate(random.Random(seed), [plot], prompted=0))) for seed in range(1000)]
         differences.append(fmean(told) - length)
         variances.append(pvariance(told) / len(told))
     assert abs(sum(differences)) < 4 * math.sqrt(sum(variances))
