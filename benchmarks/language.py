@@ -30,7 +30,7 @@ import calm
 from calm.evaluation.brier import MAX_ORDER, ExpectedMatch, accuracy_and_collisions, brier, summarize
 from calm.hub.loading import load_tokenizer
 from calm.storyland import SPLITS, corpus
-from calm.storyland.exact import Telling, beginning, next_words, weight
+from calm.storyland.exact import Telling, beginnings, next_words, weight
 
 Tokens = tuple[int, ...]
 Probabilities = dict[Tokens, float]
@@ -59,7 +59,7 @@ class Language:
         words = [text[begin:end] for _, (begin, end) in self.split(text)]
         ids = [token for word in words for token in self.tokens(word)]
         positions = iter(range(0, len(ids) - MAX_ORDER + 1, MAX_ORDER))
-        position, start, derivations = next(positions, None), 0, [beginning()]
+        position, start, derivations = next(positions, None), 0, list(beginnings())
         nats, probabilities = 0.0, []
         for word in [*words, ""]:
             branches = next_words(derivations, self.first_word)
@@ -94,7 +94,9 @@ class Language:
             for word, extended in next_words(derivations, self.first_word, FLOOR * total).items():
                 added = self.tokens(word)
                 if not word:  # after the end of a story the next one begins, as in the training data
-                    added, extended = (self.tokenizer.eos_token_id,), [replace(beginning(), scale=weight(extended))]
+                    ended = weight(extended)
+                    added = (self.tokenizer.eos_token_id,)
+                    extended = [replace(one, scale=one.scale * ended) for one in beginnings()]
                 unfinished.append((len(tokens), tokens + added, extended))
         return probabilities
 

@@ -1,7 +1,8 @@
 """What Storyland itself says next: the exact probability of every word behind a beginning.
 
-All stories are told at once. The generator casts a character when it first speaks of one; here name, kind and trait are
-chosen when they are read, so that tellings that have said the same so far are one, whatever they have yet to choose.
+All stories are told at once, one telling for each kind of hero. The generator casts a character when it first speaks of
+one; here name, trait and the kinds of others are chosen when they are read, so that tellings that have said the same so
+far are one, whatever they have yet to choose.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -79,15 +80,26 @@ def weight(tellings: Iterable[Telling]) -> float:
 
 
 @cache
-def beginning() -> Telling:
-    """All stories before their first word: half of them with a story prompt."""
+def beginnings() -> tuple[Telling, ...]:
+    """All stories before their first word, by the kind of the hero: half of them with a story prompt."""
+    grammar = load()
+    return tuple(
+        Telling("", True, {"place": place, "A": frozenset(), "A.kind": kind}, _ways(grammar.plot_hand(kind)), share)
+        for place, one in _uniform(tuple(grammar.places))
+        for kind, share in ((kind, one * other) for kind, other in _uniform(grammar.places[place]))
+    )
+
+
+@cache
+def _ways(plots: tuple[int, ...]) -> Ways:
+    """The ways to begin a story of one of these plots."""
     ways = Ways()
-    for number, likely in _uniform(range(len(load().plots))):
+    for number, likely in _uniform(plots):
         for form, share in _uniform(load().plots[number].prompts):
             ways.add((number, PROMPT, _parts(form)), likely * share / 2)
         for way, share in _next_sentences(number, 0):
             ways.add(way, likely * share / 2)
-    return Telling("", True, {}, ways, 1.0)
+    return ways
 
 
 def next_words(
@@ -114,9 +126,7 @@ def next_words(
 
 
 @cache
-def _uniform(
-    options: tuple[Option, ...] | range, taken: frozenset[Option] = frozenset()
-) -> tuple[tuple[Any, float], ...]:
+def _uniform(options: tuple[Option, ...], taken: frozenset[Option] = frozenset()) -> tuple[tuple[Any, float], ...]:
     """Options that are not taken, each with its probability."""
     free = [option for option in options if option not in taken]
     return tuple((option, 1 / len(free)) for option in free)
@@ -159,7 +169,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
         yield from ((article(word), after, share) for word, after, share in _words(memory, slot[2:], word_type))
         return
     if slot.startswith(":"):
-        yield from ((word, memory, share) for word, share in _uniform(load().words[slot[1:]]))
+        yield from ((word, memory, share) for word, share in _uniform(load().hand(slot[1:], memory["A.kind"])))
         return
     role, name = split_slot(slot)
     if role:
@@ -167,7 +177,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
     elif slot in memory:
         yield memory[slot], memory, 1.0
     else:
-        for word, share in _uniform(load().words[word_type]):
+        for word, share in _uniform(load().hand(word_type, memory["A.kind"])):
             yield word, {**memory, slot: word}, share
 
 
@@ -192,17 +202,25 @@ def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, floa
     if key in memory:
         yield memory, 1.0
         return
-    if what in ("gender", "trait"):
-        options = tuple(PRONOUNS) if what == "gender" else load().words["trait"]
-        yield from (({**memory, key: option}, share) for option, share in _uniform(options))
+    if what == "gender":
+        yield from (({**memory, key: option}, share) for option, share in _uniform(tuple(PRONOUNS)))
         return
     cast = [slot for slot in memory if slot in ROLES]
-    earlier = cast[: cast.index(role)]
+    earlier = cast[: cast.index(role)] if what in ("name", "kind") else []
+    needed = {"name": ("kind", "gender"), "trait": ("kind",), "kind": ()}[what]
     known = [(memory, 1.0)]
-    for who, which in [(who, what) for who in earlier] + [(role, "gender")] * (what == "name"):
+    for who, which in [(who, what) for who in earlier] + [(role, which) for which in needed]:
         known = [(after, one * other) for before, one in known for after, other in _chosen(before, who, which)]
     for before, one in known:
-        options = load().words["kind" if what == "kind" else f"name.{before[f'{role}.gender']}"]
+        options = _options(before, role, what)
         taken = before[role] | {before[f"{who}.{what}"] for who in earlier}
         for option, share in _uniform(options, taken.intersection(options)):
             yield {**before, key: option}, one * share
+
+
+def _options(memory: Memory, role: str, what: str) -> tuple[str, ...]:
+    """The kinds, names or traits that a character chooses among."""
+    if what == "kind":
+        return load().places[memory["place"]]
+    word_type = "trait" if what == "trait" else f"name.{memory[f'{role}.gender']}"
+    return load().hand(word_type, memory[f"{role}.kind"])

@@ -1,7 +1,7 @@
-"""Generates stories: draws a plot, a cast and one sentence form for each beat, and remembers the words of the story.
+"""Generates stories: draws a hero, a plot, a cast and one sentence form for each beat, and remembers the words.
 
-Every choice is uniform: a chunk of text has few continuations that are about equally likely, and a story gets its
-variety from many such choices one after another.
+Every choice is uniform and among a handful: a chunk of text has few continuations that are about equally likely, and a
+story gets its variety from many such choices one after another.
 """
 
 import random
@@ -21,11 +21,17 @@ def _choose(draw: Callable[[], float], options: Sequence[Option]) -> Option:
 
 
 class Memory(dict):
-    """The words of one story, drawn when a sentence first asks for them. Fresh draws (``:type``) are not kept."""
+    """The words of one story, drawn when a sentence first asks for them. Fresh draws (``:type``) are not kept.
 
-    def __init__(self, plot: Plot, draw: Callable[[], float]):
+    Place and kind of the hero are drawn first, and then the plot, among ``plots`` or those that the kind has.
+    """
+
+    def __init__(self, draw: Callable[[], float], plots: Sequence[Plot] = ()):
         super().__init__()
-        self.plot, self.draw, self.grammar = plot, draw, load()
+        self.draw, self.grammar = draw, load()
+        self["place"] = place = self.choose(tuple(self.grammar.places))
+        self.kind = self.choose(self.grammar.places[place])
+        self.plot: Plot = _choose(draw, plots or [self.grammar.plots[n] for n in self.grammar.plot_hand(self.kind)])
 
     def choose(self, options: Sequence[str]) -> str:
         return _choose(self.draw, options)
@@ -34,25 +40,30 @@ class Memory(dict):
         if slot.startswith("a."):
             return article(self[slot[2:]])
         if slot.startswith(":"):
-            return self.choose(self.grammar.words[slot[1:]])
+            return self.choose(self.grammar.hand(slot[1:], self.kind))
         role, _ = split_slot(slot)
         if not role:
-            self[slot] = word = self.choose(self.grammar.words[self.plot.types[slot]])
+            self[slot] = word = self.choose(self.grammar.hand(self.plot.types[slot], self.kind))
             return word
         self._cast(role)
         return self[slot]
 
     def _cast(self, role: str) -> None:
-        """Draws a whole character at once, of a name and kind that nobody else in the story has."""
-        words = self.grammar.words
+        """Draws a whole character at once, of a name and kind that nobody else in the story has.
+
+        All characters of a story live at the same place.
+        """
+        grammar = self.grammar
         gender = self.choose(tuple(PRONOUNS))
-        used = set(self.values())
-        name = self.choose([name for name in words[f"name.{gender}"] if name not in used])
-        kind = self.choose([kind for kind in words["kind"] if kind not in used])
-        home, food = self.grammar.kinds[kind]
+        used = {*self.values(), self.kind}
+        kind = self.kind
+        if role != "A":
+            kind = self.choose([kind for kind in grammar.places[self["place"]] if kind not in used])
+        name = self.choose([name for name in grammar.hand(f"name.{gender}", kind) if name not in used])
+        home, food = grammar.kinds[kind]
         self[role] = name
         self[f"{role}.kind"], self[f"{role}.home"], self[f"{role}.food"] = kind, home, food
-        self[f"{role}.trait"] = self.choose(words["trait"])
+        self[f"{role}.trait"] = self.choose(grammar.hand("trait", kind))
         for slot, pronoun in zip(PRONOUN_SLOTS, PRONOUNS[gender]):
             for key, word in ((slot, pronoun), (slot.capitalize(), pronoun.capitalize())):
                 self[f"{role}.{key}"] = word
@@ -75,17 +86,17 @@ def story(seed: int) -> str:
 
     Seeds from 10,000,000 up are kept out of all training (``calm.storyland.SPLITS``).
     """
-    return _generate(random.Random(seed), load().plots)
+    return _generate(random.Random(seed))
 
 
 def _generate(
     rng: random.Random,
-    plots: Sequence[Plot],
+    plots: Sequence[Plot] = (),
     prompted: float = 0.5,
     choose_form: Callable[[Memory, Beat], str] = lambda memory, beat: memory.choose(beat.forms),
 ) -> str:
     """A story; ``prompted`` is the probability of a story prompt."""
-    memory = Memory(_choose(rng.random, plots), rng.random)
+    memory = Memory(rng.random, plots)
     first_line = _prompt(memory) if rng.random() < prompted else ""
     beats = (beat for beat in memory.plot.beats if not beat.optional or rng.random() < 0.5)
     return first_line + " ".join(_sentence(choose_form(memory, beat), memory) for beat in beats)
@@ -100,8 +111,7 @@ def prompt(seed: int) -> str:
 
     Plots, forms, names, kinds and things are uniformly distributed.
     """
-    draw = random.Random(seed).random
-    return _prompt(Memory(_choose(draw, load().plots), draw))
+    return _prompt(Memory(random.Random(seed).random))
 
 
 SAMPLED_PROMPTS = 200
@@ -140,4 +150,4 @@ def primer(n: int, seed: int = 0) -> Iterator[str]:
 
 def prompted_stories(n: int, seed: int = 0) -> Iterator[str]:
     """``n`` stories that all begin with a story prompt, so that a model learns to copy from it."""
-    return (_generate(random.Random(s), load().plots, prompted=1.0) for s in range(seed, seed + n))
+    return (_generate(random.Random(s), prompted=1.0) for s in range(seed, seed + n))

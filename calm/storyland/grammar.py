@@ -3,8 +3,11 @@
 ``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, and
 ``grammar/plots/*.txt`` the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text
 with slots. The header of a plot names its slots and their types, the words of its story prompt (``title``), and the
-shared beats that come before (``opening``) and after (``closing``) its own; ``?`` marks an optional beat. All forms of
-a beat, all words of a type and all plots are equally likely.
+shared beats that come before (``opening``) and after (``closing``) its own; ``?`` marks an optional beat.
+
+A story begins with a place and a hero's kind that lives there, all equally likely. The kind says which few plots and
+which few words of each type the story chooses among: its hands (``Grammar.hand``). All plots and words of a hand and
+all forms of a beat are equally likely.
 
 The slots of a form:
 
@@ -19,18 +22,24 @@ The slots of a form:
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 FOLDER = Path(__file__).parent / "grammar"
 SLOT = re.compile(r"\$((?:a\.)?:?[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z]+)*)")
 ROLES = ("A", "B", "C")
 PRONOUNS = {"he": "he him his himself".split(), "she": "she her her herself".split()}
 PRONOUN_SLOTS = ("he", "him", "his", "himself")
+HAND = 5
+"""Words of a type that a story chooses among, at most."""
+PLOT_HAND = 4
+"""Plots that a kind of hero has."""
 # What every plot may use without declaring it: slot -> word type.
 DEFAULT_TYPES = {
-    "place": "outdoors",
+    "place": "place",
     "weather": "weather",
     "daypart": "daypart",
     "treat": "treat",
@@ -59,15 +68,44 @@ class Plot:
     prompts: tuple[str, ...] = ()
 
 
+Option = TypeVar("Option")
+
+
+def deal(options: Sequence[Option], size: int, number: int) -> tuple[Option, ...]:
+    """Hand ``number`` of the options, dealt like cards into as few hands of at most ``size`` as possible; the numbers
+    go round."""
+    hands = -(-len(options) // size)
+    return tuple(options[number % hands :: hands])
+
+
 @dataclass(frozen=True)
 class Grammar:
-    """All of Storyland: ``words[type]``, ``kinds[kind] = (home, food)``, the plots, the number of forms."""
+    """All of Storyland: ``words[type]``, ``kinds[kind] = (home, food)``, ``places[place]`` (the kinds that live there),
+    the plots, the number of forms."""
 
     words: dict[str, tuple[str, ...]]
     kinds: dict[str, tuple[str, str]]
+    places: dict[str, tuple[str, ...]]
     plots: tuple[Plot, ...]
     gender: dict[str, str]
     form_count: int
+
+    @cached_property
+    def place_of(self) -> dict[str, str]:
+        """The place of each kind."""
+        return {kind: place for place, kinds in self.places.items() for kind in kinds}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {kind: number for number, kind in enumerate(self.kinds)}
+
+    def hand(self, word_type: str, kind: str) -> tuple[str, ...]:
+        """The words of a type in stories of this kind of hero; names and traits of characters of this kind."""
+        return deal(self.words[word_type], HAND, self._numbers[kind])
+
+    def plot_hand(self, kind: str) -> tuple[int, ...]:
+        """The numbers of the plots that heroes of this kind have."""
+        return deal(range(len(self.plots)), PLOT_HAND, self._numbers[kind])
 
 
 class GrammarError(ValueError):
@@ -101,9 +139,10 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text if not line.startswith("#")]
 
 
-def _read_words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, str]]]:
+def _read_words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, str]], dict[str, tuple[str, ...]]]:
     words: dict[str, list[str]] = {}
     kinds: dict[str, tuple[str, str]] = {}
+    places: dict[str, list[str]] = {}
     section = ""
     for line in filter(None, _lines(FOLDER / "words.txt")):
         if line.startswith("["):
@@ -111,12 +150,17 @@ def _read_words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, str]
             continue
         entries = [entry.strip() for entry in line.split(",") if entry.strip()]
         if section.startswith("table"):
-            kind, home, food = entries
+            kind, place, home, food = entries
             kinds[kind] = (home, food)
+            places.setdefault(place, []).append(kind)
         else:
             words.setdefault(section, []).extend(entries)
-    words["kind"] = list(kinds)
-    return {name: tuple(entries) for name, entries in words.items()}, kinds
+    words |= {"kind": list(kinds), "place": list(places)}
+    return (
+        {name: tuple(entries) for name, entries in words.items()},
+        kinds,
+        {place: tuple(members) for place, members in places.items()},
+    )
 
 
 def _blocks(lines: list[str]) -> list[list[str]]:
@@ -188,11 +232,11 @@ def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:
 @lru_cache(maxsize=1)
 def load() -> Grammar:
     """The grammar, read once per process. Raises GrammarError when a form uses a slot that nothing declares."""
-    words, kinds = _read_words()
+    words, kinds, places = _read_words()
     pools = _read_pools()
     plots = [plot for path in sorted((FOLDER / "plots").glob("*.txt")) for plot in _read_plots(path, pools)]
     for plot in plots:
         _validate(plot, words)
     gender = {name: pronoun for pronoun in PRONOUNS for name in words[f"name.{pronoun}"]}
     forms = {form for plot in plots for beat in plot.beats for form in beat.forms}
-    return Grammar(words, kinds, tuple(plots), gender, len(forms))
+    return Grammar(words, kinds, places, tuple(plots), gender, len(forms))

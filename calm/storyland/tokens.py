@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from .exact import Telling, beginning, next_words, weight
+from .exact import Telling, beginnings, next_words, weight
 
 Tokens = tuple[int, ...]
 FLOOR = 1e-4
@@ -46,14 +46,15 @@ class TokenLanguage:
 
     def start(self) -> Context:
         """The context before the first token of a story."""
-        return Context((((), (beginning(),)),))
+        return Context((((), beginnings()),))
 
     def _words(self, tellings: tuple[Telling, ...], floor: float) -> Iterator[tuple[Tokens, tuple[Telling, ...]]]:
         for word, further in next_words(tellings, self._first_word, floor).items():
             if word:
                 yield self._tokens(word), tuple(further)
             else:
-                yield (self.eos,), (replace(beginning(), scale=weight(further)),)
+                ended = weight(further)
+                yield (self.eos,), tuple(replace(one, scale=one.scale * ended) for one in beginnings())
 
     def after(self, context: Context, token: int) -> Context:
         """The context one token later. Raises ValueError when Storyland never continues with this token."""

@@ -10,7 +10,7 @@ import pytest
 
 from calm import storyland
 from calm.storyland.check import sentences
-from calm.storyland.exact import _next_sentences, _words, beginning, next_words, weight
+from calm.storyland.exact import _next_sentences, _words, beginnings, next_words, weight
 from calm.storyland.generate import Memory, _generate
 from calm.storyland.grammar import load
 
@@ -24,7 +24,7 @@ def first_word(text: str) -> str | None:
 
 def read(words: list[str]):
     """For each word of a text: the probability of every possible word at this position, and the actual word."""
-    tellings = [beginning()]
+    tellings = list(beginnings())
     for word in words:
         ways = next_words(tellings, first_word)
         total = weight(tellings)
@@ -70,7 +70,7 @@ def test_beginnings_are_as_frequent_as_they_are_likely():
 
 def test_what_is_unlikely_can_be_left_out():
     floor = 0.3
-    every, some = (next_words([beginning()], first_word, least) for least in (0.0, floor))
+    every, some = (next_words(beginnings(), first_word, least) for least in (0.0, floor))
     assert 0 < len(some) < len(every)
     assert {word: weight(every[word]) for word in some} == pytest.approx(
         {word: weight(t) for word, t in some.items()}, abs=floor
@@ -92,7 +92,7 @@ def test_what_is_unlikely_can_be_left_out():
 def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
     plot = next(plot for plot in load().plots if {"fear", "light"} <= plot.types.keys())
     likely = Counter()
-    ways = [((), {}, 1.0)]
+    ways = [((), telling.memory, telling.scale) for telling in beginnings()]
     for slot in slots:
         word_type = plot.types.get(slot.removeprefix("a."), "")
         ways = [
@@ -106,7 +106,7 @@ def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
     rng, told = random.Random(0), 30_000
     drawn = Counter()
     for _ in range(told):
-        memory = Memory(plot, rng.random)
+        memory = Memory(rng.random, [plot])
         drawn[tuple(memory[slot] for slot in slots)] += 1
     for words, share in likely.most_common(40):
         assert drawn[words] == pytest.approx(told * share, abs=4.5 * math.sqrt(told * share))
