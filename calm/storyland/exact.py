@@ -169,7 +169,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
         yield from ((article(word), after, share) for word, after, share in _words(memory, slot[2:], word_type))
         return
     if slot.startswith(":"):
-        yield from ((word, memory, share) for word, share in _uniform(load().hand(slot[1:], memory["A.kind"])))
+        yield from ((word, memory, share) for word, share in _uniform(load().hand(slot[1:], memory["place"])))
         return
     role, name = split_slot(slot)
     if role:
@@ -177,7 +177,7 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
     elif slot in memory:
         yield memory[slot], memory, 1.0
     else:
-        for word, share in _uniform(load().hand(word_type, memory["A.kind"])):
+        for word, share in _uniform(load().hand(word_type, memory["place"])):
             yield word, {**memory, slot: word}, share
 
 
@@ -207,7 +207,7 @@ def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, floa
         return
     cast = [slot for slot in memory if slot in ROLES]
     earlier = cast[: cast.index(role)] if what in ("name", "kind") else []
-    needed = {"name": ("kind", "gender"), "trait": ("kind",), "kind": ()}[what]
+    needed = ("gender",) if what == "name" else ()
     known = [(memory, 1.0)]
     for who, which in [(who, what) for who in earlier] + [(role, which) for which in needed]:
         known = [(after, one * other) for before, one in known for after, other in _chosen(before, who, which)]
@@ -223,4 +223,4 @@ def _options(memory: Memory, role: str, what: str) -> tuple[str, ...]:
     if what == "kind":
         return load().places[memory["place"]]
     word_type = "trait" if what == "trait" else f"name.{memory[f'{role}.gender']}"
-    return load().hand(word_type, memory[f"{role}.kind"])
+    return load().hand(word_type, memory["place"])

@@ -40,10 +40,10 @@ class Memory(dict):
         if slot.startswith("a."):
             return article(self[slot[2:]])
         if slot.startswith(":"):
-            return self.choose(self.grammar.hand(slot[1:], self.kind))
+            return self.choose(self.grammar.hand(slot[1:], self["place"]))
         role, _ = split_slot(slot)
         if not role:
-            self[slot] = word = self.choose(self.grammar.hand(self.plot.types[slot], self.kind))
+            self[slot] = word = self.choose(self.grammar.hand(self.plot.types[slot], self["place"]))
             return word
         self._cast(role)
         return self[slot]
@@ -59,11 +59,11 @@ class Memory(dict):
         kind = self.kind
         if role != "A":
             kind = self.choose([kind for kind in grammar.places[self["place"]] if kind not in used])
-        name = self.choose([name for name in grammar.hand(f"name.{gender}", kind) if name not in used])
+        name = self.choose([name for name in grammar.hand(f"name.{gender}", self["place"]) if name not in used])
         home, food = grammar.kinds[kind]
         self[role] = name
         self[f"{role}.kind"], self[f"{role}.home"], self[f"{role}.food"] = kind, home, food
-        self[f"{role}.trait"] = self.choose(grammar.hand("trait", kind))
+        self[f"{role}.trait"] = self.choose(grammar.hand("trait", self["place"]))
         for slot, pronoun in zip(PRONOUN_SLOTS, PRONOUNS[gender]):
             for key, word in ((slot, pronoun), (slot.capitalize(), pronoun.capitalize())):
                 self[f"{role}.{key}"] = word

@@ -5,9 +5,9 @@
 with slots. The header of a plot names its slots and their types, the words of its story prompt (``title``), and the
 shared beats that come before (``opening``) and after (``closing``) its own; ``?`` marks an optional beat.
 
-A story begins with a place and a hero's kind that lives there, all equally likely. The kind says which few plots and
-which few words of each type the story chooses among: its hands (``Grammar.hand``). All plots and words of a hand and
-all forms of a beat are equally likely.
+A story begins with a place and a hero's kind that lives there, all equally likely. The place says which few words of
+each type the story chooses among, and the kind which few plots: their hands (``Grammar.hand``, ``plot_hand``). All
+plots and words of a hand and all forms of a beat are equally likely.
 
 The slots of a form:
 
@@ -95,17 +95,13 @@ class Grammar:
         """The place of each kind."""
         return {kind: place for place, kinds in self.places.items() for kind in kinds}
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {kind: number for number, kind in enumerate(self.kinds)}
-
-    def hand(self, word_type: str, kind: str) -> tuple[str, ...]:
-        """The words of a type in stories of this kind of hero; names and traits of characters of this kind."""
-        return deal(self.words[word_type], HAND, self._numbers[kind])
+    def hand(self, word_type: str, place: str) -> tuple[str, ...]:
+        """The words of a type in stories of this place."""
+        return deal(self.words[word_type], HAND, list(self.places).index(place))
 
     def plot_hand(self, kind: str) -> tuple[int, ...]:
         """The numbers of the plots that heroes of this kind have."""
-        return deal(range(len(self.plots)), PLOT_HAND, self._numbers[kind])
+        return deal(range(len(self.plots)), PLOT_HAND, list(self.kinds).index(kind))
 
 
 class GrammarError(ValueError):
