@@ -141,15 +141,9 @@ def _parts(form: str) -> tuple[Part, ...]:
 def _next_sentences(plot: int, beat: int) -> list[tuple[Way, float]]:
     """The sentences that may come next in a plot; one without parts is the end."""
     beats = load().plots[plot].beats
-    found, likely = [], 1.0
-    for number in range(beat, len(beats)):
-        told = likely / 2 if beats[number].optional else likely
-        for form, share in _uniform(beats[number].forms):
-            found.append(((plot, number + 1, _parts(form)), told * share))
-        likely -= told
-        if not likely:
-            return found
-    return [*found, ((plot, len(beats), ()), likely)]
+    if beat == len(beats):
+        return [((plot, beat, ()), 1.0)]
+    return [((plot, beat + 1, _parts(form)), share) for form, share in _uniform(beats[beat].forms)]
 
 
 def _expand(telling: Telling) -> Iterator[Telling]:

@@ -98,8 +98,7 @@ def _generate(
     """A story; ``prompted`` is the probability of a story prompt."""
     memory = Memory(rng.random, plots)
     first_line = _prompt(memory) if rng.random() < prompted else ""
-    beats = (beat for beat in memory.plot.beats if not beat.optional or rng.random() < 0.5)
-    return first_line + " ".join(_sentence(choose_form(memory, beat), memory) for beat in beats)
+    return first_line + " ".join(_sentence(choose_form(memory, beat), memory) for beat in memory.plot.beats)
 
 
 def _prompt(memory: Memory) -> str:

@@ -3,7 +3,7 @@
 ``grammar/words.txt`` holds typed word lists, ``grammar/shared.txt`` beats that many plots share, and
 ``grammar/plots/*.txt`` the plots. A plot is a list of beats, a beat a list of sentence forms, a form one line of text
 with slots. The header of a plot names its slots and their types, the words of its story prompt (``title``), and the
-shared beats that come before (``opening``) and after (``closing``) its own; ``?`` marks an optional beat.
+shared beats that come before (``opening``) and after (``closing``) its own.
 
 A story begins with a place and a hero's kind that lives there, all equally likely. The place says which few words of
 each type the story chooses among, and the kind which few plots: their hands (``Grammar.hand``, ``plot_hand``). All
@@ -51,10 +51,9 @@ DEFAULT_TYPES = {
 
 @dataclass(frozen=True)
 class Beat:
-    """A story contains one of the sentence forms of each beat. Half of the stories skip an optional beat."""
+    """A story contains one of the sentence forms of each beat."""
 
     forms: tuple[str, ...]
-    optional: bool = False
 
 
 @dataclass
@@ -188,8 +187,7 @@ def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
         header = dict(line.split(": ", 1) for line in block)
         plot = Plot(header.pop("plot"), header.pop("title"))
         opening, closing = (
-            [_read_beat([f"?@{name[1:]}" if name[0] == "?" else f"@{name}"], pools) for name in header.pop(key).split()]
-            for key in ("opening", "closing")
+            [_read_beat([f"@{name}"], pools) for name in header.pop(key).split()] for key in ("opening", "closing")
         )
         plot.types |= header
         plot.beats += opening
@@ -200,12 +198,8 @@ def _read_plots(path: Path, pools: dict[str, tuple[str, ...]]) -> list[Plot]:
 
 
 def _read_beat(lines: list[str], pools: dict[str, tuple[str, ...]]) -> Beat:
-    """The beat of a block: its forms, or those of the pool that it names after ``@``; ``?`` marks an optional one."""
-    optional = lines[0].startswith("?")
-    forms: list[str] = []
-    for line in (line.removeprefix("?") for line in lines):
-        forms.extend(pools[line[1:]] if line.startswith("@") else [line])
-    return Beat(tuple(forms), optional)
+    """The beat of a block: its forms, or those of the pool that it names after ``@``."""
+    return Beat(tuple(form for line in lines for form in (pools[line[1:]] if line.startswith("@") else [line])))
 
 
 def _validate(plot: Plot, words: dict[str, tuple[str, ...]]) -> None:

@@ -4,14 +4,12 @@ import math
 import random
 import re
 from collections import Counter
-from statistics import fmean, pvariance
 
 import pytest
 
 from calm import storyland
-from calm.storyland.check import sentences
-from calm.storyland.exact import _next_sentences, _words, beginnings, next_words, weight
-from calm.storyland.generate import Memory, _generate
+from calm.storyland.exact import _words, beginnings, next_words, weight
+from calm.storyland.generate import Memory
 from calm.storyland.grammar import load
 
 WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\s")
@@ -69,8 +67,11 @@ def test_beginnings_are_as_frequent_as_they_are_likely():
 
 
 def test_what_is_unlikely_can_be_left_out():
-    floor = 0.3
-    every, some = (next_words(beginnings(), first_word, least) for least in (0.0, floor))
+    tellings = list(beginnings())
+    for word in WORD.findall("Once upon a time, near a forest not far from here, there lived a fox all year round."):
+        tellings = next_words(tellings, first_word)[word]
+    floor = 0.3 * weight(tellings)
+    every, some = (next_words(tellings, first_word, least) for least in (0.0, floor))
     assert 0 < len(some) < len(every)
     assert {word: weight(every[word]) for word in some} == pytest.approx(
         {word: weight(t) for word, t in some.items()}, abs=floor
@@ -110,24 +111,3 @@ def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
         drawn[tuple(memory[slot] for slot in slots)] += 1
     for words, share in likely.most_common(40):
         assert drawn[words] == pytest.approx(told * share, abs=4.5 * math.sqrt(told * share))
-
-
-def test_stories_are_as_long_as_they_are_likely_to_be():
-    """Optional beats are skipped half of the time, and other beats never."""
-    differences, variances = [], []
-    choices = [number for number, plot in enumerate(load().plots) if any(beat.optional for beat in plot.beats)]
-    assert choices
-    for number in {0, *choices}:
-        plot = load().plots[number]
-        reached, length = {0: 1.0}, 0.0
-        while reached:
-            beat = min(reached)
-            likely = reached.pop(beat)
-            for (_, onward, parts), share in _next_sentences(number, beat):
-                if parts:
-                    reached[onward] = reached.get(onward, 0) + likely * share
-                    length += likely * share
-        told = [len(sentences(_generate(random.Random(seed), [plot], prompted=0))) for seed in range(1000)]
-        differences.append(fmean(told) - length)
-        variances.append(pvariance(told) / len(told))
-    assert abs(sum(differences)) < 4 * math.sqrt(sum(variances))
