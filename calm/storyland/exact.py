@@ -79,9 +79,11 @@ def weight(tellings: Iterable[Telling]) -> float:
     return sum(telling.weight for telling in tellings)
 
 
-@cache
 def beginnings() -> tuple[Telling, ...]:
-    """All stories before their first word, by the kind of the hero: half of them with a story prompt."""
+    """All stories before their first word, by the kind of the hero: half of them with a story prompt.
+
+    What is read from them stays in memory as long as they do.
+    """
     grammar = load()
     return tuple(
         Telling("", True, {"place": place, "A": frozenset(), "A.kind": kind}, _ways(grammar.plot_hand(kind)), share)
@@ -90,7 +92,6 @@ def beginnings() -> tuple[Telling, ...]:
     )
 
 
-@cache
 def _ways(plots: tuple[int, ...]) -> Ways:
     """The ways to begin a story of one of these plots."""
     ways = Ways()

@@ -1,10 +1,12 @@
 """The exact distribution of Storyland's next tokens and next chunks, for a tokenizer."""
 
 import random
+from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 from .exact import Telling, beginnings, next_words, weight
@@ -35,6 +37,7 @@ class TokenLanguage:
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
+        self._beginnings = beginnings()
         self.eos: int = tokenizer.eos_token_id
         self._split = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
         self._tokens = cache(lambda word: tuple(tokenizer(word, add_special_tokens=False)["input_ids"]))
@@ -46,7 +49,7 @@ class TokenLanguage:
 
     def start(self) -> Context:
         """The context before the first token of a story."""
-        return Context((((), beginnings()),))
+        return Context((((), self._beginnings),))
 
     def _words(self, tellings: tuple[Telling, ...], floor: float) -> Iterator[tuple[Tokens, tuple[Telling, ...]]]:
         for word, further in next_words(tellings, self._first_word, floor).items():
@@ -54,7 +57,7 @@ class TokenLanguage:
                 yield self._tokens(word), tuple(further)
             else:
                 ended = weight(further)
-                yield (self.eos,), tuple(replace(one, scale=one.scale * ended) for one in beginnings())
+                yield (self.eos,), tuple(replace(one, scale=one.scale * ended) for one in self._beginnings)
 
     def after(self, context: Context, token: int) -> Context:
         """The context one token later. Raises ValueError when Storyland never continues with this token."""
@@ -82,6 +85,37 @@ class TokenLanguage:
             partial += [(tokens, word, further) for word, further in self._words(tellings, floor * total)]
         contexts = {chunk: Context(tuple(branches)) for chunk, branches in found.items()}
         return {chunk: (after.probability / total, after) for chunk, after in contexts.items()}
+
+    def draw(self, tokens: Sequence[int], size: int, count: int, rng: random.Random) -> list[list[Tokens]]:
+        """For each chunk of ``size`` tokens behind the first: ``count`` chunks that Storyland could say in its place.
+
+        ``tokens`` are 1 to ``size`` end-of-text tokens and stories behind them, each with its end-of-text token; the
+        last one may be cut off, or more end-of-text tokens may follow it, and such chunks are repeated. A chunk of
+        probability p comes count * p times, rounded up or down at random, so that few draws are already even. Their
+        order is random. Raises ValueError for other text.
+        """
+        context, drawn = self.start(), list[list[Tokens]]()
+        told = [i for i, token in enumerate(tokens) if token != self.eos]
+        begin, end = (told[0], told[-1] + 2) if told else (size, 0)
+        for token in tokens[begin:size]:
+            context = self.after(context, token)
+        for at in range(size, len(tokens) - size + 1, size):
+            own = tuple(tokens[at : at + size])
+            if at + size > end:
+                drawn.append([own] * count)
+                continue
+            chunks = self.chunks(context, size)
+            ends = list(accumulate(probability for probability, _ in chunks.values()))
+            start = rng.random()
+            points = [(start + i) / count * ends[-1] for i in range(count)]
+            choices = list(chunks)
+            drawn.append(rng.sample([choices[bisect(ends, point)] for point in points], count))
+            if own in chunks:
+                context = chunks[own][1]
+                continue
+            for token in own:  # a chunk less likely than FLOOR
+                context = self.after(context, token)
+        return drawn
 
     def contexts(self, text: str) -> Iterator[tuple[Context, int]]:
         """The context before each token of a story and its end, and that token. Raises ValueError for other text."""

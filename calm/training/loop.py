@@ -41,8 +41,8 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, tokens_per_row], or rows and labels [batch_size, 2, tokens_per_row]. They
-        depend on seed and step alone."""
+        """The rows of a step [batch_size, tokens_per_row], or rows and M labels [batch_size, 1 + M, tokens_per_row].
+        They depend on seed and step alone."""
         ...
 
     def validate(self) -> dict[str, float]:
@@ -154,7 +154,7 @@ class Training:
         for part in range(settings.accumulation_steps):
             index = part * accelerator.num_processes + accelerator.process_index
             rows = torch.from_numpy(batch[index * self.rows : (index + 1) * self.rows]).to(accelerator.device)
-            ids, labels = rows.unbind(1) if rows.ndim == 3 else (rows, None)
+            ids, labels = (rows[:, 0], rows[:, 1:]) if rows.ndim == 3 else (rows, None)
             targets = {} if labels is None else {"labels": labels}
             seed = hash((settings.seed, progress.step, index)) & 0x7FFFFFFF
             torch.manual_seed(seed)  # attention dropout has no generator of its own

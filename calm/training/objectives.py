@@ -112,8 +112,8 @@ class NextVectorObjective(nn.Module):
         """ids [B, T * K] -> loss, and those of its terms that the stage has: the head's loss under the head's name
         (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance.
 
-        ``labels`` [B, T * K] are the targets, ``ids`` by default. The head's loss leaves out chunks with a label of
-        -100, and the cross-entropy leaves out such tokens.
+        ``labels`` [B, M, T * K] are M equally likely targets in random order, ``ids`` by default. The head's loss
+        leaves out chunks with a label of -100, and the cross-entropy, which has the first target, such tokens.
         """
         model, settings = self.model, self.settings
         k = model.config.patch_size
@@ -121,7 +121,8 @@ class NextVectorObjective(nn.Module):
         visible = corrupt(ids, k, settings.corruption, generator) if settings.corruption else ids
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             hidden = model(visible[:, :-k], use_cache=False)  # [B, T - 1, D]
-        following = (ids if labels is None else labels).unflatten(-1, (-1, k))[:, 1:]  # [B, T - 1, K]
+        targets = ids[:, None] if labels is None else labels
+        following = targets.unflatten(-1, (-1, k))[:, :, 1:].swapaxes(1, 2)  # [B, T - 1, M, K]
         figures: dict[str, Tensor] = {}
         loss = hidden.new_zeros(())
         if self.teacher is not None and progress < settings.head_warmup_from:
@@ -130,12 +131,12 @@ class NextVectorObjective(nn.Module):
             figures["distance"] = hidden_state_distance(hidden, target)
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
-            known = ... if labels is None else (following != MASKED).all(-1)
+            known = (following != MASKED).all(-1).all(-1)
             figures[model.head] = self._head_loss(hidden[known], following[known], generator)
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
-            figures["cross_entropy"] = self._token_loss(hidden, following, generator)
+            figures["cross_entropy"] = self._token_loss(hidden, following[:, :, 0], generator)
             loss = loss + weight * figures["cross_entropy"]
         return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
 
@@ -146,13 +147,15 @@ class NextVectorObjective(nn.Module):
         return settings.token_loss_weight * min(1.0, max(0.0, 1 - decay))
 
     def _head_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [..., D] and the chunks that follow [..., K] -> mean loss of the head; 0 without any chunk."""
+        """hidden [P, D] and the chunks that follow [P, M, K] -> mean loss of the head; 0 without any chunk."""
         if not len(hidden):
             return hidden.sum()
         with torch.no_grad():
-            mean, std = self.model.ae_model.encode(following)
+            mean, std = self.model.ae_model.encode(following)  # [P, M, L]
         head = self.model.generative_head
-        return head.loss(hidden, mean, std, self.settings.posterior_samples, generator).mean()
+        if mean.shape[1] > 1:
+            return head.loss_against(hidden, mean, generator).mean()
+        return head.loss(hidden, mean[:, 0], std[:, 0], self.settings.posterior_samples, generator).mean()
 
     def _token_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
         """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> cross-entropy in nats a token."""
@@ -176,6 +179,7 @@ class NextTokenObjective(nn.Module):
     def forward(
         self, ids: Tensor, progress: float, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """ids [B, tokens] and labels [B, tokens], which are ids by default -> loss in nats a token."""
-        targets = (ids if labels is None else labels)[:, 1:]
-        return {"loss": cross_entropy(self.model(ids[:, :-1], use_cache=False).logits, targets)}
+        """ids [B, tokens] and M labels [B, M, tokens], which are ids by default -> loss in nats a token."""
+        targets = (ids[:, None] if labels is None else labels)[:, :, 1:]
+        logits = self.model(ids[:, :-1], use_cache=False).logits
+        return {"loss": cross_entropy(logits[:, None].expand(*targets.shape, -1), targets)}

@@ -104,6 +104,9 @@ class LanguageModelSettings(LoopSettings):
     of a story ends with a newline. Empty: all tokens are targets. Not with ``stream_workers``."""
     stream_workers: int = 0
     """Processes that generate and tokenize the ``sources`` during training; 0 to tokenize all of them before it."""
+    continuations: int = 0
+    """M, targets of each chunk that Storyland draws itself from all that may stand there; 0 for the chunk of the row
+    alone. With ``stream_workers`` and ``storyland`` or ``prompted`` sources."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, tokenized to ``name``-primer."""
     primer_steps: int = 0

@@ -1,6 +1,7 @@
 """Training rows that other processes generate during training, where tokenizing all texts beforehand takes too long."""
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,24 +13,33 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.documents import GENERATORS, seed_and_count
 from ..errors import CalmError
 from ..hub.tokenization import tokenize
+from ..storyland.tokens import TokenLanguage
 from .token_files import make_rows
 
 BLOCK = 2048
 """Documents that a worker generates at a time."""
 SEEDED = ("storyland", "primer", "prompted")
 """Source kinds in which every document has its own seed, so that workers can generate any of them independently."""
+EXACT = ("storyland", "prompted")
+"""Source kinds whose continuations Storyland knows."""
 
 
 class _Blocks(Dataset):
-    """Block number -> rows [R, length]. Every block holds the sources in their shares.
+    """Block number -> rows [R, length], or [R, 1 + continuations, length]. Every block holds the sources in their
+    shares.
 
     ``stride`` documents lie between the starts of two rows of a block.
     """
 
-    def __init__(self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, stride: int):
+    def __init__(
+        self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, stride: int, continuations: int
+    ):
+        self.continuations = continuations
         for source in sources:
             if source.partition(":")[0] not in SEEDED:
                 raise CalmError(f"{source!r} cannot be generated during training; {', '.join(SEEDED)} can.")
+            if continuations and source.partition(":")[0] not in EXACT:
+                raise CalmError(f"{source!r} has no known continuations; {' and '.join(EXACT)} have.")
         self.sources = [(source.partition(":")[0], *seed_and_count(source)) for source in sources]
         self.tokenizer, self.length, self.chunk, self.seed, self.stride = tokenizer, length, chunk, seed, stride
         documents = sum(n for _, _, n in self.sources)
@@ -61,7 +71,17 @@ class _Blocks(Dataset):
         tokenized = tokenize(self.tokenizer, texts)
         starts = np.cumsum([0, *(len(ids) + 1 for ids in tokenized)])[:-1][:: self.stride]
         ids = np.array([token for document in tokenized for token in (*document, eos)])
-        return make_rows(ids, starts, rng.integers(1, self.chunk + 1, len(starts)), self.length, eos)
+        rows = make_rows(ids, starts, rng.integers(1, self.chunk + 1, len(starts)), self.length, eos)
+        if not self.continuations:
+            return rows
+        language, random_state = TokenLanguage(self.tokenizer), random.Random(int(rng.integers(2**63)))
+        return np.stack([self._with_continuations(row, language, random_state) for row in rows])
+
+    def _with_continuations(self, row: np.ndarray, language: TokenLanguage, rng: random.Random) -> np.ndarray:
+        """row [length] -> [1 + continuations, length], the row first. The first chunk is no target and is repeated."""
+        drawn = language.draw(row.tolist(), self.chunk, self.continuations, rng)
+        labels = np.array(drawn, np.int64).swapaxes(0, 1).reshape(self.continuations, -1)
+        return np.stack([row, *(np.concatenate((row[: self.chunk], one)) for one in labels)])
 
 
 def _init_worker(worker: int) -> None:
@@ -77,14 +97,23 @@ class Stream:
     """The rows of a run, made by ``workers`` processes ahead of their use from generated sources (``SEEDED``).
 
     Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
-    document starts a row once an epoch. Each process of a distributed run has its own workers. Raises CalmError for
-    other sources.
+    document starts a row once an epoch. Behind each row come its ``continuations``: what Storyland could say instead
+    of each chunk. Each process of a distributed run has its own workers. Raises CalmError for other sources.
     """
 
     def __init__(
-        self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, workers: int, stride: int = 1
+        self,
+        sources: list[str],
+        tokenizer: Any,
+        length: int,
+        chunk: int,
+        seed: int,
+        workers: int,
+        stride: int = 1,
+        continuations: int = 0,
     ):
-        self._data, self._workers = _Blocks(sources, tokenizer, length, chunk, seed, stride), workers
+        self._data = _Blocks(sources, tokenizer, length, chunk, seed, stride, continuations)
+        self._workers = workers
         self._next = -1
         self._incoming: Iterator[np.ndarray] = iter(())
         self._held: dict[int, np.ndarray] = {}
@@ -107,7 +136,8 @@ class Stream:
         return self._held[index]
 
     def rows(self, step: int, batch: int) -> np.ndarray:
-        """Batch number ``step`` of training rows [batch, length]. It depends on its number alone."""
+        """Batch number ``step`` of training rows [batch, length], or with continuations [batch, 1 + continuations,
+        length]. It depends on its number alone."""
         starts = self._data.starts
         epochs, positions = np.divmod(np.arange(step * batch, (step + 1) * batch), starts[-1])
         blocks = np.searchsorted(starts, positions, side="right") - 1

@@ -128,10 +128,12 @@ class LanguageModelTask:
         data = Path(settings.data)
         if settings.stream_workers and settings.targets_after:
             raise CalmError("targets_after needs a token file; set stream_workers to 0.")
+        if settings.continuations and not settings.stream_workers:
+            raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")
         if settings.stream_workers:
             row = settings.row_tokens, self.lm.chunk_size
-            workers, stride = settings.stream_workers, settings.row_stride
-            self.stream = Stream(settings.sources, tokenizer, *row, settings.seed, workers, stride)
+            how = settings.stream_workers, settings.row_stride, settings.continuations
+            self.stream = Stream(settings.sources, tokenizer, *row, settings.seed, *how)
         else:
             after = settings.targets_after
             self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer, targets_after=after)
@@ -151,7 +153,7 @@ class LanguageModelTask:
             )
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, row_tokens], or rows and labels [batch_size, 2, row_tokens]."""
+        """The rows of a step [batch_size, row_tokens], or rows and M labels [batch_size, 1 + M, row_tokens]."""
         settings = self.settings
         if settings.stream_workers and step >= settings.primer_steps:
             return self.stream.rows(step, settings.batch_size)

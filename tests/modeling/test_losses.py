@@ -1,7 +1,9 @@
+from itertools import permutations
+
 import pytest
 import torch
 
-from calm.modeling.losses import distances, energy_score
+from calm.modeling.losses import distances, energy_score, matched_distance
 
 
 def naive(x, y, beta):
@@ -67,3 +69,24 @@ def test_minimising_the_score_learns_the_true_distribution():
         optimizer.step()
     assert torch.allclose(mu, target_mean, atol=0.1)
     assert torch.allclose(log_sigma.exp(), target_std, atol=0.2)
+
+
+def test_the_matched_distance_is_the_best_of_all_matchings():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 5, 4, 3, generator=generator)
+    d = (x[:, :, None] - y[:, None]).norm(dim=-1).sqrt()
+    best = [min(one[range(4), order].mean() for order in map(list, permutations(range(4)))) for one in d]
+    assert torch.allclose(matched_distance(x, y, 0.5), torch.stack(best), atol=1e-4)
+    assert torch.allclose(matched_distance(x, x.flip(1)), torch.zeros(5), atol=1e-3)
+
+
+def test_the_matched_distance_leaves_no_target_alone():
+    """From draws between two targets, gradient descent reaches both."""
+    targets = torch.tensor([[-4.0, 0.0], [-4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])[None]
+    draws = torch.tensor([[0.1, 0.2], [-0.1, 0.1], [0.05, -0.2], [0.0, 0.0]])[None].requires_grad_()
+    optimizer = torch.optim.SGD([draws], 0.2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        matched_distance(draws, targets).sum().backward()
+        optimizer.step()
+    assert sorted(draws[0, :, 0].round().tolist()) == [-4, -4, 4, 4]

@@ -1,6 +1,7 @@
 """The exact distribution of tokens and chunks, against the words' probabilities and the generator."""
 
 import math
+import random
 from collections import Counter
 
 import pytest
@@ -63,3 +64,34 @@ def test_samples_are_stories_and_a_low_temperature_prefers_the_likely(language):
             language.tokenizer.decode(c) for c, (p, _) in chunks.items() if p > 0.9 * max(q for q, _ in chunks.values())
         )
     )
+
+
+def test_drawn_chunks_are_as_frequent_as_they_are_likely(language):
+    size, count, eos = 4, 10, language.eos
+    one, two = storyland.stories("tests", 2)
+    told = [language.tokenizer(story)["input_ids"] for story in (one, two)]
+    tokens = [eos] * 3 + told[0] + [eos] + told[1][:30]
+    drawn = language.draw(tokens, size, count, random.Random(0))
+    assert len(drawn) == len(tokens) // size - 1 and any(len(set(chunks)) > 3 for chunks in drawn)
+    context = language.after(language.start(), tokens[3])
+    for number, chunks in enumerate(drawn, 1):
+        likely = {chunk: p for chunk, (p, _) in language.chunks(context, size).items()}
+        assert len(chunks) == count and set(chunks) <= likely.keys()
+        assert all(abs(chunks.count(chunk) - count * p) < 1.01 for chunk, p in likely.items())
+        for token in tokens[number * size : number * size + size]:
+            context = language.after(context, token)
+    firsts = [language.draw(tokens[: 2 * size], size, 3, random.Random(seed))[0] for seed in range(300)]
+    shares = Counter(chunks[0] for chunks in firsts)  # the order is random, so the first alone is a fair draw
+    likely = {c: p for c, (p, _) in language.chunks(language.after(language.start(), tokens[3]), size).items()}
+    assert all(abs(shares[chunk] / 300 - p) < 0.12 for chunk, p in likely.items())
+
+
+def test_padding_behind_a_story_is_its_own_continuation(language):
+    story = language.tokenizer(next(storyland.stories("tests", 1)))["input_ids"]
+    tokens = [language.eos] + story + [language.eos] * 13
+    drawn = language.draw(tokens, 4, 2, random.Random(0))
+    assert drawn[-1] == drawn[-2] == [(language.eos,) * 4] * 2
+    with pytest.raises(ValueError, match="does not continue"):
+        language.draw(
+            [language.eos, *language.tokenizer("It was the best of times.")["input_ids"]], 4, 2, random.Random(0)
+        )

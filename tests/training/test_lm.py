@@ -115,16 +115,33 @@ def test_masked_targets_do_not_count(tiny, tiny_ar):
     labels[0, 8:12] = labels[0, 17] = -100  # the third chunk, and one token of the fifth
     objective = NextVectorObjective(lm.calm, CalmSettings(out="run", autoencoder="", head_warmup_from=0, joint_from=0))
     objective.decoder = None
-    loss = objective(ids, 0.5, torch.Generator().manual_seed(3), labels)["loss"]
+    loss = objective(ids, 0.5, torch.Generator().manual_seed(3), labels[:, None])["loss"]
     hidden = lm.calm(ids[:, :-4])[0, [0, 2, 4]]
     mean, std = lm.calm.ae_model.encode(ids.view(6, 4)[[1, 3, 5]])
     samples, generator = objective.settings.posterior_samples, torch.Generator().manual_seed(3)
     assert torch.allclose(loss, lm.calm.generative_head.loss(hidden, mean, std, samples, generator).mean())
     expected = tiny_ar.llama(ids, labels=labels).loss
-    assert torch.allclose(NextTokenObjective(tiny_ar.llama)(ids, 0.5, labels=labels)["loss"], expected)
-    nothing = torch.full_like(ids, -100)  # a prompt that is longer than the rows
+    assert torch.allclose(NextTokenObjective(tiny_ar.llama)(ids, 0.5, labels=labels[:, None])["loss"], expected)
+    nothing = torch.full_like(ids, -100)[:, None]  # a prompt that is longer than the rows
     losses = [model(ids, 0.5, labels=nothing)["loss"] for model in (objective, NextTokenObjective(tiny_ar.llama))]
     assert losses == [0, 0]
+
+
+def test_several_targets_of_a_position_count_alike(tiny, tiny_ar):
+    lm, ids = tiny(4), torch.arange(24).view(1, 24) + 7
+    other = ids.clone()
+    other[0, 8:12] += 50
+    labels = torch.stack((ids, other), 1)
+    average = sum(tiny_ar.llama(ids, labels=one).loss for one in labels.unbind(1)) / 2
+    assert torch.allclose(NextTokenObjective(tiny_ar.llama)(ids, 0.5, labels=labels)["loss"], average)
+    objective = NextVectorObjective(lm.calm, CalmSettings(out="run", autoencoder="", head_warmup_from=0, joint_from=0))
+    objective.decoder = None
+    loss = objective(ids, 0.5, torch.Generator().manual_seed(3), labels)["loss"]
+    hidden, head = lm.calm(ids[:, :-4])[0], lm.calm.generative_head
+    targets = lm.calm.ae_model.encode(labels.view(2, 6, 4)[:, 1:].swapaxes(0, 1))[0]  # [5, 2, L]
+    assert torch.allclose(loss, head.loss_against(hidden, targets, torch.Generator().manual_seed(3)).mean())
+    few = head.loss_against(hidden[:1], targets[:1].repeat(1, 4, 1), torch.Generator().manual_seed(3))
+    assert torch.equal(few, head.loss_against(hidden[:1], targets[:1], torch.Generator().manual_seed(3)))
 
 
 def test_corruption_replaces_tokens_in_the_given_share_of_chunks():

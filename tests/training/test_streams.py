@@ -1,7 +1,10 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from calm import CalmError, storyland
+from calm.storyland.tokens import TokenLanguage
 from calm.training import streams as stream
 from calm.training.streams import Stream
 
@@ -12,7 +15,8 @@ LENGTH, CHUNK = 512, 4
 @pytest.fixture
 def make(tokenizer, monkeypatch):
     monkeypatch.setattr(stream, "BLOCK", 16)
-    return lambda workers=1, sources=SOURCES, stride=1: Stream(sources, tokenizer, LENGTH, CHUNK, 3, workers, stride)
+    row = LENGTH, CHUNK, 3
+    return lambda workers=1, sources=SOURCES, *further: Stream(sources, tokenizer, *row, workers, *further)
 
 
 def first_document(row: np.ndarray, tokenizer) -> str:
@@ -43,7 +47,7 @@ def test_a_row_continues_with_the_documents_that_follow(make, tokenizer):
 
 
 def test_a_stride_skips_documents_between_rows(make, tokenizer):
-    every, third = make(), make(stride=3)
+    every, third = make(), make(1, SOURCES, 3)
     documents = [first_document(row, tokenizer) for row in every.rows(0, 41)]
     strided = [first_document(row, tokenizer) for row in third.rows(0, 15)]
     blocks = [documents[:13], documents[13:27], documents[27:]]  # each block starts a row with its first document
@@ -67,3 +71,19 @@ def test_sources_without_seeds_are_refused(make):
     ):
         with pytest.raises(CalmError, match=message):
             make(sources=[source])
+
+
+def test_continuations_stand_behind_the_rows(make, tokenizer):
+    plain, rows = make().rows(0, 14), make(1, SOURCES, 1, 6).rows(0, 14)  # over two blocks; a block ends in padding
+    assert rows.shape == (14, 7, LENGTH) and np.array_equal(rows[:, 0], plain)
+    assert (rows[:, 1:, :CHUNK] == plain[:, None, :CHUNK]).all()
+    language, row = TokenLanguage(tokenizer), plain[0]
+    begin = int(np.argmax(row != tokenizer.eos_token_id))
+    context = language.start()
+    for token in row[begin:CHUNK]:
+        context = language.after(context, token)
+    allowed = language.chunks(context, CHUNK)
+    drawn = Counter(map(tuple, rows[0, 1:, CHUNK : 2 * CHUNK].tolist()))
+    assert drawn.keys() <= allowed.keys() and len(drawn) > 1
+    with pytest.raises(CalmError, match="primer:1:2"):
+        make(1, ["primer:1:2"], 1, 6)

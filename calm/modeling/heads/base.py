@@ -66,6 +66,12 @@ class GenerativeHead(nn.Module, ABC):
         ``posterior_samples`` is 0 for a loss against the mean alone.
         """
 
+    def loss_against(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The training loss of each position [P], for hidden states [P, D] and M equally likely vectors [P, M, L] in
+        random order. Without a better use for them the first is the target."""
+        target = targets[:, 0]
+        return self.loss(hidden, target, torch.zeros_like(target), 0, generator)
+
     @abstractmethod
     def cost(self) -> HeadCost:
         """The weights multiplied per position, per draw and in the training loss."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import CalmConfig
-from ..losses import energy_score
+from ..losses import energy_score, matched_distance
 from .base import GenerativeHead, HeadCost, count_weights
 
 
@@ -101,6 +101,19 @@ class EnergyHead(GenerativeHead):
         targets = mean + std * noise if posterior_samples else mean[None]  # [M, ..., L]
         samples = self.sample(hidden, self.num_samples, generator)
         return energy_score(samples.movedim(0, -2).float(), targets.movedim(0, -2).float(), self.beta)
+
+    def loss_against(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Half of the energy score (eq. 10) plus the matched distance of as many draws as targets [P, M, L]. Where all
+        targets are the same vector, two draws tell as much."""
+        same = (targets == targets[:, :1]).all(-1).all(-1)
+        loss = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        for where, count in ((same, 2), (~same, targets.shape[1])):
+            if where.any():
+                samples = self.sample(hidden[where], count, generator).movedim(0, -2).float()
+                wanted = targets[where][:, :count].float()
+                score = energy_score(samples, wanted, self.beta)
+                loss[where] = score / 2 + matched_distance(samples, wanted, self.beta)
+        return loss
 
     def cost(self) -> HeadCost:
         blocks = [cast(HeadBlock, block) for block in self.mlp_blocks]
