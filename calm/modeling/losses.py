@@ -6,7 +6,6 @@ of the posterior.
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
@@ -78,6 +77,8 @@ def matched_distance(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Ten
 
     A draw between two targets is pulled to one of them, where the energy score is content with the average.
     """
+    from scipy.optimize import linear_sum_assignment  # belongs to the extra for training
+
     with torch.autocast(samples.device.type, enabled=False):
         cost = distances(samples, targets, beta)
     matching = np.array([linear_sum_assignment(one)[1] for one in cost.detach().cpu().numpy()])
