@@ -18,7 +18,10 @@ from .registry import BASELINE, loaded, map_files
 from .requests import GenerateArguments
 from .tabs import race, reconstruct
 
-PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
+PROMPT = (
+    "A story of the forest that tells of a fox, young and small, who called herself by the name of Mia, and how she "
+    "lost and then found her dear balloon.\n"
+)
 STORIES = 20  # held-out stories of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": DEFAULT_NEW_TOKENS, "seed": 0}
 RACE_TOKENS = 200

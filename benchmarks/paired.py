@@ -1,6 +1,6 @@
 """The difference of two models' BrierLM on the same texts, with a paired bootstrap interval.
 
-    python -m benchmarks.paired story-k4-wide story-ar [--texts 1000] [--seed 10000000] [--samples 2] [--exact] [--json]
+    python -m benchmarks.paired story-k4 story-ar [--texts 1000] [--seed 10000000] [--samples 2] [--exact] [--json]
 
 The texts are held-out stories, by default those of ``calm evaluate storyland:10000000:1000``. With ``--exact`` the
 match of a sample with the text is replaced by its exact probability in the language (``benchmarks.language``): the same

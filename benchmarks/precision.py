@@ -1,6 +1,6 @@
 """The part of an energy score that is imprecision which the autoencoder corrects.
 
-    python -m benchmarks.precision [--model story-k4-wide] [--rival story-ar] [--texts 60] [--draws 8] [--json]
+    python -m benchmarks.precision [--model story-k4] [--rival story-ar] [--texts 60] [--draws 8] [--json]
 
 At the chunk boundaries of held-out stories, the program computes energy scores (paper, eq. 10, with the exponent of the
 training) against the posterior mean of the next chunk of the text. It scores a CALM's draws; the same draws, each
@@ -47,7 +47,7 @@ def measure(lm: calm.LanguageModel, rival: calm.LanguageModel, texts: list[str],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="story-k4-wide", help="a CALM with K = 4")
+    parser.add_argument("--model", default="story-k4", help="a CALM with K = 4")
     parser.add_argument("--rival", default="story-ar")
     parser.add_argument("--texts", type=int, default=60)
     parser.add_argument("--draws", type=int, default=8, help="draws per position, at least 2")

@@ -70,7 +70,7 @@ def test_two_interleaved_runs_are_independent(story):
 
 def test_the_text_ends_at_end_of_text(story):
     eos = story.tokenizer.eos_token_id
-    prompt = "A story about a shy fox named Mia and a fear of thunder.\n"
+    prompt = calm.storyland.prompt(0)
     steps = list(calm.generate(story, prompt, max_new_tokens=1000))
     assert eos in steps[-1].token_ids
     assert all(eos not in step.token_ids for step in steps[:-1])

@@ -27,7 +27,8 @@ COMMANDS: dict[str, Command] = {
     **serving.COMMANDS,
 }
 EXTRAS = {
-    "accelerate": "train", "datasets": "train", "scipy": "train", "tqdm": "train", "zstandard": "train", "umap": "app", "plotly": "app",
+    "accelerate": "train", "datasets": "train", "scipy": "train", "tqdm": "train", "zstandard": "train",
+    "umap": "app", "plotly": "app",
 }  # fmt: skip
 """Optional package -> the extra of this package that installs it."""
 

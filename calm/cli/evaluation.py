@@ -36,6 +36,7 @@ def evaluate(arguments: Namespace) -> None:
             temperatures=arguments.temperature,
             seed=arguments.seed,
             brier_temperatures=arguments.brier_temperature,
+            row_tokens=arguments.row_tokens,
         )
     # The figures may be published, so they keep the file name of an absolute path and not its folders.
     given = (Path(word).name if Path(word).is_absolute() else word for word in getattr(arguments, COMMAND_LINE))
@@ -82,12 +83,21 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
         yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'], 1)}{restored}"
         for temperature, brier_lm in texts.get("brier_lm_at", {}).items():
             yield f"{source} at T = {temperature}: {_score(brier_lm, 1)}"
+        for part in texts.get("positions", []):
+            yield f"{source}, tokens {part['tokens'][0]:,} to {part['tokens'][1]:,} of a row: {_score(part, 1)}"
     for stories in figures["stories"]:
         yield (
             f"{stories['stories']} stories at T = {stories['temperature']:g}: "
             f"{stories['well_formed']:.1%} of sentences well-formed, {stories['consistent']:.1%} consistent, "
-            f"{stories['prompt_followed']:.1%} of prompts followed"
+            f"{stories['prompt_followed']:.1%} of prompts followed; {_variety(stories['unprompted'])}"
         )
+
+
+def _variety(unprompted: dict[str, Any]) -> str:
+    return (
+        f"without a prompt {unprompted['plots']} plots and {unprompted['heroes']} heroes in {unprompted['stories']} "
+        f"stories, the commonest plot {unprompted['commonest_plot']:.1%}"
+    )
 
 
 def evaluate_options(parser: ArgumentParser) -> None:
@@ -120,6 +130,12 @@ def evaluate_options(parser: ArgumentParser) -> None:
         default=[],
         metavar="T",
         help="also BrierLM at these temperatures; own protocol only",
+    )
+    parser.add_argument(
+        "--row-tokens",
+        type=int,
+        metavar="N",
+        help="also BrierLM by the place in rows of N tokens, into which the texts are packed; own protocol only",
     )
     parser.add_argument(
         "--storyland",

@@ -253,13 +253,23 @@ def measure_row(
 
     Returns the sums of Brier-1 to Brier-4 over the positions, then the number of positions [5].
     """
+    values = yield from measure_positions(lm, request, generator, expected_match)
+    return np.array([*values.sum(0).tolist(), len(values)])
+
+
+def measure_positions(
+    lm: LanguageModel,
+    request: ContinuationRequest,
+    generator: torch.Generator,
+    expected_match: Callable[[Tensor], Tensor] | None = None,
+) -> Generator[Pause, None, np.ndarray]:
+    """Brier-1 to Brier-4 at each position of one row of token ids that the request names [P, 4]."""
     drawn = yield from draw_continuations(lm, request, generator)
     text = torch.tensor(request.ids[request.context :], device=lm.device)
     accuracy, collisions = _two_parts(drawn, text.unfold(0, MAX_ORDER, request.stride))
     if expected_match:
         accuracy = expected_match(drawn.tokens).mean(0).to(collisions)
-    values = brier(accuracy, collisions).cpu().double()
-    return np.array([*values.sum(0).tolist(), len(values)])
+    return brier(accuracy, collisions).cpu().double().numpy()
 
 
 def _two_parts(drawn: Continuations, targets: Tensor) -> tuple[Tensor, Tensor]:

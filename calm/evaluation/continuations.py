@@ -5,7 +5,7 @@ Shapes: S samples, P positions of a text, K tokens a chunk, D width of the backb
 
 from collections.abc import Generator
 from copy import deepcopy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -27,6 +27,16 @@ class Pause:
 
 
 PAUSE = Pause()
+Result = TypeVar("Result")
+
+
+def without_pauses(measuring: Generator[Pause, None, Result]) -> Result:
+    """The result of a measurement that nothing interrupts."""
+    while True:
+        try:
+            next(measuring)
+        except StopIteration as end:
+            return cast(Result, end.value)
 
 
 class Continuations(NamedTuple):

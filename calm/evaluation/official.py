@@ -15,7 +15,7 @@ from ..errors import CalmError, check_seed
 from ..hub.language_model import LanguageModel
 from ..modeling.losses import cross_entropy
 from .brier import MAX_ORDER, measure_row, summarize
-from .continuations import ContinuationRequest, Pause
+from .continuations import ContinuationRequest, without_pauses
 from .reports import read_texts
 
 POSTERIOR_SAMPLES = 100
@@ -66,7 +66,8 @@ def evaluate_official(
             )
         generator = torch.Generator(lm.device).manual_seed(seed)
         sums = [
-            run(measure_row(lm, ContinuationRequest(block, stride, stride, samples), generator)) for block in blocks
+            without_pauses(measure_row(lm, ContinuationRequest(block, stride, stride, samples), generator))
+            for block in blocks
         ]
         figures = summarize(tuple(tuple(block.tolist()) for block in sums), seed).figures()
         loss = float(np.mean([_loss(lm, block, generator) for block in blocks]))
@@ -87,15 +88,6 @@ def evaluate_official(
         "seed": seed,
         "texts": texts,
     }
-
-
-def run(measuring: Any) -> np.ndarray:
-    """The result of a measurement, without its pauses."""
-    while True:
-        try:
-            assert isinstance(next(measuring), Pause)
-        except StopIteration as end:
-            return end.value
 
 
 @torch.no_grad()

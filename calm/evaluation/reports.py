@@ -1,6 +1,7 @@
 """The figures of evaluation.json: reconstruction, BrierLM, cost, and the quality of generated stories."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -15,7 +16,8 @@ from ..generation import GenerationOptions, generate
 from ..hub.language_model import LanguageModel
 from ..modeling.losses import clamped_kl
 from ..reconstruction import reconstruct
-from .brier import brier_lm
+from .brier import MAX_ORDER, brier_lm, measure_positions, summarize
+from .continuations import ContinuationRequest, without_pauses
 from .cost import flops_per_token, training_flops_per_token
 
 STORY_TOKENS = 280
@@ -52,6 +54,44 @@ def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[flo
     return {"token_accuracy": accuracy, "tokens": tokens, "bits_per_dimension": bits}
 
 
+def positions(
+    lm: LanguageModel, texts: Sequence[str], row_tokens: int, samples: int = 2, seed: int = 0
+) -> list[dict[str, Any]]:
+    """BrierLM by the place in a long row of texts: whether a model holds the context that it claims.
+
+    Each row of ``row_tokens`` tokens begins with the start of a text; an end of text separates one text from the next.
+    Each quarter of a row has the fields of ``calm.brier_lm`` and ``tokens``, its place. The bootstrap resamples rows.
+    Raises CalmError for a row that is no multiple of 4 * K and 16 or longer than the context, and if the texts do not
+    fill a row.
+    """
+    k = lm.chunk_size
+    longest, stride = lm.context_length * k, max(k, MAX_ORDER)
+    check_integer("row_tokens", row_tokens, 4 * stride, longest)
+    if row_tokens % (4 * stride):
+        raise CalmError(f"A row of {lm.name} must hold a multiple of {4 * stride} tokens, not {row_tokens:,}.")
+    rows: list[list[int]] = []
+    row: list[int] = []
+    for text in texts:
+        row = row or (lm.text_format.start(k) if lm.is_calm else [lm.text_format.start_id])
+        row = [*row, *lm.tokenize(text), lm.tokenizer.eos_token_id]
+        if len(row) >= row_tokens:
+            rows.append(row[:row_tokens])
+            row = []
+    if not rows:
+        raise CalmError(f"The texts do not fill a row of {row_tokens:,} tokens.")
+    generator = torch.Generator(lm.device).manual_seed(seed)
+    requests = (ContinuationRequest(row, stride, stride, samples) for row in rows)
+    values = np.stack([without_pauses(measure_positions(lm, each, generator)) for each in requests])  # [rows, P, 4]
+    place = stride * (1 + np.arange(values.shape[1])) // (row_tokens // 4)
+    figures = []
+    for quarter in range(4):
+        part = values[:, place == quarter]
+        per_row = tuple((*row.sum(0).tolist(), float(len(row))) for row in part)
+        tokens = [quarter * row_tokens // 4, (quarter + 1) * row_tokens // 4]
+        figures.append({"tokens": tokens, "rows": len(rows), **summarize(per_row, seed).figures()})
+    return figures
+
+
 def generate_stories(
     lm: LanguageModel, count: int, temperature: float, seed: int = 0, prompted: bool = True
 ) -> list[str]:
@@ -75,11 +115,15 @@ def generate_stories(
 def story_figures(lm: LanguageModel, count: int, temperature: float, seed: int = 0) -> dict[str, Any]:
     """The result of ``storyland.check`` for ``count`` generated stories, every second one with a story prompt.
 
+    ``unprompted`` counts the different plots and heroes of the other half, and has the share of its commonest plot.
     ``samples`` holds the first two stories.
     """
     stories = generate_stories(lm, count, temperature, seed)
     check = storyland.check("\n\n".join(stories))
     prompted = storyland.check("\n\n".join(stories[1::2]))
+    unprompted = [storyland.check(story) for story in stories[::2]]
+    plots = Counter(check.plots[0] for check in unprompted if check.plots and check.plots[0])
+    heroes = {check.heroes[0] for check in unprompted if check.heroes and all(check.heroes[0])}
     return {
         "temperature": temperature,
         "well_formed": check.well_formed,
@@ -87,6 +131,12 @@ def story_figures(lm: LanguageModel, count: int, temperature: float, seed: int =
         "prompt_followed": prompted.prompt_followed,
         "stories": check.stories,
         "sentences": check.sentences,
+        "unprompted": {
+            "stories": len(unprompted),
+            "plots": len(plots),
+            "heroes": len(heroes),
+            "commonest_plot": max(plots.values(), default=0) / len(unprompted),
+        },
         "samples": stories[:2],
     }
 
@@ -101,12 +151,14 @@ def evaluate(
     temperatures: Sequence[float] = (0.35, 0.5, 1.0),
     seed: int = 0,
     brier_temperatures: Sequence[float] = (),
+    row_tokens: int | None = None,
 ) -> dict[str, Any]:
     """All figures of a model: cost, then reconstruction (CALM only) and BrierLM of each source, then its stories.
 
-    ``brier_lm`` is at T = 1, and ``brier_lm_at`` maps each of ``brier_temperatures`` to the same figures. ``stories``
-    is the number of stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure,
-    and for a bad number of stories or a bad temperature, before it measures anything.
+    ``brier_lm`` is at T = 1, and ``brier_lm_at`` maps each of ``brier_temperatures`` to the same figures. With
+    ``row_tokens``, ``positions`` has BrierLM by the place in rows of so many tokens. ``stories`` is the number of
+    stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure, and for a bad
+    number of stories or a bad temperature, before it measures anything.
     """
     check_integer("stories", stories, 0)
     for temperature in (*brier_temperatures, *(temperatures if stories else ())):
@@ -125,6 +177,8 @@ def evaluate(
             texts[source]["brier_lm_at"] = {
                 f"{t:g}": brier_lm(lm, documents, seed, samples, temperature=t).figures() for t in brier_temperatures
             }
+        if row_tokens:
+            texts[source]["positions"] = positions(lm, documents, row_tokens, samples, seed)
     return {
         "model": lm.name,
         "parameters": lm.num_parameters,

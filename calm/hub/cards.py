@@ -33,6 +33,7 @@ def write(folder: str | Path) -> Path:
         "## Evaluation",
         f"Measured with `{evaluation['command']}`. The figures are in `evaluation.json`.",
         _texts(evaluation, folder.name),
+        *_positions(evaluation, config),
         "Stories that the model generates at temperature T. Every second story has a story prompt.",
         _stories(evaluation),
         "## Samples",
@@ -97,7 +98,7 @@ def _stages(record: dict[str, Any], several: str, single: str) -> list[tuple[str
 
 
 def _run(run: dict[str, Any]) -> str:
-    """Steps, tokens, seconds and texts of one run."""
+    """Steps, tokens, seconds and texts of one run, and its note, which a person writes into training.json."""
     sources = run["sources"]
     if isinstance(sources, dict):
         texts = ", ".join(f"{run['shares'][group]:.0%} {group}" for group in sources)
@@ -115,6 +116,8 @@ def _run(run: dict[str, Any]) -> str:
         parts.append(f"initialized from layers {', '.join(map(str, run['init_layers']))} of the stage before")
     if "distil_from" in run:
         parts.append(f"distilled from `{run['distil_from']}`")
+    if "note" in run:
+        parts.append(run["note"])
     return "; ".join(parts)
 
 
@@ -143,18 +146,41 @@ def _texts(evaluation: dict[str, Any], name: str) -> str:
     return "\n".join(rows)
 
 
+def _positions(evaluation: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """A sentence about the context, and a table of BrierLM by the place in a packed row, where it was measured."""
+    parts = []
+    length = config["max_position_embeddings"]
+    unit = f" chunks, {length * config['patch_size']:,} tokens" if config.get("patch_size") else " tokens"
+    for source, texts in evaluation["texts"].items():
+        if "positions" in texts:
+            rows = "\n".join(
+                f"| {part['tokens'][0]:,} to {part['tokens'][1]:,} | {_score(part)} |" for part in texts["positions"]
+            )
+            parts += [
+                f"The context is {length:,}{unit}. The texts of `{Path(source).name}`, packed into "
+                f"{texts['positions'][0]['rows']} rows:",
+                f"| tokens of the row | BrierLM (95 % interval) |\n| --- | ---: |\n{rows}",
+            ]
+    return parts
+
+
 def _score(brier_lm: dict[str, Any]) -> str:
     return f"{brier_lm['score']:.1f} ({brier_lm['low']:.1f} to {brier_lm['high']:.1f})"
 
 
 def _stories(evaluation: dict[str, Any]) -> str:
     rows = [
-        "| T | well-formed sentences | consistent stories | prompts followed | stories | sentences |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| T | well-formed sentences | consistent stories | prompts followed | stories | sentences "
+        "| plots, heroes without a prompt | commonest plot |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for figures in evaluation["stories"]:
         shares = " | ".join(f"{100 * figures[name]:.1f} %" for name in ("well_formed", "consistent", "prompt_followed"))
-        rows.append(f"| {figures['temperature']:g} | {shares} | {figures['stories']} | {figures['sentences']} |")
+        free = figures["unprompted"]
+        rows.append(
+            f"| {figures['temperature']:g} | {shares} | {figures['stories']} | {figures['sentences']} "
+            f"| {free['plots']}, {free['heroes']} in {free['stories']} stories | {100 * free['commonest_plot']:.1f} % |"
+        )
     return "\n".join(rows)
 
 

@@ -9,12 +9,14 @@ from typing import TypeVar
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
+from calm import storyland
+
 from ..running_page import running_page
 
 # One process for all pages of a context compiles the page's scripts once.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--process-per-site"]
 Value = TypeVar("Value")
-STORY_PROMPT = "A story about a shy fox named Mia and a fear of thunder.\n"
+STORY_PROMPT = storyland.prompt(0)
 
 
 @contextmanager

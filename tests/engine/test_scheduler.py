@@ -15,7 +15,7 @@ from calm.engine.samplers import LARGEST_BATCH, ChunkSampler, TokenSampler
 from calm.engine.scheduler import SLOTS
 from calm.generation import GenerationOptions, Queued, Step, stream
 
-PROMPTS = ["", "Once upon a time", "A story about a shy fox named Mia and a fear of thunder.\n", "word " * 40]
+PROMPTS = ["", "Once upon a time", calm.storyland.prompt(0), "word " * 40]
 
 
 def generate(lm, seed: int, **options):

@@ -5,8 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from calm.evaluation.brier import measure_row
-from calm.evaluation.continuations import Branches, ContinuationRequest, draw_continuations
-from calm.evaluation.official import run
+from calm.evaluation.continuations import Branches, ContinuationRequest, draw_continuations, without_pauses
 
 P = torch.tensor([0.6, 0.3, 0.1])
 TOKENS = torch.tensor([5, 6, 7])
@@ -51,7 +50,9 @@ def known_tokens(tiny_ar):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_a_calm_chooses_chunks_of_the_tempered_distribution(known_calm, temperature):
     generator = torch.Generator().manual_seed(0)
-    drawn = run(draw_continuations(known_calm, ContinuationRequest([5] * 204, 4, 4, 16, temperature), generator))
+    drawn = without_pauses(
+        draw_continuations(known_calm, ContinuationRequest([5] * 204, 4, 4, 16, temperature), generator)
+    )
     assert drawn.tokens.shape == (16, 50, 4) and (drawn.tokens == drawn.tokens[..., :1]).all()
     assert drawn.probabilities is None
     assert counts(drawn.tokens[..., :1]) == pytest.approx(tempered(temperature), abs=0.04)
@@ -60,7 +61,9 @@ def test_a_calm_chooses_chunks_of_the_tempered_distribution(known_calm, temperat
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_a_token_model_has_exact_probabilities(known_tokens, temperature):
     generator = torch.Generator().manual_seed(0)
-    drawn = run(draw_continuations(known_tokens, ContinuationRequest([0] + [6] * 40, 1, 4, 32, temperature), generator))
+    drawn = without_pauses(
+        draw_continuations(known_tokens, ContinuationRequest([0] + [6] * 40, 1, 4, 32, temperature), generator)
+    )
     expected = tempered(temperature)
     assert counts(drawn.tokens) == pytest.approx(expected, abs=0.04)
     assert torch.allclose(drawn.probabilities, expected[drawn.tokens - 5])
@@ -72,9 +75,11 @@ def test_the_score_of_a_known_distribution_has_its_closed_form(known_calm, known
     """Of a text of token 5: 2 p_T(5) - sum p_T^2 for chunks, and for tokens 2 p_T(5)^n - (sum p_T^2)^n."""
     p = tempered(temperature)
     generator = torch.Generator().manual_seed(0)
-    chunks = run(measure_row(known_calm, ContinuationRequest([5] * 204, 4, 4, 16, temperature), generator))
+    chunks = without_pauses(measure_row(known_calm, ContinuationRequest([5] * 204, 4, 4, 16, temperature), generator))
     assert chunks[:4] / chunks[4] == pytest.approx([float(2 * p[0] - p @ p)] * 4, abs=0.03)
-    tokens = run(measure_row(known_tokens, ContinuationRequest([0] + [5] * 40, 1, 4, 64, temperature), generator))
+    tokens = without_pauses(
+        measure_row(known_tokens, ContinuationRequest([0] + [5] * 40, 1, 4, 64, temperature), generator)
+    )
     closed = [float(2 * p[0] ** n - (p @ p) ** n) for n in (1, 2, 3, 4)]
     assert tokens[:4] / tokens[4] == pytest.approx(closed, abs=0.03)
 

@@ -24,6 +24,7 @@ EVALUATION = {
             "count": 5,
             "reconstruction": {"token_accuracy": {"0": 0.99987, "0.3": 0.9931}, "tokens": 800},
             "brier_lm": BRIER,
+            "positions": [{"tokens": [0, 64], "rows": 3, **BRIER}, {"tokens": [64, 128], "rows": 3, **BRIER}],
         },
     },
     "stories": [
@@ -34,6 +35,7 @@ EVALUATION = {
             "prompt_followed": 0.85,
             "stories": 10,
             "sentences": 120,
+            "unprompted": {"stories": 5, "plots": 4, "heroes": 3, "commonest_plot": 0.4},
             "samples": ["Once upon a time.\nThe end.", "A story about a fox."],
         }
     ],
@@ -55,7 +57,8 @@ def test_the_card_shows_the_recorded_figures(folder):
     for words in (
         "K = 4", "123,456 parameters", "12 steps", "3,662 seconds", "`storyland:0:40`", "3 steps on the primer",
         EVALUATION["command"], "99.987 %", "99.310 % (0.3)", "41.2 (40.0 to 42.5)", "60.0, 50.0, 40.0, 30.0",
-        "| 0.5 | 91.2 % | 40.0 % | 85.0 % | 10 | 120 |", "> Once upon a time.\n> The end.",
+        "| 0.5 | 91.2 % | 40.0 % | 85.0 % | 10 | 120 | 4, 3 in 5 stories | 40.0 % |", 
+        "| 64 to 128 | 41.2 (40.0 to 42.5) |", "packed into 3 rows", "> Once upon a time.\n> The end.",
     ):  # fmt: skip
         assert words in text, words
 
@@ -78,6 +81,7 @@ def test_the_card_lists_the_stages_of_training(folder):
     text = card(init_from={**first, "init_backbone_from": backbone})
     assert "- last stage of the model that initialized the backbone: 9 steps" in text
     assert "5 steps, 3.0 million tokens, 77 seconds of CPU time; texts" in card(cpu_seconds=77.4)
+    assert "texts `prompted:0:40`; all targets of a place\n" in card(note="all targets of a place")
     tuned = card(autoencoder={**second, "steps": 8})
     assert "- autoencoder, stage 1 of 2: 12 steps" in tuned and "- autoencoder, stage 2 of 2: 8 steps" in tuned
 
