@@ -147,15 +147,12 @@ def _facts(slot: str, value: str, plot: Plot) -> Facts | None:
 
 
 def _merge(known: Facts, new: Facts) -> Facts | None:
-    """Both sets of facts, or None where they disagree. Two roles never share a name or a kind."""
+    """Both sets of facts, or None where they disagree. Two roles never share a name."""
     if any(known.get(key, value) != value for key, value in new.items()):
         return None
     merged = known | new
-    for attribute in ("", ".kind"):
-        cast = [merged[role + attribute] for role in ROLES if role + attribute in merged]
-        if len(cast) != len(set(cast)):
-            return None
-    return merged
+    cast = [merged[role] for role in ROLES if role in merged]
+    return merged if len(cast) == len(set(cast)) else None
 
 
 def _read(form: Form, sentence: str, plot: Plot) -> Facts | None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, TypeVar
 
-from .grammar import PRONOUN_SLOTS, PRONOUNS, ROLES, SLOT, article, load, split_slot
+from .grammar import PRONOUN_SLOTS, PRONOUNS, SLOT, article, load, split_slot
 
 Option = TypeVar("Option")
-Memory = dict[str, Any]  # slot -> word; of a role the words that its name and kind must differ from
+Memory = dict[str, str]  # slot -> word
 Part = tuple[bool, str]  # whether it is a slot; the slot, or text as it stands
 Way = tuple[int, int, tuple[Part, ...]]  # number of a plot, of its next beat, what the sentence has yet to say
 PROMPT = -1  # comes before beat 0
@@ -86,7 +86,7 @@ def beginnings() -> tuple[Telling, ...]:
     """
     grammar = load()
     return tuple(
-        Telling("", True, {"place": place, "A": frozenset(), "A.kind": kind}, _ways(grammar.plot_hand(kind)), share)
+        Telling("", True, {"place": place, "A.kind": kind}, _ways(grammar.plot_hand(kind)), share)
         for place, one in _uniform(tuple(grammar.places))
         for kind, share in ((kind, one * other) for kind, other in _uniform(grammar.places[place]))
     )
@@ -127,10 +127,9 @@ def next_words(
 
 
 @cache
-def _uniform(options: tuple[Option, ...], taken: frozenset[Option] = frozenset()) -> tuple[tuple[Any, float], ...]:
-    """Options that are not taken, each with its probability."""
-    free = [option for option in options if option not in taken]
-    return tuple((option, 1 / len(free)) for option in free)
+def _uniform(options: tuple[Option, ...]) -> tuple[tuple[Any, float], ...]:
+    """Options, each with its probability."""
+    return tuple((option, 1 / len(options)) for option in options)
 
 
 @cache
@@ -177,8 +176,6 @@ def _words(memory: Memory, slot: str, word_type: str) -> Iterator[tuple[str, Mem
 
 
 def _of_character(memory: Memory, role: str, name: str) -> Iterator[tuple[str, Memory, float]]:
-    if role not in memory:
-        memory = {**memory, role: frozenset(word for slot, word in memory.items() if slot[0].islower())}
     pronoun = name.lower() in PRONOUN_SLOTS
     chosen = "gender" if pronoun else "kind" if name in ("home", "food") else name
     for after, share in _chosen(memory, role, chosen):
@@ -192,30 +189,21 @@ def _of_character(memory: Memory, role: str, name: str) -> Iterator[tuple[str, M
 
 
 def _chosen(memory: Memory, role: str, what: str) -> Iterator[tuple[Memory, float]]:
-    """A character's name, kind, trait or gender is chosen, if it is not yet, and what must be known before."""
+    """A character's name, kind, trait or gender is chosen, if it is not yet; the gender comes before the name."""
     key = f"{role}.{what}"
     if key in memory:
         yield memory, 1.0
         return
-    if what == "gender":
-        yield from (({**memory, key: option}, share) for option, share in _uniform(tuple(PRONOUNS)))
-        return
-    cast = [slot for slot in memory if slot in ROLES]
-    earlier = cast[: cast.index(role)] if what in ("name", "kind") else []
-    needed = ("gender",) if what == "name" else ()
-    known = [(memory, 1.0)]
-    for who, which in [(who, what) for who in earlier] + [(role, which) for which in needed]:
-        known = [(after, one * other) for before, one in known for after, other in _chosen(before, who, which)]
-    for before, one in known:
-        options = _options(before, role, what)
-        taken = before[role] | {before[f"{who}.{what}"] for who in earlier}
-        for option, share in _uniform(options, taken.intersection(options)):
+    for before, one in _chosen(memory, role, "gender") if what == "name" else [(memory, 1.0)]:
+        for option, share in _uniform(_options(before, role, what)):
             yield {**before, key: option}, one * share
 
 
 def _options(memory: Memory, role: str, what: str) -> tuple[str, ...]:
-    """The kinds, names or traits that a character chooses among."""
+    """The genders, kinds, traits or names that a character chooses among."""
+    place = memory["place"]
+    if what == "gender":
+        return tuple(PRONOUNS)
     if what == "kind":
-        return load().places[memory["place"]]
-    word_type = "trait" if what == "trait" else f"name.{memory[f'{role}.gender']}"
-    return load().hand(word_type, memory["place"])
+        return load().places[place]
+    return load().hand("trait", place) if what == "trait" else load().names(memory[f"{role}.gender"], place, role)

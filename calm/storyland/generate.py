@@ -49,17 +49,11 @@ class Memory(dict):
         return self[slot]
 
     def _cast(self, role: str) -> None:
-        """Draws a whole character at once, of a name and kind that nobody else in the story has.
-
-        All characters of a story live at the same place.
-        """
+        """Draws a whole character at once. All characters of a story live at the same place."""
         grammar = self.grammar
         gender = self.choose(tuple(PRONOUNS))
-        used = {*self.values(), self.kind}
-        kind = self.kind
-        if role != "A":
-            kind = self.choose([kind for kind in grammar.places[self["place"]] if kind not in used])
-        name = self.choose([name for name in grammar.hand(f"name.{gender}", self["place"]) if name not in used])
+        kind = self.kind if role == "A" else self.choose(grammar.places[self["place"]])
+        name = self.choose(grammar.names(gender, self["place"], role))
         home, food = grammar.kinds[kind]
         self[role] = name
         self[f"{role}.kind"], self[f"{role}.home"], self[f"{role}.food"] = kind, home, food

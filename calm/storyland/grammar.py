@@ -98,6 +98,10 @@ class Grammar:
         """The words of a type in stories of this place."""
         return deal(self.words[word_type], HAND, list(self.places).index(place))
 
+    def names(self, gender: str, place: str, role: str) -> tuple[str, ...]:
+        """The names of a role in stories of this place; other roles have other names there."""
+        return deal(self.words[f"name.{gender}"], HAND, list(self.places).index(place) + ROLES.index(role))
+
     def plot_hand(self, kind: str) -> tuple[int, ...]:
         """The numbers of the plots that heroes of this kind have."""
         return deal(range(len(self.plots)), PLOT_HAND, list(self.kinds).index(kind))

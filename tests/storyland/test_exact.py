@@ -4,13 +4,14 @@ import math
 import random
 import re
 from collections import Counter
+from itertools import combinations
 
 import pytest
 
 from calm import storyland
 from calm.storyland.exact import _words, beginnings, next_words, weight
 from calm.storyland.generate import Memory
-from calm.storyland.grammar import load
+from calm.storyland.grammar import PRONOUNS, ROLES, load
 
 WORD = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+|\s")
 
@@ -111,3 +112,12 @@ def test_the_words_of_a_story_are_drawn_as_they_are_likely(slots):
         drawn[tuple(memory[slot] for slot in slots)] += 1
     for words, share in likely.most_common(40):
         assert drawn[words] == pytest.approx(told * share, abs=4.5 * math.sqrt(told * share))
+
+
+def test_the_roles_of_a_story_have_names_of_their_own():
+    """A model then need not learn which name is taken."""
+    grammar = load()
+    for place in grammar.places:
+        for gender in PRONOUNS:
+            names = [set(grammar.names(gender, place, role)) for role in ROLES]
+            assert all(names) and not any(one & other for one, other in combinations(names, 2))
