@@ -37,6 +37,18 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"continuations": 8}, "continuations are drawn during training; set stream_workers to 1 or more"),
+        ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
+    ],
+)
+def test_settings_that_exclude_each_other_end_in_a_sentence(tmp_path, tokenizer_folder, autoencoder, changes, sentence):
+    with pytest.raises(CalmError, match=sentence):
+        tasks.make("lm", lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes))
+
+
 def test_samples_can_be_compared_with_the_mean_of_the_posterior(tmp_path, tokenizer_folder, autoencoder):
     """Without posterior samples the target of the energy score is the posterior's mean."""
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, posterior_samples=0, token_loss_weight=0.0)
