@@ -35,7 +35,7 @@ PRONOUNS = {"he": "he him his himself".split(), "she": "she her her herself".spl
 PRONOUN_SLOTS = ("he", "him", "his", "himself")
 HAND = 5
 """Words of a type that a story chooses among, at most."""
-PLOT_HAND = 4
+PLOT_HAND = 6
 """Plots that a kind of hero has."""
 # What every plot may use without declaring it: slot -> word type.
 DEFAULT_TYPES = {
