@@ -58,9 +58,9 @@ def build() -> None:
     gr.HTML(
         '<h2 class="calm-heading">Three generative heads</h2><p class="calm-intro">The paper compares an energy head '
         "with a flow-matching head and a diffusion head (section 7.4). Here each learned from random weights on the "
-        f"frozen backbone of story-k4 of version 0.1.0, for {training_time(payload)} of CPU time. Read the plot from left to right: a "
-        "point further right costs proportionally more time per draw. The energy head needs one evaluation and scores "
-        "highest. Bars are 95 % intervals.</p>"
+        f"frozen backbone of story-k4 of version 0.1.0, for {training_time(payload)} of CPU time. Read the plot from "
+        "left to right: a point further right costs proportionally more time per draw. The energy head needs one "
+        "evaluation and scores highest. Bars are 95 % intervals.</p>"
     )
     HeadsPlot(payload, elem_id="heads-plot")
     gr.HTML(heads_table(payload), elem_id="heads-table")

@@ -135,7 +135,7 @@ def evaluate_options(parser: ArgumentParser) -> None:
         "--row-tokens",
         type=int,
         metavar="N",
-        help="also BrierLM by the place in rows of N tokens, into which the texts are packed; own protocol only",
+        help="also BrierLM by position in rows of N tokens, packed from the texts; own protocol only",
     )
     parser.add_argument(
         "--storyland",

@@ -39,7 +39,7 @@ def read_documents(source: str, field: str = "text") -> Iterator[str]:
     - ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:SPLIT``, a dataset on the Hub, streamed
     - ``storyland:SEED:COUNT``, stories
     - ``primer:SEED:COUNT``, stories of few plots
-    - ``prompted:SEED:COUNT``, stories with a story prompt, also of rare words
+    - ``prompted:SEED:COUNT``, stories with a story prompt
     - ``synthetic:SEED:COUNT``, names, numbers, code-like text and other scripts
 
     Documents without text are left out. Raises CalmError if there is no such source, and, after the documents before

@@ -57,18 +57,17 @@ def reconstruction(lm: LanguageModel, texts: Sequence[str], noises: Sequence[flo
 def positions(
     lm: LanguageModel, texts: Sequence[str], row_tokens: int, samples: int = 2, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """BrierLM by the place in a long row of texts: whether a model holds the context that it claims.
+    """BrierLM by position in packed rows: whether a model works at late positions.
 
     Each row of ``row_tokens`` tokens begins with the start of a text; an end of text separates one text from the next.
-    Each quarter of a row has the fields of ``calm.brier_lm`` and ``tokens``, its place. The bootstrap resamples rows.
-    Raises CalmError for a row that is no multiple of 4 * K and 16 or longer than the context, and if the texts do not
-    fill a row.
+    Each quarter of a row has the fields of ``calm.brier_lm`` and ``tokens``, its first and last (exclusive) token. The
+    bootstrap resamples rows. Raises CalmError unless ``row_tokens`` is a multiple of 4 * max(K, 4) within the context,
+    and if the texts do not fill a row.
     """
+    _check_row_tokens(lm, row_tokens)
     k = lm.chunk_size
-    longest, stride = lm.context_length * k, max(k, MAX_ORDER)
-    check_integer("row_tokens", row_tokens, 4 * stride, longest)
-    if row_tokens % (4 * stride):
-        raise CalmError(f"A row of {lm.name} must hold a multiple of {4 * stride} tokens, not {row_tokens:,}.")
+    stride = max(k, MAX_ORDER)
+    context = stride if lm.text_format.single_start else k  # the positions of brier_lm
     rows: list[list[int]] = []
     row: list[int] = []
     for text in texts:
@@ -80,16 +79,23 @@ def positions(
     if not rows:
         raise CalmError(f"The texts do not fill a row of {row_tokens:,} tokens.")
     generator = torch.Generator(lm.device).manual_seed(seed)
-    requests = (ContinuationRequest(row, stride, stride, samples) for row in rows)
+    requests = (ContinuationRequest(row, context, stride, samples) for row in rows)
     values = np.stack([without_pauses(measure_positions(lm, each, generator)) for each in requests])  # [rows, P, 4]
-    place = stride * (1 + np.arange(values.shape[1])) // (row_tokens // 4)
+    quarters = (context + stride * np.arange(values.shape[1])) // (row_tokens // 4)
     figures = []
     for quarter in range(4):
-        part = values[:, place == quarter]
+        part = values[:, quarters == quarter]
         per_row = tuple((*row.sum(0).tolist(), float(len(row))) for row in part)
         tokens = [quarter * row_tokens // 4, (quarter + 1) * row_tokens // 4]
         figures.append({"tokens": tokens, "rows": len(rows), **summarize(per_row, seed).figures()})
     return figures
+
+
+def _check_row_tokens(lm: LanguageModel, row_tokens: int) -> None:
+    quarter = 4 * max(lm.chunk_size, MAX_ORDER)
+    check_integer("row_tokens", row_tokens, quarter, lm.context_length * lm.chunk_size)
+    if row_tokens % quarter:
+        raise CalmError(f"A row of {lm.name} must hold a multiple of {quarter} tokens, not {row_tokens:,}.")
 
 
 def generate_stories(
@@ -97,7 +103,8 @@ def generate_stories(
 ) -> list[str]:
     """``count`` generated stories, with seeds ``seed``, ``seed + 1``, ...
 
-    If ``prompted``, every second story continues a held-out story prompt, its first line.
+    If ``prompted``, every second story continues a story prompt, its first line: that of a held-out seed, though
+    training has most prompts.
     """
     prompts = (
         story.partition("\n")[0] + "\n"
@@ -156,11 +163,13 @@ def evaluate(
     """All figures of a model: cost, then reconstruction (CALM only) and BrierLM of each source, then its stories.
 
     ``brier_lm`` is at T = 1, and ``brier_lm_at`` maps each of ``brier_temperatures`` to the same figures. With
-    ``row_tokens``, ``positions`` has BrierLM by the place in rows of so many tokens. ``stories`` is the number of
+    ``row_tokens``, ``positions`` has BrierLM by position in packed rows of so many tokens. ``stories`` is the number of
     stories to generate at each of ``temperatures``. Raises CalmError if there is nothing to measure, and for a bad
-    number of stories or a bad temperature, before it measures anything.
+    number of stories, a bad temperature or a bad ``row_tokens``, before it measures anything.
     """
     check_integer("stories", stories, 0)
+    if row_tokens is not None:
+        _check_row_tokens(lm, row_tokens)
     for temperature in (*brier_temperatures, *(temperatures if stories else ())):
         GenerationOptions(temperature)
     if not sources and not stories:
@@ -177,7 +186,7 @@ def evaluate(
             texts[source]["brier_lm_at"] = {
                 f"{t:g}": brier_lm(lm, documents, seed, samples, temperature=t).figures() for t in brier_temperatures
             }
-        if row_tokens:
+        if row_tokens is not None:
             texts[source]["positions"] = positions(lm, documents, row_tokens, samples, seed)
     return {
         "model": lm.name,
@@ -192,7 +201,7 @@ def evaluate(
 def samples_page(models: Sequence[LanguageModel], temperatures: Sequence[float], count: int) -> str:
     """A Markdown page with ``count`` stories of each model at each temperature, seeds 0, 1, ..., not selected.
 
-    Every second story continues a held-out story prompt, shown in italics. All models get the same prompts.
+    Every second story continues a story prompt, shown in italics. All models get the same prompts.
     """
     parts = [
         "# Samples",

@@ -147,7 +147,7 @@ def _texts(evaluation: dict[str, Any], name: str) -> str:
 
 
 def _positions(evaluation: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """A sentence about the context, and a table of BrierLM by the place in a packed row, where it was measured."""
+    """A sentence about the context, and a table of BrierLM by position in packed rows, if it was measured."""
     parts = []
     length = config["max_position_embeddings"]
     unit = f" chunks, {length * config['patch_size']:,} tokens" if config.get("patch_size") else " tokens"
@@ -157,8 +157,8 @@ def _positions(evaluation: dict[str, Any], config: dict[str, Any]) -> list[str]:
                 f"| {part['tokens'][0]:,} to {part['tokens'][1]:,} | {_score(part)} |" for part in texts["positions"]
             )
             parts += [
-                f"The context is {length:,}{unit}. The texts of `{Path(source).name}`, packed into "
-                f"{texts['positions'][0]['rows']} rows:",
+                f"The context is {length:,}{unit}. The table shows BrierLM by position in "
+                f"{texts['positions'][0]['rows']} rows that are packed from the texts of `{Path(source).name}`.",
                 f"| tokens of the row | BrierLM (95 % interval) |\n| --- | ---: |\n{rows}",
             ]
     return parts
@@ -171,15 +171,15 @@ def _score(brier_lm: dict[str, Any]) -> str:
 def _stories(evaluation: dict[str, Any]) -> str:
     rows = [
         "| T | well-formed sentences | consistent stories | prompts followed | stories | sentences "
-        "| plots, heroes without a prompt | commonest plot |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| without a prompt: stories | different plots | different heroes | commonest plot |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for figures in evaluation["stories"]:
         shares = " | ".join(f"{100 * figures[name]:.1f} %" for name in ("well_formed", "consistent", "prompt_followed"))
         free = figures["unprompted"]
         rows.append(
             f"| {figures['temperature']:g} | {shares} | {figures['stories']} | {figures['sentences']} "
-            f"| {free['plots']}, {free['heroes']} in {free['stories']} stories | {100 * free['commonest_plot']:.1f} % |"
+            f"| {free['stories']} | {free['plots']} | {free['heroes']} | {100 * free['commonest_plot']:.1f} % |"
         )
     return "\n".join(rows)
 

@@ -71,11 +71,12 @@ def energy_score(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
 
 
 def matched_distance(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
-    """samples [B, N, L] of the model and N equally likely targets [B, N, L] -> the mean of |x_i - y_j|^beta [B] over
+    """samples [P, N, L] of the model and N equally likely targets [P, N, L] -> the mean of |x_i - y_j|^beta [P] over
     the pairs of the one-to-one matching where it is smallest: the optimal transport cost between the two sets (ours,
     no equation of the paper).
 
-    A draw between two targets is pulled to one of them, where the energy score is content with the average.
+    Its gradient pulls a draw between two targets towards one of them; that of the energy score is nearly zero there.
+    It is not a proper score: for a finite N its minimum favours likely targets.
     """
     from scipy.optimize import linear_sum_assignment  # belongs to the extra for training
 

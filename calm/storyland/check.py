@@ -19,7 +19,8 @@ class Check:
     well_formed: float
     """Share of complete sentences that match a form with words of the right types."""
     consistent: float
-    """Share of stories whose sentences follow one plot with one cast and one set of things."""
+    """Share of stories whose sentences follow one plot with one cast and one set of things. Whether words belong to the
+    place of the story is not checked."""
     sentences: int
     stories: int
     prompted: int
@@ -61,6 +62,7 @@ def _known_words() -> frozenset[str]:
     forms += [form for plot in grammar.plots for form in plot.prompts]
     lists = [
         *grammar.words.values(),
+        grammar.kinds,
         *grammar.kinds.values(),
         *PRONOUNS.values(),
         [SLOT.sub(" ", form) for form in forms],

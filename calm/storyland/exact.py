@@ -1,8 +1,7 @@
 """What Storyland itself says next: the exact probability of every word behind a beginning.
 
-All stories are told at once, one telling for each kind of hero. The generator casts a character when it first speaks of
-one; here name, trait and the kinds of others are chosen when they are read, so that tellings that have said the same so
-far are one, whatever they have yet to choose.
+``beginnings`` has one entry for each kind of hero. The generator draws a whole character at once; here name, trait and
+the kinds of other characters are chosen when their words are read, so that equal prefixes share one entry.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +81,7 @@ def weight(tellings: Iterable[Telling]) -> float:
 def beginnings() -> tuple[Telling, ...]:
     """All stories before their first word, by the kind of the hero: half of them with a story prompt.
 
-    What is read from them stays in memory as long as they do.
+    Their expansions stay in memory as long as they do.
     """
     grammar = load()
     return tuple(

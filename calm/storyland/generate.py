@@ -102,20 +102,15 @@ def _prompt(memory: Memory) -> str:
 def prompt(seed: int) -> str:
     """The story prompt of this seed, with the newline that ends it.
 
-    Plots, forms, names, kinds and things are uniformly distributed.
+    Plots, names and kinds are uniformly distributed.
     """
     return _prompt(Memory(random.Random(seed).random))
 
 
-SAMPLED_PROMPTS = 200
-"""Story prompts that show how each form begins."""
-
-
 @cache
 def _openings() -> tuple[str, ...]:
-    """The first three words of each form of story prompt, such as "A story about "."""
-    prompts = (prompt(seed) for seed in range(SAMPLED_PROMPTS))
-    return tuple({" ".join(text.split(" ")[:3]) + " " for text in prompts})
+    """What each form of story prompt says before its first slot."""
+    return tuple({form.partition("$")[0] for plot in load().plots for form in plot.prompts})
 
 
 def with_line_end(text: str) -> str:

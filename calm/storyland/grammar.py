@@ -5,8 +5,8 @@
 with slots. The header of a plot names its slots and their types, the words of its story prompt (``title``), and the
 shared beats that come before (``opening``) and after (``closing``) its own.
 
-A story begins with a place and a hero's kind that lives there, all equally likely. The place says which few words of
-each type the story chooses among, and the kind which few plots: their hands (``Grammar.hand``, ``plot_hand``). All
+A story begins with a place and a hero's kind that lives there, all equally likely. The place determines which few words
+of each type a story may use, and the kind determines its few plots: their hands (``Grammar.hand``, ``plot_hand``). All
 plots and words of a hand and all forms of a beat are equally likely.
 
 The slots of a form:
@@ -24,7 +24,7 @@ The slots of a form:
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,11 +89,6 @@ class Grammar:
     gender: dict[str, str]
     form_count: int
 
-    @cached_property
-    def place_of(self) -> dict[str, str]:
-        """The place of each kind."""
-        return {kind: place for place, kinds in self.places.items() for kind in kinds}
-
     def hand(self, word_type: str, place: str) -> tuple[str, ...]:
         """The words of a type in stories of this place."""
         return deal(self.words[word_type], HAND, list(self.places).index(place))
@@ -154,7 +149,7 @@ def _read_words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, str]
             places.setdefault(place, []).append(kind)
         else:
             words.setdefault(section, []).extend(entries)
-    words |= {"kind": list(kinds), "place": list(places)}
+    words["place"] = list(places)
     return (
         {name: tuple(entries) for name, entries in words.items()},
         kinds,

@@ -91,8 +91,8 @@ class TokenLanguage:
 
         ``tokens`` are 1 to ``size`` end-of-text tokens and stories behind them, each with its end-of-text token; the
         last one may be cut off, or more end-of-text tokens may follow it, and such chunks are repeated. A chunk of
-        probability p comes count * p times, rounded up or down at random, so that few draws are already even. Their
-        order is random. Raises ValueError for other text.
+        probability p occurs count * p times on average, rounded up or down at random, so that few draws are already
+        even. Their order is random. Raises ValueError for other text.
         """
         context, drawn = self.start(), list[list[Tokens]]()
         told = [i for i, token in enumerate(tokens) if token != self.eos]

@@ -131,8 +131,11 @@ class NextVectorObjective(nn.Module):
             figures["distance"] = hidden_state_distance(hidden, target)
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
-            known = (following != MASKED).all(-1).all(-1)
-            figures[model.head] = self._head_loss(hidden[known], following[known], generator)
+            positions, chunks = hidden.flatten(0, 1), following.flatten(0, 1)
+            if labels is not None:
+                known = (chunks != MASKED).all(-1).all(-1)
+                positions, chunks = positions[known], chunks[known]
+            figures[model.head] = self._head_loss(positions, chunks, generator)
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:

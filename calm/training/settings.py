@@ -105,8 +105,9 @@ class LanguageModelSettings(LoopSettings):
     stream_workers: int = 0
     """Processes that generate and tokenize the ``sources`` during training; 0 to tokenize all of them before it."""
     continuations: int = 0
-    """M, targets of each chunk that Storyland draws itself from all that may stand there; 0 for the chunk of the row
-    alone. With ``stream_workers`` and ``storyland`` or ``prompted`` sources."""
+    """M, targets of each chunk, drawn from Storyland's exact distribution; with 0 the chunk of the row is the only
+    target. Needs ``stream_workers`` and ``storyland`` or ``prompted`` sources. Above 1 the energy head draws as many
+    samples, and ``posterior_samples`` and ``num_samples`` have no effect."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, tokenized to ``name``-primer."""
     primer_steps: int = 0

@@ -23,8 +23,8 @@ CHOICES = {"schedule": ("constant", "cosine", "linear"), "mixed_precision": ("no
 AT_LEAST = {
     "steps": 1, "batch_size": 1, "accumulation_steps": 1, "log_every": 1, "validate_every": 1, "save_every": 1,
     "valid_texts": 1, "row_tokens": 2, "row_stride": 1, "vocab_size": 300, "characters": 0, "seed": 0,
-    "warmup_steps": 0, "primer_steps": 0, "stream_workers": 0, "posterior_samples": 0, "weight_decay": 0,
-    "muon_learning_rate": 0, "max_minutes": 0, "noise": 0, "token_loss_weight": 0,
+    "warmup_steps": 0, "primer_steps": 0, "stream_workers": 0, "continuations": 0, "posterior_samples": 0,
+    "weight_decay": 0, "muon_learning_rate": 0, "max_minutes": 0, "noise": 0, "token_loss_weight": 0,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "gradient_clip")
 LARGEST_SEED = 2**32 - 1  # of NumPy's global generator

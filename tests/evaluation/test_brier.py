@@ -10,7 +10,8 @@ import calm
 from calm import CalmError
 from calm.evaluation import brier as brier_module
 from calm.evaluation.brier import brier_n, geometric_mean, summarize
-from calm.evaluation.reports import positions as measure_places
+from calm.evaluation.reports import evaluate
+from calm.evaluation.reports import positions as measure_positions
 from calm.hub.text_format import begin_of_text_format
 
 
@@ -180,19 +181,23 @@ def test_the_draws_of_the_bootstrap_do_not_depend_on_its_memory(monkeypatch):
     assert np.array_equal(brier_module._resample(texts, 1, 100), expected)
 
 
-def test_brier_lm_by_the_place_in_a_row(tiny, tiny_ar):
+def test_brier_lm_by_position_in_packed_rows(tiny, tiny_ar):
     texts = list(calm.storyland.corpus(4, 0))
     for lm, tokens in ((tiny(4), 256), (tiny(8), 256), (tiny_ar, 64)):
-        parts = measure_places(lm, texts, tokens)
+        parts = measure_positions(lm, texts, tokens)
         quarters = [[i * tokens // 4, (i + 1) * tokens // 4] for i in range(4)]
         assert [part["tokens"] for part in parts] == quarters
         stride, rows = max(lm.chunk_size, 4), parts[0]["rows"]
-        # The first chunk of a row is its start, and a position needs four tokens behind it.
-        assert [part["positions"] for part in parts] == [rows * (tokens // stride // 4 - (i == 0)) for i in range(4)]
+        # Positions lie every ``stride`` tokens behind the start of the row, and four tokens follow each of them.
+        starts = range(lm.chunk_size, tokens - 3, stride)
+        expected = [sum(begin <= start < end for start in starts) for begin, end in quarters]
+        assert [part["positions"] for part in parts] == [rows * count for count in expected]
         assert all(0 <= part["low"] <= part["score"] <= part["high"] for part in parts)
     with pytest.raises(CalmError, match="row_tokens must be a whole number from 16 to 256, not 512"):
-        measure_places(tiny(4), texts, 512)
+        measure_positions(tiny(4), texts, 512)
     with pytest.raises(CalmError, match="must hold a multiple of 16 tokens, not 100"):
-        measure_places(tiny(4), texts, 100)
+        measure_positions(tiny(4), texts, 100)
+    with pytest.raises(CalmError, match="row_tokens must be a whole number from 16 to 256, not 0"):
+        evaluate(tiny(4), ["storyland:0:1"], row_tokens=0)
     with pytest.raises(CalmError, match="do not fill a row of 256 tokens"):
-        measure_places(tiny(4), ["A fox."], 256)
+        measure_positions(tiny(4), ["A fox."], 256)

@@ -57,8 +57,8 @@ def test_the_card_shows_the_recorded_figures(folder):
     for words in (
         "K = 4", "123,456 parameters", "12 steps", "3,662 seconds", "`storyland:0:40`", "3 steps on the primer",
         EVALUATION["command"], "99.987 %", "99.310 % (0.3)", "41.2 (40.0 to 42.5)", "60.0, 50.0, 40.0, 30.0",
-        "| 0.5 | 91.2 % | 40.0 % | 85.0 % | 10 | 120 | 4, 3 in 5 stories | 40.0 % |", 
-        "| 64 to 128 | 41.2 (40.0 to 42.5) |", "packed into 3 rows", "> Once upon a time.\n> The end.",
+        "| 0.5 | 91.2 % | 40.0 % | 85.0 % | 10 | 120 | 5 | 4 | 3 | 40.0 % |",
+        "| 64 to 128 | 41.2 (40.0 to 42.5) |", "position in 3 rows", "> Once upon a time.\n> The end.",
     ):  # fmt: skip
         assert words in text, words
 

@@ -69,7 +69,7 @@ def test_beginnings_are_as_frequent_as_they_are_likely():
 
 def test_what_is_unlikely_can_be_left_out():
     tellings = list(beginnings())
-    for word in WORD.findall("Once upon a time, near a forest not far from here, there lived a fox for many years."):
+    for word in WORD.findall("Once upon a time, near a forest not far from here, there lived a fox among friends."):
         tellings = next_words(tellings, first_word)[word]
     floor = 0.3 * weight(tellings)
     every, some = (next_words(tellings, first_word, least) for least in (0.0, floor))

@@ -68,7 +68,7 @@ class GenerativeHead(nn.Module, ABC):
 
     def loss_against(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The training loss of each position [P], for hidden states [P, D] and M equally likely vectors [P, M, L] in
-        random order. Without a better use for them the first is the target."""
+        random order. The base class uses the first target."""
         target = targets[:, 0]
         return self.loss(hidden, target, torch.zeros_like(target), 0, generator)
 

@@ -104,7 +104,11 @@ class EnergyHead(GenerativeHead):
 
     def loss_against(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Half of the energy score (eq. 10) plus the matched distance of as many draws as targets [P, M, L]. Where all
-        targets are the same vector, two draws tell as much."""
+        targets are equal, two draws suffice.
+
+        Not a proper score: even choices stay even, but a rare target gets too little probability. Of two distant
+        vectors one of probability below 1/18 gets none (M = 8).
+        """
         same = (targets == targets[:, :1]).all(-1).all(-1)
         loss = hidden.new_zeros(len(hidden), dtype=torch.float32)
         for where, count in ((same, 2), (~same, targets.shape[1])):
