@@ -149,7 +149,7 @@ def test_only_models_on_the_same_texts_are_compared(story):
 
 def test_a_text_that_one_model_cannot_measure_is_left_out_of_the_difference(tiny, tiny_ar):
     """Each text keeps its place, so that the same texts are compared."""
-    texts = ["Once upon a time there was a fox.", "A fox ran.", "An owl named Ben lived near the lake."]
+    texts = ["Once upon a time there was a fox.", "A fox.", "An owl named Ben lived near the lake."]
     lm = tiny(4)
     lm.text_format = begin_of_text_format(lm.tokenizer)
     assert 4 <= len(lm.tokenize(texts[1])) < 7  # start token and text do not fill a chunk with four tokens behind it
