@@ -6,7 +6,7 @@ import { hasMap } from "./map_files.js";
 import { openSheet } from "./sheet.js";
 import { store } from "./store.js";
 
-const EXAMPLE = "Once upon a time there was a brave fox named Mia.";
+const EXAMPLE = "Nobody in the whole wide land was as brave as Mia, not even the king.";
 const NOISE = 0.3;
 const TEMPERATURES = [1, 0.8, 0.65, 0.5, 0.4, 0.33];
 const MILLISECONDS_PER_TEMPERATURE = 350;

@@ -86,7 +86,7 @@ def test_stories_are_deterministic_across_processes():
 
 
 def test_plots_kinds_and_names_are_uniform():
-    stories = list(storyland.corpus(6000, 0))
+    stories = list(storyland.corpus(3000, 0))
     found = storyland.check("\n\n".join(stories))
     kinds = Counter(kind for _, kind in found.heroes)
     names = Counter(name for name, _ in found.heroes)
