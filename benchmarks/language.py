@@ -2,7 +2,7 @@
 
     python -m benchmarks.language [MODEL ...] [--texts 100] [--seed 10000000] [--samples 2] [--out FILE] [--json]
 
-The probabilities of the next tokens are exact (``calm.storyland.exact``), except for continuations below 0.0001. "On
+The probabilities of the next tokens are exact (``calm.storyland.tokens``), except for continuations below 0.0001. "On
 the texts" is Brier-n of the true distribution on these texts, 2 p(y) - sum of p^2 over all continuations of n tokens,
 as in the model cards. Its expectation over texts is the sum of p^2. The expectation for a model averages over the
 next tokens, too: each of its draws counts with its true probability, and not with whether it matches the text
@@ -18,8 +18,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,75 +29,30 @@ import calm
 from calm.evaluation.brier import MAX_ORDER, ExpectedMatch, accuracy_and_collisions, brier, summarize
 from calm.hub.loading import load_tokenizer
 from calm.storyland import SPLITS, corpus
-from calm.storyland.exact import Telling, beginnings, next_words, weight
+from calm.storyland.tokens import TokenLanguage
 
 Tokens = tuple[int, ...]
 Probabilities = dict[Tokens, float]
-FLOOR = 1e-4
+TOKENIZER = "story-k4"  # that of all bundled models
 CERTAIN = 0.9999
 
 
-class Language:
-    """Storyland in the tokens of the bundled models."""
+def read(language: TokenLanguage, text: str) -> tuple[list[Probabilities], float]:
+    """The probabilities of the next 1 to 4 tokens at every fourth token of a story, and the nats of the whole story and
+    its end.
 
-    def __init__(self, name: str = "story-k4"):
-        self.tokenizer = load_tokenizer(name)
-        self.split = self.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str
-        self.tokens = cache(lambda word: tuple(self.tokenizer(word, add_special_tokens=False)["input_ids"]))
-        self.first_word = cache(self._first_word)
-
-    def _first_word(self, text: str) -> str | None:
-        words = self.split(text)
-        return text[: words[0][1][1]] if len(words) > 1 else None
-
-    def read(self, text: str) -> tuple[list[Probabilities], float]:
-        """The probabilities of the next tokens at every fourth token of a story, and the nats of all words and the end.
-
-        Raises ValueError for a text that is not a story of Storyland.
-        """
-        words = [text[begin:end] for _, (begin, end) in self.split(text)]
-        ids = [token for word in words for token in self.tokens(word)]
-        positions = iter(range(0, len(ids) - MAX_ORDER + 1, MAX_ORDER))
-        position, start, derivations = next(positions, None), 0, list(beginnings())
-        nats, probabilities = 0.0, []
-        for word in [*words, ""]:
-            branches = next_words(derivations, self.first_word)
-            if word not in branches:
-                raise ValueError(f"No story of Storyland begins: {text}")
-            end = start + len(self.tokens(word))
-            while position is not None and position <= end:
-                prefix = tuple(ids[start:position])
-                matching = [
-                    (tokens[len(prefix) :], extended)
-                    for other, extended in branches.items()
-                    if (tokens := self.tokens(other))[: len(prefix)] == prefix
-                ]
-                probabilities.append(self._next_tokens(matching))
-                position = next(positions, None)
-            nats -= math.log(weight(branches[word]) / sum(map(weight, branches.values())))
-            derivations, start = branches[word], end
-        return probabilities, nats
-
-    def _next_tokens(self, branches: list[tuple[Tokens, list[Telling]]]) -> Probabilities:
-        """The probabilities of the next 1 to 4 tokens, given partial derivations that have produced the text so far."""
-        total = sum(weight(derivations) for _, derivations in branches)
+    Raises ValueError for a text that is not a story of Storyland.
+    """
+    contexts = list(language.contexts(text))
+    positions = []
+    for context, _ in contexts[: len(contexts) - MAX_ORDER : MAX_ORDER]:  # four tokens of the text follow
         probabilities: Probabilities = defaultdict(float)
-        unfinished = [(0, tokens, derivations) for tokens, derivations in branches]
-        while unfinished:
-            counted, tokens, derivations = unfinished.pop()
-            tokens = tokens[:MAX_ORDER]
-            for n in range(counted, len(tokens)):
-                probabilities[tokens[: n + 1]] += weight(derivations) / total
-            if len(tokens) == MAX_ORDER:
-                continue
-            for word, extended in next_words(derivations, self.first_word, FLOOR * total).items():
-                added = self.tokens(word)
-                if not word:  # after the end of a story the next one begins, as in the training data
-                    ended = weight(extended)
-                    added = (self.tokenizer.eos_token_id,)
-                    extended = [replace(one, scale=one.scale * ended) for one in beginnings()]
-                unfinished.append((len(tokens), tokens + added, extended))
-        return probabilities
+        for chunk, (probability, _) in language.chunks(context, MAX_ORDER).items():
+            for n in range(MAX_ORDER):
+                probabilities[chunk[: n + 1]] += probability
+        positions.append(probabilities)
+    whole = language.after(*contexts[-1])
+    return positions, math.log(contexts[0][0].probability / whole.probability)
 
 
 def nats(lm: calm.LanguageModel, text: str) -> float:
@@ -142,12 +96,12 @@ def expectation(probabilities: dict[str, list[Probabilities]]) -> ExpectedMatch:
 
 def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) -> dict[str, Any]:
     """BrierLM and nats per token of the language, and of each model with its gap to the language."""
-    language = Language()
+    language = TokenLanguage(load_tokenizer(TOKENIZER))
     probabilities, total_nats = {}, 0.0
     for text in texts:
-        probabilities[text], nats_of_text = language.read(text)
+        probabilities[text], nats_of_text = read(language, text)
         total_nats += nats_of_text
-    ids = {text: language.tokenizer(text)["input_ids"] for text in texts}
+    ids = {text: language.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
     tokens = sum(len(of_text) + 1 for of_text in ids.values())
     own = {text: collisions(positions) for text, positions in probabilities.items()}
 
