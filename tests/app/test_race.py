@@ -74,7 +74,7 @@ def test_a_model_of_another_language_gets_a_prompt_that_suits_it_and_has_no_riva
     first = race_tab.example()["race"]["prompt"]
     box = race_tab._suit_prompt("someone/english-model", first)
     assert box["value"] == ENGLISH[0] and "story-ar, generates only stories of Storyland" in box["info"]
-    assert race_tab._suit_prompt("story-k8", "my own") == race_tab._suit_prompt("story-k4", first)
+    assert race_tab._suit_prompt("story-k2", "my own") == race_tab._suit_prompt("story-k4", first)
     assert race_tab._suit_prompt("story-k4", ENGLISH[0])["value"] == example_prompts("story-k4")[0]
     models = {"someone/english-model": local_model(tiny()), "story-ar": local_model(tiny_ar)}
     for stand_in in ("loading", "is_loaded"):
