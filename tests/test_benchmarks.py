@@ -2,7 +2,7 @@
 
 import asyncio
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, log
 
 import pytest
 import torch
@@ -178,7 +178,9 @@ def test_the_language_is_measured_at_the_positions_of_a_model(story):
     for text in texts:
         ids = story.tokenize(text)
         positions, nats = language.read(itself, text)
-        assert len(positions) == len(ids) // MAX_ORDER and 0 < nats < len(ids)
+        assert len(positions) == len(ids) // MAX_ORDER
+        bits = openness.openness(itself, [text], [4])["K = 4"]["bits a story"]
+        assert bits * log(2) == pytest.approx(nats, rel=1e-3)
         for number, probabilities in enumerate(positions):
             target = ids[MAX_ORDER * number :][:MAX_ORDER]
             shares = [

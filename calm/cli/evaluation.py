@@ -83,7 +83,7 @@ def _lines(figures: dict[str, Any]) -> Iterator[str]:
         yield f"{source}, {texts['count']} texts: {_score(texts['brier_lm'], 1)}{restored}"
         for temperature, brier_lm in texts.get("brier_lm_at", {}).items():
             yield f"{source} at T = {temperature}: {_score(brier_lm, 1)}"
-        for part in texts.get("positions", []):
+        for part in texts.get("by_position", []):
             yield f"{source}, tokens {part['tokens'][0]:,} to {part['tokens'][1]:,} of a row: {_score(part, 1)}"
     for stories in figures["stories"]:
         yield (

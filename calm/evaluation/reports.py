@@ -20,7 +20,7 @@ from .brier import MAX_ORDER, brier_lm, measure_positions, summarize
 from .continuations import ContinuationRequest, without_pauses
 from .cost import flops_per_token, training_flops_per_token
 
-STORY_TOKENS = 280
+STORY_TOKENS = 320  # the longest of 400 held-out stories has 285 with its prompt
 
 
 def read_texts(sources: Sequence[str], limit: int | None) -> dict[str, list[str]]:
@@ -103,8 +103,8 @@ def generate_stories(
 ) -> list[str]:
     """``count`` generated stories, with seeds ``seed``, ``seed + 1``, ...
 
-    If ``prompted``, every second story continues a story prompt, its first line: that of a held-out seed, though
-    training has most prompts.
+    If ``prompted``, every second story continues a story prompt: the first line of a held-out story. Most prompts also
+    occur in training.
     """
     prompts = (
         story.partition("\n")[0] + "\n"
@@ -187,7 +187,7 @@ def evaluate(
                 f"{t:g}": brier_lm(lm, documents, seed, samples, temperature=t).figures() for t in brier_temperatures
             }
         if row_tokens is not None:
-            texts[source]["positions"] = positions(lm, documents, row_tokens, samples, seed)
+            texts[source]["by_position"] = positions(lm, documents, row_tokens, samples, seed)
     return {
         "model": lm.name,
         "parameters": lm.num_parameters,

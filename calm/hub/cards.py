@@ -152,13 +152,13 @@ def _positions(evaluation: dict[str, Any], config: dict[str, Any]) -> list[str]:
     length = config["max_position_embeddings"]
     unit = f" chunks, {length * config['patch_size']:,} tokens" if config.get("patch_size") else " tokens"
     for source, texts in evaluation["texts"].items():
-        if "positions" in texts:
+        if "by_position" in texts:
             rows = "\n".join(
-                f"| {part['tokens'][0]:,} to {part['tokens'][1]:,} | {_score(part)} |" for part in texts["positions"]
+                f"| {part['tokens'][0]:,} to {part['tokens'][1]:,} | {_score(part)} |" for part in texts["by_position"]
             )
             parts += [
                 f"The context is {length:,}{unit}. The table shows BrierLM by position in "
-                f"{texts['positions'][0]['rows']} rows that are packed from the texts of `{Path(source).name}`.",
+                f"{texts['by_position'][0]['rows']} rows that are packed from the texts of `{Path(source).name}`.",
                 f"| tokens of the row | BrierLM (95 % interval) |\n| --- | ---: |\n{rows}",
             ]
     return parts
@@ -169,6 +169,8 @@ def _score(brier_lm: dict[str, Any]) -> str:
 
 
 def _stories(evaluation: dict[str, Any]) -> str:
+    if any("unprompted" not in figures for figures in evaluation["stories"]):
+        raise CalmError("evaluation.json is of an older version; python -m calm evaluate --out writes it anew.")
     rows = [
         "| T | well-formed sentences | consistent stories | prompts followed | stories | sentences "
         "| without a prompt: stories | different plots | different heroes | commonest plot |",

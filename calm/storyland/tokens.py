@@ -87,16 +87,17 @@ class TokenLanguage:
         return {chunk: (after.probability / total, after) for chunk, after in contexts.items()}
 
     def draw(self, tokens: Sequence[int], size: int, count: int, rng: random.Random) -> list[list[Tokens]]:
-        """For each chunk of ``size`` tokens behind the first: ``count`` chunks that Storyland could say in its place.
+        """For each chunk of ``size`` tokens after the first: ``count`` chunks drawn from Storyland's distribution at
+        its position.
 
-        ``tokens`` are 1 to ``size`` end-of-text tokens and stories behind them, each with its end-of-text token; the
-        last one may be cut off, or more end-of-text tokens may follow it, and such chunks are repeated. A chunk of
-        probability p occurs count * p times on average, rounded up or down at random, so that few draws are already
-        even. Their order is random. Raises ValueError for other text.
+        ``tokens`` are 1 to ``size`` end-of-text tokens, then stories, each with its end-of-text token. The last story
+        may be cut off, or more end-of-text tokens may follow it; such chunks are repeated. A chunk of probability p
+        occurs count * p times, rounded up or down at random: the shares vary less than those of independent draws.
+        Their order is random. Raises ValueError for other text.
         """
         context, drawn = self.start(), list[list[Tokens]]()
-        told = [i for i, token in enumerate(tokens) if token != self.eos]
-        begin, end = (told[0], told[-1] + 2) if told else (size, 0)
+        words = [i for i, token in enumerate(tokens) if token != self.eos]
+        begin, end = (words[0], words[-1] + 2) if words else (size, 0)
         for token in tokens[begin:size]:
             context = self.after(context, token)
         for at in range(size, len(tokens) - size + 1, size):

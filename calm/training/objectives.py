@@ -183,6 +183,8 @@ class NextTokenObjective(nn.Module):
         self, ids: Tensor, progress: float, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> dict[str, Tensor]:
         """ids [B, tokens] and M labels [B, M, tokens], which are ids by default -> loss in nats a token."""
-        targets = (ids[:, None] if labels is None else labels)[:, :, 1:]
-        logits = self.model(ids[:, :-1], use_cache=False).logits
-        return {"loss": cross_entropy(logits[:, None].expand(*targets.shape, -1), targets)}
+        targets = (ids[:, None] if labels is None else labels)[:, :, 1:].movedim(1, -1)  # [B, tokens - 1, M]
+        log_p = self.model(ids[:, :-1], use_cache=False).logits.float().log_softmax(-1)
+        known = targets != MASKED
+        chosen = log_p.gather(-1, targets.clamp(min=0)) * known
+        return {"loss": -chosen.sum() / known.sum().clamp(min=1)}

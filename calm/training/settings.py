@@ -105,9 +105,10 @@ class LanguageModelSettings(LoopSettings):
     stream_workers: int = 0
     """Processes that generate and tokenize the ``sources`` during training; 0 to tokenize all of them before it."""
     continuations: int = 0
-    """M, targets of each chunk, drawn from Storyland's exact distribution; with 0 the chunk of the row is the only
-    target. Needs ``stream_workers`` and ``storyland`` or ``prompted`` sources. Above 1 the energy head draws as many
-    samples, and ``posterior_samples`` and ``num_samples`` have no effect."""
+    """M, targets of each chunk, drawn from Storyland's exact distribution; 0 for the chunk of the row alone. Needs
+    ``stream_workers``, and ``storyland`` or ``prompted`` sources. From 2 on, ``posterior_samples`` has no effect, and
+    the energy head draws M samples (2 where all targets are equal) instead of ``num_samples``. Other heads and the
+    token decoder use the first target."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, tokenized to ``name``-primer."""
     primer_steps: int = 0

@@ -97,8 +97,8 @@ class Stream:
     """The rows of a run, made by ``workers`` processes ahead of their use from generated sources (``SEEDED``).
 
     Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
-    document starts a row once an epoch. Each row is followed by its ``continuations``: chunks that Storyland allows in
-    the place of its own, drawn by their probabilities. Each process of a distributed run has its own workers. Raises
+    document starts a row once an epoch. With ``continuations``, as many rows of labels follow each row: at each
+    position a chunk drawn from Storyland's distribution. Each process of a distributed run has its own workers. Raises
     CalmError for other sources.
     """
 

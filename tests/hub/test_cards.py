@@ -24,7 +24,7 @@ EVALUATION = {
             "count": 5,
             "reconstruction": {"token_accuracy": {"0": 0.99987, "0.3": 0.9931}, "tokens": 800},
             "brier_lm": BRIER,
-            "positions": [{"tokens": [0, 64], "rows": 3, **BRIER}, {"tokens": [64, 128], "rows": 3, **BRIER}],
+            "by_position": [{"tokens": [0, 64], "rows": 3, **BRIER}, {"tokens": [64, 128], "rows": 3, **BRIER}],
         },
     },
     "stories": [
@@ -61,6 +61,13 @@ def test_the_card_shows_the_recorded_figures(folder):
         "| 64 to 128 | 41.2 (40.0 to 42.5) |", "position in 3 rows", "> Once upon a time.\n> The end.",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_an_evaluation_of_an_older_version_has_to_be_repeated(folder):
+    stories = [{key: value for key, value in EVALUATION["stories"][0].items() if key != "unprompted"}]
+    (folder / "evaluation.json").write_text(json.dumps({**EVALUATION, "stories": stories}))
+    with pytest.raises(CalmError, match="is of an older version"):
+        cards.write(folder)
 
 
 def test_the_card_lists_the_stages_of_training(folder):

@@ -35,12 +35,12 @@ def test_the_grammar_is_as_large_as_promised():
 
 
 def test_choices_are_few_and_words_many():
-    """Lists have 12 to 40 words, of which a place has at most five; beats have one to six forms."""
+    """Lists have 12 to 30 words, of which a place has at most five; beats have one to six forms."""
     grammar = load()
     small = {"daypart", "time", "weather", "number", "place"}
     for name, words in grammar.words.items():
         assert len(words) == len(set(words)), name
-        assert name in small or 12 <= len(words) <= 40, name
+        assert name in small or 12 <= len(words) <= 30, name
         hands = [grammar.hand(name, place) for place in grammar.places]
         assert all(1 < len(hand) <= HAND for hand in hands) and {word for hand in hands for word in hand} == {*words}
     assert len(grammar.words["name.he"]) == len(grammar.words["name.she"])

@@ -7,6 +7,7 @@ from transformers import AutoModel
 from calm.errors import CalmError
 from calm.modeling.calm import MODELS, model_class
 from calm.modeling.heads import diffusion, flow
+from calm.modeling.losses import energy_score, matched_distance
 
 from ...conftest import fixed_weights, tiny_config
 
@@ -178,3 +179,21 @@ def test_the_flow_loss_compares_with_the_straight_velocity():
     head.net = Stub(lambda x, time: given.append(x) or target - noise + 2, head)
     assert torch.allclose(head.loss_at(hidden(3), target, t, noise), torch.full((3,), 4.0))
     assert torch.allclose(given[0], noise + t[:, None] * (target - noise))
+
+
+@torch.no_grad()
+def test_the_energy_head_is_trained_against_several_targets_by_both_losses():
+    head, states, targets = head_of("energy"), hidden(3), torch.randn(3, 4, 16)
+    for wanted, draws in ((targets, 4), (targets[:, :1].expand(3, 4, 16), 2)):
+        samples = head.sample(states, draws, torch.Generator().manual_seed(0)).movedim(0, -2)
+        expected = energy_score(samples, wanted[:, :draws], head.beta) / 2
+        expected += matched_distance(samples, wanted[:, :draws], head.beta)
+        assert torch.allclose(head.loss_against(states, wanted, torch.Generator().manual_seed(0)), expected)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+@torch.no_grad()
+def test_other_heads_are_trained_against_the_first_of_several_targets(kind):
+    head, states, targets = head_of(kind), hidden(3), torch.randn(3, 4, 16)
+    single = head.loss(states, targets[:, 0], torch.zeros(3, 16), 0, torch.Generator().manual_seed(0))
+    assert torch.equal(head.loss_against(states, targets, torch.Generator().manual_seed(0)), single)
