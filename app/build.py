@@ -20,7 +20,7 @@ from .tabs import race, reconstruct
 
 PROMPT = (
     "A story of the forest that tells of a fox, young and small, who called herself by the name of Mia, and how she "
-    "lost and then found her dear balloon.\n"
+    "stood on the stage and played a carpenter.\n"
 )
 STORIES = 20  # held-out stories of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": DEFAULT_NEW_TOKENS, "seed": 0}

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import calm
 from calm.errors import short_repr
 from calm.hub import folders
+from calm.storyland import EDITION
 from calm.vector_map import map_path, summary_path
 
 from . import backends, zero_gpu
@@ -63,6 +64,16 @@ class ModelFacts:
 def bundled() -> list[str]:
     """Names of the models that come with the page, the default one first. Does not import torch."""
     return sorted(folders.bundled(), key=lambda name: name != DEFAULT)
+
+
+@cache
+def storyland_models() -> list[str]:
+    """Names of the bundled models that write the present edition of Storyland: their figures were measured on it."""
+    figures = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in bundled()}
+    editions = {
+        name: folders.read_json(path).get("storyland_edition") for name, path in figures.items() if path.is_file()
+    }
+    return [name for name, edition in editions.items() if edition == EDITION]
 
 
 def offered() -> list[str]:

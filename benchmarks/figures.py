@@ -22,7 +22,7 @@ from calm.storyland import stories
 
 from .svg import Axis, Line, bar_chart, line_chart, write
 
-MODELS = ("story-k1", "story-k2", "story-k4")
+MODELS = ("story-k1", "story-k2", "story-k4", "story-k8")
 NOISES = tuple(round(0.1 * i, 1) for i in range(16))
 SPREADS = tuple(round(0.1 * i, 1) for i in range(4, 21))
 TEMPERATURES = tuple(round(0.05 * i, 2) for i in range(4, 31))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from ..errors import error_sentence
 from ..files import asset
 from ..limits import EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.measurement_types import ModelCost, ScoresPayload
-from ..registry import BASELINE, DEFAULT, bundled
+from ..registry import BASELINE, DEFAULT, bundled, storyland_models
 from ..requests import EvaluateArguments, parse_evaluation
 from ..streaming import Panel, Progress, wire
 from ..validation import validated
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def _evaluations() -> dict[str, dict[str, Any]]:
-    """The ``evaluation.json`` of each bundled model."""
-    paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in bundled()}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
+    """The ``evaluation.json`` of each bundled model of the present edition of Storyland."""
+    paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in storyland_models()}
+    return {name: folders.read_json(path) for name, path in paths.items()}
 
 
 def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:

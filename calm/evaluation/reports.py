@@ -192,6 +192,7 @@ def evaluate(
         "model": lm.name,
         "parameters": lm.num_parameters,
         "seed": seed,
+        "storyland_edition": storyland.EDITION,
         "flops_per_token": {"generation": flops_per_token(lm), "training": training_flops_per_token(lm)},
         "texts": texts,
         "stories": [story_figures(lm, stories, t, seed) for t in temperatures] if stories else [],

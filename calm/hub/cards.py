@@ -123,11 +123,13 @@ def _run(run: dict[str, Any]) -> str:
 
 def _texts(evaluation: dict[str, Any], name: str) -> str:
     """A table with a row for each text source, and a row for each other bundled model measured on the same texts."""
-    others = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["texts"]
+    measured = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(CHECKPOINTS.glob("*/evaluation.json"))
         if path.parent.name != name
     }
+    edition = evaluation.get("storyland_edition")
+    others = {other: each["texts"] for other, each in measured.items() if each.get("storyland_edition") == edition}
     rows = [
         "| texts | count | tokens restored | with noise (standard deviation) | BrierLM (95 % interval) "
         "| Brier-1 to Brier-4 |",
@@ -147,12 +149,13 @@ def _texts(evaluation: dict[str, Any], name: str) -> str:
 
 
 def _positions(evaluation: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """A sentence about the context, and a table of BrierLM by position in packed rows, if it was measured."""
+    """A sentence about the context, and a table of BrierLM by position in packed rows, where it was measured. A table
+    of zeros, as on novels, is left out."""
     parts = []
     length = config["max_position_embeddings"]
     unit = f" chunks, {length * config['patch_size']:,} tokens" if config.get("patch_size") else " tokens"
     for source, texts in evaluation["texts"].items():
-        if "by_position" in texts:
+        if any(part["score"] > 0 for part in texts.get("by_position", [])):
             rows = "\n".join(
                 f"| {part['tokens'][0]:,} to {part['tokens'][1]:,} | {_score(part)} |" for part in texts["by_position"]
             )

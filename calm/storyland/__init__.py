@@ -7,7 +7,12 @@ from .check import Check, check, vocabulary_share
 from .generate import corpus, primer, prompt, prompted_stories, story, with_line_end
 from .splits import SPLITS, source, stories
 
+EDITION = 2
+"""The edition of the language. A model of another edition knows other words, plots and story prompts, and its figures
+do not compare with those of this one."""
+
 __all__ = [
+    "EDITION",
     "SPLITS",
     "Check",
     "check",

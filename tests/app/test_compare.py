@@ -29,7 +29,7 @@ def test_each_text_is_what_it_is_alone():
 
 
 def test_a_column_shows_well_formed_sentences_and_distinct_texts():
-    good, bad = " there was a shy fox named Mia.", " there there was fox a."
+    good, bad = ", near a jungle not far from here, there lived a panda among friends.", " there there was fox a."
     shown = [
         compare.Text(t, seed, text, 8, 8, True)
         for t, texts in zip(limits.COMPARED_TEMPERATURES, ([good, good], [good, bad], [bad, bad], ["<b>", "x"]))

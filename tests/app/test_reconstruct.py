@@ -67,11 +67,11 @@ def test_the_robustness_of_each_chunk_size_is_compared_on_one_text(monkeypatch):
     monkeypatch.setattr(reconstruct_tab.limits, "NOISE_LEVELS", [0.0, 0.1, 3.0])
     *_, last = reconstruct_tab._compare_curves("Once upon a time there was a fox.", 0)
     payload, card = last.results
-    assert card["facts"]["model"] == "story-k1, story-k2, story-k4" and card["button"] == "compare-curves"
-    assert len(card["rows"]) == 6 and card["rows"][0] == {"model": "story-k1", "noise": 0.0, "tokens restored": 1.0}
+    assert card["facts"]["model"] == "story-k1, story-k2, story-k4, story-k8" and card["button"] == "compare-curves"
+    assert len(card["rows"]) == 8 and card["rows"][0] == {"model": "story-k1", "noise": 0.0, "tokens restored": 1.0}
     curves = payload["by_chunk_size"]
-    assert [curve["name"] for curve in curves] == [f"K = {k}, story-k{k}" for k in (1, 2, 4)]
+    assert [curve["name"] for curve in curves] == [f"K = {k}, story-k{k}" for k in (1, 2, 4, 8)]
     for curve in curves:
         (clean, share), (noisy, lower) = curve["points"]
         assert (clean, share, noisy) == (0.0, 1.0, 3.0) and lower < 1
-    assert last.status == "3 autoencoders, 2 noise levels, 4 draws each"
+    assert last.status == "4 autoencoders, 2 noise levels, 4 draws each"

@@ -42,7 +42,7 @@ def test_the_tour_acts_on_the_real_page_in_seven_steps(visitor):
 
     forward(1)
     page.wait_for_function("() => document.querySelector('#reconstruct-status').innerText.includes('100.00%')")
-    assert "brave fox" in page.locator("#reconstruct-text textarea").input_value()
+    assert "as brave as Mia" in page.locator("#reconstruct-text textarea").input_value()
     panel.get_by_role("button", name="Next").click()
     forward(2)
     page.wait_for_function("() => document.querySelector('#reconstruct-status').innerText.includes('noise of 0.30')")

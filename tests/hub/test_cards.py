@@ -100,6 +100,8 @@ def test_other_models_on_the_same_texts_are_listed(folder, tmp_path, monkeypatch
     (other / "evaluation.json").write_text(json.dumps({"texts": texts}))
     monkeypatch.setattr(cards, "CHECKPOINTS", tmp_path / "bundled")
     assert "| the same, `story-ar` | | | | 50.0 (40.0 to 42.5) | |" in cards.write(folder).read_text()
+    (other / "evaluation.json").write_text(json.dumps({"texts": texts, "storyland_edition": 1}))
+    assert "story-ar" not in cards.write(folder).read_text()  # other stories under the same name
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "training.json", "config.json"])

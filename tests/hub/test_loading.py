@@ -18,7 +18,7 @@ from calm.modeling.config import AutoencoderConfig
 
 
 def test_bundled_models_are_listed_and_small():
-    assert {"story-ar", "story-k1", "story-k2", "story-k4"} <= set(calm.bundled())
+    assert {"story-ar", "story-k1", "story-k2", "story-k4", "story-k8"} <= set(calm.bundled())
     total = 0
     for name in calm.bundled():
         sizes = [f.stat().st_size for f in (CHECKPOINTS / name).rglob("*")]

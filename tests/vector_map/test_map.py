@@ -16,7 +16,7 @@ from calm.vector_map import VectorMap, build, building, map_path, read, read_sum
 ASSETS = "assets"
 
 
-@pytest.fixture(scope="module", params=["story-k1", "story-k2", "story-k4"])
+@pytest.fixture(scope="module", params=["story-k1", "story-k2", "story-k4", "story-k8"])
 def mapped(request) -> calm.LanguageModel:
     """Each bundled CALM, on the CPU."""
     return calm.load(request.param, device="cpu")

@@ -4,7 +4,7 @@ import pytest
 from calm.vector_map import VectorMap, density, map_path, read, read_summary, regions, summary_path
 from calm.vector_map.regions import GRID, _terms
 
-MODELS = ["story-k1", "story-k2", "story-k4"]
+MODELS = ["story-k1", "story-k2", "story-k4", "story-k8"]
 TOPICS = [("a shy fox", (0, 0)), ("said Mia", (10, 0)), ("the dark", (0, 10))]
 
 

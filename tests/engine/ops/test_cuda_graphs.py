@@ -15,7 +15,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOKENS, STORIES = (160, 16) if DEVICE == "cuda" else (64, 6)  # an eager step takes many times as long
 
 
-@pytest.fixture(scope="module", params=["story-k4", "story-k2", "story-ar"])
+@pytest.fixture(scope="module", params=["story-k4", "story-k8", "story-ar"])
 def lm(request) -> calm.LanguageModel:
     lm = calm.load(request.param, DEVICE)
     engine = create_engine(lm, backend=Backend.CUDA_GRAPHS)
