@@ -12,9 +12,11 @@ import json
 from dataclasses import asdict
 
 import calm
+from calm.hub.loading import load_tokenizer
 from calm.storyland import SPLITS, corpus
+from calm.storyland.tokens import TokenLanguage
 
-from .language import Language, expectation
+from .language import TOKENIZER, expectation, read
 
 
 def main() -> None:
@@ -29,8 +31,8 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = list(corpus(arguments.texts, arguments.seed))
     names = arguments.model, arguments.rival
-    language = Language() if arguments.exact else None
-    expected = expectation({text: language.read(text)[0] for text in texts}) if language else None
+    language = TokenLanguage(load_tokenizer(TOKENIZER)) if arguments.exact else None
+    expected = expectation({text: read(language, text)[0] for text in texts}) if language else None
     one, other = (calm.brier_lm(calm.load(n), texts, samples=arguments.samples, expected_match=expected) for n in names)
     result = calm.brier_difference(one, other)
     if arguments.json:

@@ -1,6 +1,7 @@
 """The benchmarks run, and their counts are right. The tests do not check speed."""
 
 import asyncio
+import json
 from itertools import pairwise
 from math import isfinite, log
 
@@ -16,6 +17,7 @@ from benchmarks import (
     loading,
     openness,
     overhead,
+    paired,
     pool,
     precision,
     sizes,
@@ -193,3 +195,12 @@ def test_the_language_is_measured_at_the_positions_of_a_model(story):
     results = language.measure([story], texts, samples=2)
     assert results["Storyland"]["positions"] == results[story.name]["positions"]
     assert abs(results[story.name]["gap"]["difference"]) < 20  # two texts are too few for its sign
+
+
+def test_two_models_are_compared_text_by_text(monkeypatch, capsys):
+    command = ["paired", "story-k4", "story-ar", "--texts", "2", "--exact", "--json"]
+    monkeypatch.setattr("sys.argv", command)
+    paired.main()
+    result = json.loads(capsys.readouterr().out)
+    assert result["low"] <= result["difference"] <= result["high"]
+    assert result["difference"] == pytest.approx(result["story-k4"]["score"] - result["story-ar"]["score"], abs=0.5)
