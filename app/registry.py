@@ -68,12 +68,13 @@ def bundled() -> list[str]:
 
 @cache
 def storyland_models() -> list[str]:
-    """Names of the bundled models that write the present edition of Storyland: their figures were measured on it."""
-    figures = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in bundled()}
-    editions = {
-        name: folders.read_json(path).get("storyland_edition") for name, path in figures.items() if path.is_file()
-    }
-    return [name for name, edition in editions.items() if edition == EDITION]
+    """Names of the bundled models that were trained on the present edition of Storyland."""
+    records = {name: folders.CHECKPOINTS / name / "training.json" for name in bundled()}
+    return [
+        name
+        for name, path in records.items()
+        if path.is_file() and folders.read_json(path).get("storyland_edition") == EDITION
+    ]
 
 
 def offered() -> list[str]:

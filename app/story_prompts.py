@@ -24,6 +24,8 @@ FIRST_EDITION = (
     "A story about a kind bear named Ben and a fear of high places.",
 )
 """Story prompts for the bundled models of the first edition, whose grammar is in version 0.1.0."""
+FIRST_OPENINGS = ("A story about ", "This is a story about ")
+"""How every story prompt of the first edition begins."""
 
 ENGLISH = (
     "The history of the city begins in the",
@@ -83,4 +85,7 @@ def with_line_end(name: str, prompt: str) -> str:
     """Adds the newline that ends a story prompt, for a model that was trained on Storyland."""
     if name not in bundled():
         return prompt
-    return f"{prompt}\n" if prompt in FIRST_EDITION else calm.storyland.with_line_end(prompt)
+    if name in storyland_models():
+        return calm.storyland.with_line_end(prompt)
+    is_prompt = prompt.startswith(FIRST_OPENINGS) and prompt.endswith(".") and "\n" not in prompt
+    return f"{prompt}\n" if is_prompt else prompt

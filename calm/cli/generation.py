@@ -10,7 +10,7 @@ from .options import Command, add_model, add_seed, print_json
 
 
 def generate(arguments: Namespace) -> None:
-    """Continue a prompt. A story prompt of a bundled model gets the newline that ends it."""
+    """Continue a prompt. A story prompt of today's Storyland gets the newline that ends it, for a bundled model."""
     from .. import generate, load, storyland
     from ..engine.warmup import on_compile
 

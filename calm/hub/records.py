@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..storyland import EDITION
 from .folders import CHECKPOINTS, read_json
 
 SETTINGS = (
@@ -21,8 +22,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """The training record of an exported model or of a run's folder; None for any other folder and before the first
     line of a run's log.
 
-    The record of a run holds its settings, sources, tokens and seconds. Under ``init_from``, ``init_backbone_from`` and
-    ``autoencoder`` it holds the records of the runs that these name. Runs on a CPU also have their seconds of CPU time.
+    The record of a run holds its settings, sources, tokens and seconds, and the edition of Storyland that it read.
+    Under ``init_from``, ``init_backbone_from`` and ``autoencoder`` it holds the records of the runs that these name.
+    Runs on a CPU also have their seconds of CPU time.
     """
     if (folder / "training.json").is_file():
         return read_json(folder / "training.json")
@@ -36,6 +38,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         settings.pop("primer", None)  # inherited from the base of the recipe, and not used
     record = {name: settings[name] for name in SETTINGS if settings.get(name)}
     record |= {"sources": _portable(settings["sources"]), "tokens": rows[-1]["tokens"], "seconds": _seconds(rows)}
+    sources = settings["sources"]
+    if isinstance(sources, list) and any(source.startswith(("storyland:", "prompted:")) for source in sources):
+        record["storyland_edition"] = EDITION
     if "cpu_seconds" in rows[-1] and "device" not in record:
         record["cpu_seconds"] = rows[-1]["cpu_seconds"]
     for stage in ("init_from", "init_backbone_from", "autoencoder"):

@@ -65,8 +65,9 @@ def test_every_form_of_a_story_prompt_ends_its_line():
         ("other", story_prompts.FIRST_EDITION[0]),
     ):
         assert story_prompts.with_line_end(name, text) == text
-    older = story_prompts.FIRST_EDITION[0]
-    assert story_prompts.with_line_end("story-k8", older) == older + "\n"
+    for older in (*story_prompts.FIRST_EDITION, "A story about a shy fox named Mia and a fear of deep water."):
+        assert story_prompts.with_line_end("story-k8", older) == older + "\n"
+        assert story_prompts.with_line_end("story-k8", older + " Once") == older + " Once"
 
 
 def test_twenty_surprises_have_many_plots_and_heroes(story):

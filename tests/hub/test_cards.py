@@ -11,6 +11,7 @@ from calm.hub import cards, uploads
 from calm.hub.official import save_official
 from calm.hub.records import read_record
 from calm.hub.saving import save
+from calm.storyland import EDITION
 
 from ..conftest import tiny_config
 
@@ -125,6 +126,7 @@ def test_a_run_is_recorded_with_its_autoencoder(tmp_path):
         (tmp_path / name / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
     record = read_record(tmp_path / "lm")
     assert (record["steps"], record["tokens"], record["seconds"]) == (12, 100, 12.0)
+    assert record["storyland_edition"] == EDITION and "storyland_edition" not in record["autoencoder"]
     assert record["autoencoder"]["shares"] == {"stories": 1.0}
     assert record["autoencoder"]["sources"] == {"stories": ["storyland:0:9", "a.txt"]}  # without the folder
     assert read_record(tmp_path / "further")["autoencoder"] == record["autoencoder"]
