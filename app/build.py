@@ -18,10 +18,7 @@ from .registry import BASELINE, loaded, map_files
 from .requests import GenerateArguments
 from .tabs import race, reconstruct
 
-PROMPT = (
-    "A story of the forest that tells of a fox, young and small, who called herself by the name of Mia, and how she "
-    "stood on the stage and played a carpenter.\n"
-)
+PROMPT = "Once upon a time, near a forest"  # short, so that several lines of the text are above the fold of a phone
 STORIES = 20  # held-out stories of the reference curve
 SETTINGS: dict[str, Any] = {"temperature": 0.5, "max_new_tokens": DEFAULT_NEW_TOKENS, "seed": 0}
 RACE_TOKENS = 200

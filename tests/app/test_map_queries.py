@@ -13,7 +13,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def chunks(model):
-    ids = model.lm.tokenize("Once upon a time there was a shy fox")
+    ids = model.lm.tokenize("Once upon a time, near a forest")
     return [ids[:4], ids[4:8]]
 
 

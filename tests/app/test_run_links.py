@@ -78,14 +78,15 @@ def test_a_branch_drops_the_branches_behind_it(model):
 
 
 def test_a_candidate_of_fresh_samples_is_found_again(model):
-    first = final(LINK)
-    at, step = max(enumerate(first["steps"]), key=lambda numbered: numbered[1]["draws"])
+    link = {**LINK, "options": {**SETTINGS, "pool_size": "2"}}
+    first = final(link)
+    at, step = max(enumerate(first["steps"]), key=lambda numbered: len(numbered[1]["candidates"]))
     known = [candidate["token_ids"] for candidate in step["candidates"]]
     arguments = {"model": model.name, "prompt": PROMPT, "prefix_chunks": ids(first)[:at], "chosen": ids(first)[at]}
     fresh = run_links.pool_at(StepArguments.parse(arguments))
     token_ids = next(c["token_ids"] for c in fresh["candidates"] if c["token_ids"] not in known)
     point = {"step_index": at, "token_ids": token_ids, "options": first["options"]}
-    assert ids(final({**LINK, "branches": [point]}))[at] == token_ids
+    assert ids(final({**link, "branches": [point]}))[at] == token_ids
 
 
 @pytest.mark.parametrize(

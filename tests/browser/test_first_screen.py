@@ -105,7 +105,7 @@ def test_chunks_are_coloured_by_entropy_or_by_the_prediction_error(visitor):
     distances = [step["distance"] for step in EXAMPLE["steps"]]
     median = sorted(distances)[STEPS // 2]
     assert levels(visitor) == [sum(d > m * median + 1e-9 for m in (1.5, 3, 10)) for d in distances]
-    assert legend.locator("li").first.text_content() == f"≤ {1.5 * median:.2g}"
+    assert legend.locator("li").first.text_content() == f"≤ {1.5 * median:#.2g}"
 
 
 def test_the_level_is_visible_without_colour(visitor):

@@ -222,7 +222,7 @@ def test_samples_are_generated_side_by_side_and_each_can_be_opened(visitor):
     page = visitor.page
     visitor.set("#samples", 3)
     visitor.set("#temperature", 0.9)
-    visitor.set("#length", 48)
+    visitor.set("#length", 96)
     first = visitor.generate(STORY_PROMPT)
     columns = page.locator(".calm-sample")
     assert columns.count() == 3
