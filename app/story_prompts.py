@@ -55,7 +55,7 @@ def prompt_hint(name: str) -> str:
 def suited_prompt(name: str, prompt: str, first_prompt: str) -> str:
     """The prompt that a visitor has written, or the first example for a model in place of an example for other models.
 
-    ``first_prompt`` is the story prompt with which the page opens.
+    ``first_prompt`` is the prompt with which the page opens, in the present edition of Storyland.
     """
     own = [*example_prompts(name), *([first_prompt] if name in storyland_models() else [])]
     examples = {*ENGLISH, *FIRST_EDITION, *_story_prompts(EXAMPLE_SEEDS), first_prompt}

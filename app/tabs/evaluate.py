@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def _evaluations() -> dict[str, dict[str, Any]]:
-    """The ``evaluation.json`` of each bundled model of the present edition of Storyland."""
+    """The ``evaluation.json`` of each bundled model of the present edition of Storyland that has been measured."""
     paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in storyland_models()}
-    return {name: folders.read_json(path) for name, path in paths.items()}
+    return {name: folders.read_json(path) for name, path in paths.items() if path.is_file()}
 
 
 def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:

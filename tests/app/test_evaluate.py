@@ -127,3 +127,8 @@ def test_few_texts_and_negative_scores_bring_a_sentence():
     assert "fewer than 10 texts are rough" in warnings(2, good)[0]
     negative = warnings(20, (40.0, 30.0, 20.0, -1.0))[0]
     assert "negative Brier-n" in negative and "more than twice as often" in negative
+
+
+def test_a_model_that_was_not_measured_is_left_out_of_the_plot(monkeypatch):
+    monkeypatch.setattr(evaluate_tab, "storyland_models", lambda: ["story-k4", "exported-only"])
+    assert [model["model"] for model in evaluate_tab.scores_payload()["models"]] == ["story-k4"]
