@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..errors import CalmError
 from ..files import write_text
 from . import state as run_state
-from .optimizers import make, set_learning_rates
+from .optimizers import WeightAverage, make, set_learning_rates
 from .settings import LoopSettings
 
 
@@ -94,6 +94,8 @@ class Training:
         self.sharded = self.accelerator.distributed_type == DistributedType.FSDP
         if self.sharded and self.settings.muon_learning_rate:
             raise CalmError("Muon needs whole matrices, which FSDP shards; set muon_learning_rate=0 or use no FSDP.")
+        if self.sharded and self.settings.ema_decay:
+            raise CalmError("Averaged weights are whole, and FSDP shards weights; set ema_decay=0 or use no FSDP.")
         self._prepare()
         self.is_main = self.accelerator.is_main_process
         if self.sharded and self.is_main:
@@ -117,7 +119,7 @@ class Training:
         return rows
 
     def _prepare(self) -> None:
-        """Makes objective and optimizers, restores an earlier state, compiles, and distributes them."""
+        """Makes objective, optimizers and average, restores an earlier state, compiles, and distributes them."""
         objective = copy.deepcopy(self.task.objective) if self.sharded else self.task.objective
         optimizers = make(objective, self.settings)
         state = run_state.read(self.out)
@@ -134,6 +136,9 @@ class Training:
             run_state.restore_optimizers(self.objective, self.optimizers, state)
             if self.accelerator.scaler and state.get("scaler"):
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.average = WeightAverage(self.objective, self.settings.ema_decay) if self.settings.ema_decay else None
+        if self.average and state and "average" in state:
+            torch._foreach_copy_(self.average.weights, state["average"])
 
     def open_log(self) -> TextIO:
         """Opens ``log.jsonl`` for appending, without the lines that a killed run wrote after its last saved state."""
@@ -172,6 +177,8 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         self.window.append(accelerator.reduce(totals, "mean"))
         progress.step += 1
+        if self.average:
+            self.average.update(progress.step)
         self.bar.update()
 
     def should_stop(self, stop: "StopSignal") -> bool:
@@ -202,7 +209,8 @@ class Training:
         self.window = []
 
     def validate(self, file: TextIO) -> None:
-        """Measures the model on held-out data, and saves it to ``best/`` if it is the best so far."""
+        """Measures the model on held-out data, with averaged weights if the run has them, and saves it to ``best/`` if
+        it is the best so far."""
         if self.sharded:
             weights = run_state.full_weights(self.objective)  # all processes take part; only the main one gets them
             if self.is_main:
@@ -210,18 +218,22 @@ class Training:
         if not self.is_main:
             return
         # Held-out texts have many lengths, and the compiler would recompile for each of them.
-        with torch.compiler.set_stance("force_eager"):
+        with self._averaged(), torch.compiler.set_stance("force_eager"):
             figures = self.task.validate()
-        step = self.progress.step
-        _write_line(file, {"step": step, "validation": figures})
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
-        self.bar.write(f"{self.out.name}, step {step}: {shown}", file=sys.stderr)  # the result alone is on stdout
-        if self.progress.best is None or figures["score"] > self.progress.best:
-            self.progress.best = figures["score"]
-            self.task.save(self.out / "best")
-        if self.settings.keep_checkpoints:
-            self.task.save(self.out / f"step-{step}")
+            step = self.progress.step
+            _write_line(file, {"step": step, "validation": figures})
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+            self.bar.write(f"{self.out.name}, step {step}: {shown}", file=sys.stderr)  # stdout has the result alone
+            if self.progress.best is None or figures["score"] > self.progress.best:
+                self.progress.best = figures["score"]
+                self.task.save(self.out / "best")
+            if self.settings.keep_checkpoints:
+                self.task.save(self.out / f"step-{step}")
         self._restart_clocks()  # validation is not training time
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The model has its averaged weights inside, if the run averages them."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def checkpoint(self) -> None:
         """Saves the state that a later call resumes from, and the model to ``last/``."""
@@ -230,10 +242,13 @@ class Training:
             return
         if self.accelerator.scaler:  # of fp16
             state["scaler"] = self.accelerator.scaler.state_dict()
+        if self.average:
+            state["average"] = self.average.weights
         run_state.write(self.out, self.progress, state, self.settings, self.accelerator.device)
         if self.sharded:
             self.task.objective.load_state_dict(state["objective"])
-        self.task.save(self.out / "last")
+        with self._averaged():
+            self.task.save(self.out / "last")
 
 
 def _precision(settings: LoopSettings) -> str:

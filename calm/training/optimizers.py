@@ -1,10 +1,11 @@
-"""Optimizers and learning rates: AdamW, and Muon for hidden matrices."""
+"""Optimizers, learning rates and averaged weights: AdamW, and Muon for hidden matrices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .settings import LoopSettings
 
@@ -60,3 +61,32 @@ def set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], settings: Lo
     for optimizer, peak in zip(optimizers, (settings.learning_rate, settings.muon_learning_rate)):
         for group in optimizer.param_groups:
             group["lr"] = peak * share
+
+
+class WeightAverage:
+    """The exponential moving average of a run's trainable weights, in float32 on their device.
+
+    Of the first steps it is a shorter average, so that it does not hold on to the initial weights.
+    """
+
+    def __init__(self, objective: nn.Module, decay: float):
+        self.decay = decay
+        self._own = [p for p in objective.parameters() if p.requires_grad]
+        self.weights: list[Tensor] = [p.detach().clone() for p in self._own]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Adds the weights after ``step`` steps."""
+        decay = min(self.decay, step / (step + 10))
+        torch._foreach_lerp_(self.weights, self._own, 1 - decay)
+
+    @contextmanager
+    @torch.no_grad()
+    def in_place(self) -> Iterator[None]:
+        """The objective has the averaged weights inside."""
+        trained = [p.detach().clone() for p in self._own]
+        torch._foreach_copy_(self._own, self.weights)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(self._own, trained)

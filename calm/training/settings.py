@@ -43,6 +43,9 @@ class LoopSettings:
     """Learning rate of Muon for hidden matrices (``calm.training.optimizers``); 0 for AdamW alone. Muon multiplies in
     bfloat16, which takes minutes a step on a CPU without bfloat16 units."""
     gradient_clip: float = 1.0
+    ema_decay: float = 0.0
+    """Decay a step of the exponential moving average of the weights, which is then validated and saved; 0 for the
+    weights of the last step. Not with FSDP."""
     compile: bool = False
     """Whether ``torch.compile`` compiles the repeated layers, which takes about a minute at the start."""
     mixed_precision: str = "no"

@@ -29,7 +29,7 @@ AT_LEAST = {
 POSITIVE = ("learning_rate", "gradient_clip")
 LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 SIZES = ("num_", "hidden_", "intermediate_", "patch_", "latent_", "noise_", "max_")
-SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "beta2")
+SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "beta2", "ema_decay")
 NAMES = {
     bool: "true or false",
     int: "a whole number",

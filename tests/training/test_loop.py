@@ -47,6 +47,23 @@ def test_a_run_with_a_time_limit_is_a_part_of_the_whole_run(tmp_path, tokenizer_
     assert sliced == pytest.approx(at_once, rel=1e-4)
 
 
+def test_averaged_weights_are_saved_and_a_resumed_run_goes_on_with_its_average(tmp_path, tokenizer_folder, autoencoder):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, ema_decay=0.25)
+    expected = torch.empty(0)
+    for step in range(1, 5):
+        tasks.train("lm", {**settings, "max_minutes": 0})  # one step
+        weights = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["objective"]
+        own = weights["model.transformer.norm.weight"]
+        decay = min(0.25, step / (step + 10))
+        before = torch.ones_like(own) if step == 1 else expected  # the initial weights of a norm are 1
+        expected = decay * before + (1 - decay) * own
+    saved = calm.load(tmp_path / "run" / "last", "cpu").calm.transformer.norm.weight
+    assert torch.allclose(saved, expected, atol=1e-6) and not torch.allclose(saved, own, atol=1e-6)
+    tasks.train("lm", {**settings, "out": str(tmp_path / "whole" / "run")})
+    at_once = calm.load(tmp_path / "whole" / "run" / "last", "cpu").calm.transformer.norm.weight
+    assert torch.allclose(saved, at_once, atol=1e-6)
+
+
 def wait_for_log(folder: Path, process: subprocess.Popen, lines: int) -> None:
     """Waits until the run in a folder has logged at least so many lines."""
     path = folder / "run" / "log.jsonl"
