@@ -14,7 +14,7 @@ from ..modeling.autoencoder import Autoencoder
 from ..modeling.calm import CalmModel
 from ..modeling.losses import (
     MASKED,
-    cross_entropy,
+    distances,
     hidden_state_distance,
     posterior_divergence,
     reconstruction_loss,
@@ -113,7 +113,7 @@ class NextVectorObjective(nn.Module):
         (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance.
 
         ``labels`` [B, M, T * K] are M equally likely targets in random order, ``ids`` by default. The head's loss
-        leaves out chunks with a label of -100, and the cross-entropy, which has the first target, such tokens.
+        leaves out chunks with a label of -100, and the cross-entropy such tokens.
         """
         model, settings = self.model, self.settings
         k = model.config.patch_size
@@ -139,7 +139,7 @@ class NextVectorObjective(nn.Module):
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
-            figures["cross_entropy"] = self._token_loss(hidden, following[:, :, 0], generator)
+            figures["cross_entropy"] = self._token_loss(hidden, following, generator)
             loss = loss + weight * figures["cross_entropy"]
         return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
 
@@ -153,23 +153,48 @@ class NextVectorObjective(nn.Module):
         """hidden [P, D] and the chunks that follow [P, M, K] -> mean loss of the head; 0 without any chunk."""
         if not len(hidden):
             return hidden.sum()
+        head, autoencoder = self.model.generative_head, self.model.ae_model
+        if following.shape[1] == 1:
+            with torch.no_grad():
+                mean, std = autoencoder.encode(following[:, 0])  # [P, L]
+            return head.loss(hidden, mean, std, self.settings.posterior_samples, generator).mean()
         with torch.no_grad():
-            mean, std = self.model.ae_model.encode(following)  # [P, M, L]
-        head = self.model.generative_head
-        if mean.shape[1] > 1:
-            return head.loss_against(hidden, mean, generator).mean()
-        return head.loss(hidden, mean[:, 0], std[:, 0], self.settings.posterior_samples, generator).mean()
+            chunks, places = following.flatten(0, 1).unique(dim=0, return_inverse=True)
+            targets = autoencoder.encode(chunks)[0][places].unflatten(0, following.shape[:2])  # [P, M, L]
+        if 0 < self.settings.head_positions < len(hidden):
+            chosen = self._hard_positions(hidden, targets, generator)
+            hidden, targets = hidden[chosen], targets[chosen]
+        return head.loss_against(hidden, targets, generator).mean()
+
+    @torch.no_grad()
+    def _hard_positions(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None) -> Tensor:
+        """hidden [P, D] and targets [P, M, L] -> ``head_positions`` different positions, with a probability in
+        proportion to the distance of a draw from the nearest target."""
+        draws = self.model.generative_head.sample(hidden, 1, generator).movedim(0, -2).float()  # [P, 1, L]
+        distance = distances(draws, targets.float()).amin((-1, -2))
+        return torch.multinomial(distance, self.settings.head_positions, generator=generator)
 
     def _token_loss(self, hidden: Tensor, following: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, K] -> cross-entropy in nats a token."""
+        """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, M, K] -> cross-entropy in nats a token.
+
+        The decoder is shown the first of the M chunks. The target of each of its tokens is the distribution of this
+        token among those of the M chunks that begin alike.
+        """
         assert self.decoder is not None
         embedding = self.model.transformer.embed_tokens
+        shown = following[:, :, 0]
         # Embeddings of the usual initial size would be negligible beside the hidden state.
-        embedded = embedding(following.clamp(min=0)) * hidden.shape[-1] ** 0.5
+        embedded = embedding(shown.clamp(min=0)) * hidden.shape[-1] ** 0.5
         # Half of the chunks are decoded without their previous tokens, so that the hidden state itself has to hold all
         # of them, as the energy head needs, and the decoder does not model the language on its own.
-        shown = torch.rand(following.shape[:-1], generator=generator, device=following.device) < 0.5
-        return cross_entropy(self.decoder(hidden, embedded * shown[..., None, None], embedding.weight), following)
+        with_previous = torch.rand(shown.shape[:-1], generator=generator, device=following.device) < 0.5
+        logits = self.decoder(hidden, embedded * with_previous[..., None, None], embedding.weight)
+        alike = (following == shown[:, :, None])[..., :-1].cumprod(-1)  # [B, T - 1, M, K - 1]
+        weights = F.pad(alike, (1, 0), value=1).float()
+        log_p = logits.float().log_softmax(-1).gather(-1, following.clamp(min=0).movedim(-2, -1)).movedim(-1, -2)
+        known = shown != MASKED
+        losses = -(weights * log_p).sum(-2) / weights.sum(-2)  # [B, T - 1, K]
+        return (losses * known).sum() / known.sum().clamp(min=1)
 
 
 class NextTokenObjective(nn.Module):

@@ -110,8 +110,8 @@ class LanguageModelSettings(LoopSettings):
     continuations: int = 0
     """M, targets of each chunk, drawn from Storyland's exact distribution; 0 for the chunk of the row alone. Needs
     ``stream_workers``, and ``storyland`` or ``prompted`` sources. From 2 on, ``posterior_samples`` has no effect, and
-    the energy head draws M samples (2 where all targets are equal) instead of ``num_samples``. Other heads and the
-    token decoder use the first target."""
+    the energy head draws M samples (1 where all targets are equal) instead of ``num_samples``. Other heads use the
+    first target."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, tokenized to ``name``-primer."""
     primer_steps: int = 0
@@ -147,6 +147,9 @@ class CalmSettings(LanguageModelSettings):
     init_backbone_from: str = ""
     """A model of the same widths, of another K or token by token, whose backbone the run starts with. Input projection
     and head get new initial weights."""
+    head_positions: int = 0
+    """Positions of a process's batch that the energy head learns from, 0 for all of them. It meets positions more often
+    where one of its draws lies far from every target. Needs ``continuations`` of 2 or more."""
     posterior_samples: int = 100
     """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0

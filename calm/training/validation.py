@@ -23,7 +23,8 @@ CHOICES = {"schedule": ("constant", "cosine", "linear"), "mixed_precision": ("no
 AT_LEAST = {
     "steps": 1, "batch_size": 1, "accumulation_steps": 1, "log_every": 1, "validate_every": 1, "save_every": 1,
     "valid_texts": 1, "row_tokens": 2, "row_stride": 1, "vocab_size": 300, "characters": 0, "seed": 0,
-    "warmup_steps": 0, "primer_steps": 0, "stream_workers": 0, "continuations": 0, "posterior_samples": 0,
+    "warmup_steps": 0, "primer_steps": 0, "stream_workers": 0, "continuations": 0, "head_positions": 0,
+    "posterior_samples": 0,
     "weight_decay": 0, "muon_learning_rate": 0, "max_minutes": 0, "noise": 0, "token_loss_weight": 0,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "gradient_clip")
@@ -181,6 +182,8 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
             raise CalmError(f"The setting {name!r} is missing; name at least one source of text.")
     if isinstance(settings, CalmSettings):
         _check_head(CalmConfig(**settings.model))
+        if settings.head_positions and (settings.continuations < 2 or settings.model.get("head", "energy") != "energy"):
+            raise CalmError("'head_positions' chooses positions of an energy head by 2 or more 'continuations'.")
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")
         if settings.head_warmup_from and not (settings.token_loss_weight or settings.distil_from):

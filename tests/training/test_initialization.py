@@ -109,7 +109,7 @@ def test_a_run_starts_from_a_bundled_model_without_other_files(tmp_path):
         'init_from = "story-k4"', 'tokenizer = "story-k4"', 'autoencoder = "story-k4"', 'sources = ["storyland:0:20"]',
         'valid = ["storyland:10000000:1"]', "steps = 1", "batch_size = 1", 'mixed_precision = "no"',
         f'out = "{tmp_path / "run"}"', f'data = "{tmp_path / "data"}"', "joint_from = 0.0",
-        "head_warmup_from = 0.0", "stream_workers = 0", "continuations = 0",
+        "head_warmup_from = 0.0", "stream_workers = 0", "continuations = 0", "head_positions = 0",
     ])  # fmt: skip
     further, before = calm.load(tasks.train("lm", settings), "cpu"), calm.load("story-k4", "cpu")
     for (name, new), old in zip(further.calm.state_dict().items(), before.calm.state_dict().values()):

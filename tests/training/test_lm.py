@@ -41,6 +41,7 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     "changes, sentence",
     [
         ({"continuations": 8}, "continuations are drawn during training; set stream_workers to 1 or more"),
+        ({"head_positions": 9}, "'head_positions' chooses positions of an energy head by 2 or more 'continuations'"),
         ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
     ],
 )
@@ -154,6 +155,35 @@ def test_several_targets_of_a_position_count_alike(tiny, tiny_ar):
     assert torch.allclose(loss, head.loss_against(hidden, targets, torch.Generator().manual_seed(3)).mean())
     few = head.loss_against(hidden[:1], targets[:1].repeat(1, 4, 1), torch.Generator().manual_seed(3))
     assert torch.equal(few, head.loss_against(hidden[:1], targets[:1], torch.Generator().manual_seed(3)))
+
+
+def test_the_token_loss_has_the_targets_that_begin_like_the_shown_one(tiny):
+    class Fixed(torch.nn.Module):
+        def forward(self, hidden, embedded, embedding):
+            return logits
+
+    objective = NextVectorObjective(tiny(4).calm, CalmSettings(out="run", autoencoder="", token_loss_weight=1.0))
+    objective.decoder = Fixed()
+    logits = torch.randn(1, 1, 4, len(tiny(4).tokenizer))
+    log_p = logits[0, 0].log_softmax(-1)
+    following = torch.tensor([[[[7, 8, 9, 10], [7, 8, 20, 30], [7, 8, 9, 40], [5, 8, 9, 10]]]])  # [1, 1, M, K]
+    first, second = (log_p[0, 7] * 3 + log_p[0, 5]) / 4, log_p[1, 8]
+    third, fourth = (log_p[2, 9] * 2 + log_p[2, 20]) / 3, (log_p[3, 10] + log_p[3, 40]) / 2
+    loss = objective._token_loss(torch.zeros(1, 1, tiny(4).calm.config.hidden_size), following, None)
+    assert torch.allclose(loss, -(first + second + third + fourth) / 4)
+    following[0, 0, :, 3] = -100
+    loss = objective._token_loss(torch.zeros(1, 1, tiny(4).calm.config.hidden_size), following, None)
+    assert torch.allclose(loss, -(first + second + third) / 3)
+
+
+def test_the_head_learns_from_positions_where_its_draws_are_far_from_every_target(tiny):
+    lm, hidden = tiny(4), torch.randn(6, tiny(4).calm.config.hidden_size)
+    objective = NextVectorObjective(lm.calm, CalmSettings(out="run", autoencoder="", head_positions=2))
+    targets = lm.calm.generative_head.sample(hidden, 1, torch.Generator().manual_seed(0)).movedim(0, 1).detach()
+    targets = torch.cat((targets, targets + 50), 1)  # the draw itself, and a far vector
+    targets[[1, 4]] += 50
+    chosen = objective._hard_positions(hidden, targets, torch.Generator().manual_seed(0))
+    assert sorted(chosen.tolist()) == [1, 4]
 
 
 def test_corruption_replaces_tokens_in_the_given_share_of_chunks():
