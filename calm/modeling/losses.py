@@ -49,9 +49,11 @@ def distances(x: Tensor, y: Tensor, beta: float = 1.0) -> Tensor:
     at distance zero is set to zero, so that training also works with an exponent below 1, whose gradient is unbounded
     near zero.
     """
-    squares = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
-    squared = squares - 2 * x @ y.transpose(-1, -2)
-    return squared.clamp(min=1e-8).pow(beta / 2)
+    # A squared distance is the small difference of large numbers, so its products are never rounded to bfloat16.
+    with torch.autocast(x.device.type, enabled=False):
+        squares = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+        squared = squares - 2 * x @ y.transpose(-1, -2)
+        return squared.clamp(min=1e-8).pow(beta / 2)
 
 
 def energy_score(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
@@ -62,11 +64,9 @@ def energy_score(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Tensor:
     expectation is smallest where both distributions agree.
     """
     n = samples.shape[-2]
-    # A squared distance is the small difference of large numbers, so its products are never rounded to bfloat16.
-    with torch.autocast(samples.device.type, enabled=False):
-        fidelity = distances(samples, targets, beta).mean((-1, -2))
-        diagonal = torch.eye(n, dtype=torch.bool, device=samples.device)
-        spread = distances(samples, samples, beta).masked_fill(diagonal, 0).sum((-1, -2)) / (n * (n - 1))
+    fidelity = distances(samples, targets, beta).mean((-1, -2))
+    diagonal = torch.eye(n, dtype=torch.bool, device=samples.device)
+    spread = distances(samples, samples, beta).masked_fill(diagonal, 0).sum((-1, -2)) / (n * (n - 1))
     return 2 * fidelity - spread
 
 
@@ -80,8 +80,7 @@ def matched_distance(samples: Tensor, targets: Tensor, beta: float = 1.0) -> Ten
     """
     from scipy.optimize import linear_sum_assignment  # belongs to the extra for training
 
-    with torch.autocast(samples.device.type, enabled=False):
-        cost = distances(samples, targets, beta)
+    cost = distances(samples, targets, beta)
     matching = np.array([linear_sum_assignment(one)[1] for one in cost.detach().cpu().numpy()])
     chosen = torch.from_numpy(matching).to(cost.device)
     return cost.gather(-1, chosen[..., None]).squeeze(-1).mean(-1)

@@ -95,7 +95,7 @@ class Training:
         if self.sharded and self.settings.muon_learning_rate:
             raise CalmError("Muon needs whole matrices, which FSDP shards; set muon_learning_rate=0 or use no FSDP.")
         if self.sharded and self.settings.ema_decay:
-            raise CalmError("Averaged weights are whole, and FSDP shards weights; set ema_decay=0 or use no FSDP.")
+            raise CalmError("FSDP cannot average weights; set ema_decay=0 or use no FSDP.")
         self._prepare()
         self.is_main = self.accelerator.is_main_process
         if self.sharded and self.is_main:
@@ -136,7 +136,8 @@ class Training:
             run_state.restore_optimizers(self.objective, self.optimizers, state)
             if self.accelerator.scaler and state.get("scaler"):
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.average = WeightAverage(self.objective, self.settings.ema_decay) if self.settings.ema_decay else None
+        averages = self.settings.ema_decay and self.accelerator.is_main_process  # the only one that saves models
+        self.average = WeightAverage(self.objective, self.settings.ema_decay) if averages else None
         if self.average and state and "average" in state:
             torch._foreach_copy_(self.average.weights, state["average"])
 

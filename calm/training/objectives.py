@@ -168,8 +168,8 @@ class NextVectorObjective(nn.Module):
 
     @torch.no_grad()
     def _hard_positions(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None) -> Tensor:
-        """hidden [P, D] and targets [P, M, L] -> ``head_positions`` different positions, with a probability in
-        proportion to the distance of a draw from the nearest target."""
+        """hidden [P, D] and targets [P, M, L] -> ``head_positions`` different positions, drawn with weights equal to
+        the distance of one draw from the nearest target."""
         draws = self.model.generative_head.sample(hidden, 1, generator).movedim(0, -2).float()  # [P, 1, L]
         distance = distances(draws, targets.float()).amin((-1, -2))
         return torch.multinomial(distance, self.settings.head_positions, generator=generator)
@@ -178,7 +178,7 @@ class NextVectorObjective(nn.Module):
         """hidden [B, T - 1, D] and the chunks that follow [B, T - 1, M, K] -> cross-entropy in nats a token.
 
         The decoder is shown the first of the M chunks. The target of each of its tokens is the distribution of this
-        token among those of the M chunks that begin alike.
+        token among the chunks that agree with the first one in all earlier tokens. Tokens of -100 do not count.
         """
         assert self.decoder is not None
         embedding = self.model.transformer.embed_tokens
@@ -190,10 +190,10 @@ class NextVectorObjective(nn.Module):
         with_previous = torch.rand(shown.shape[:-1], generator=generator, device=following.device) < 0.5
         logits = self.decoder(hidden, embedded * with_previous[..., None, None], embedding.weight)
         alike = (following == shown[:, :, None])[..., :-1].cumprod(-1)  # [B, T - 1, M, K - 1]
-        weights = F.pad(alike, (1, 0), value=1).float()
+        weights = F.pad(alike, (1, 0), value=1) * (following != MASKED)
         log_p = logits.float().log_softmax(-1).gather(-1, following.clamp(min=0).movedim(-2, -1)).movedim(-1, -2)
         known = shown != MASKED
-        losses = -(weights * log_p).sum(-2) / weights.sum(-2)  # [B, T - 1, K]
+        losses = -(weights * log_p).sum(-2) / weights.sum(-2).clamp(min=1)  # [B, T - 1, K]
         return (losses * known).sum() / known.sum().clamp(min=1)
 
 

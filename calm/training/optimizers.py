@@ -64,9 +64,9 @@ def set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], settings: Lo
 
 
 class WeightAverage:
-    """The exponential moving average of a run's trainable weights, in float32 on their device.
+    """The exponential moving average of a run's trainable weights, on their device.
 
-    Of the first steps it is a shorter average, so that it does not hold on to the initial weights.
+    It reaches back over at most a tenth of the steps so far, so that it does not hold on to the initial weights.
     """
 
     def __init__(self, objective: nn.Module, decay: float):
@@ -81,12 +81,17 @@ class WeightAverage:
         torch._foreach_lerp_(self.weights, self._own, 1 - decay)
 
     @contextmanager
-    @torch.no_grad()
     def in_place(self) -> Iterator[None]:
-        """The objective has the averaged weights inside."""
-        trained = [p.detach().clone() for p in self._own]
-        torch._foreach_copy_(self._own, self.weights)
+        """The objective has the averaged weights inside, and ``weights`` has its own."""
+        self._swap()
         try:
             yield
         finally:
-            torch._foreach_copy_(self._own, trained)
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for own, average in zip(self._own, self.weights):
+            before = own.clone()
+            own.copy_(average)
+            average.copy_(before)

@@ -45,7 +45,7 @@ class LoopSettings:
     gradient_clip: float = 1.0
     ema_decay: float = 0.0
     """Decay a step of the exponential moving average of the weights, which is then validated and saved; 0 for the
-    weights of the last step. Not with FSDP."""
+    weights of the last step. The average reaches back over at most a tenth of the steps so far. Not with FSDP."""
     compile: bool = False
     """Whether ``torch.compile`` compiles the repeated layers, which takes about a minute at the start."""
     mixed_precision: str = "no"
@@ -148,8 +148,9 @@ class CalmSettings(LanguageModelSettings):
     """A model of the same widths, of another K or token by token, whose backbone the run starts with. Input projection
     and head get new initial weights."""
     head_positions: int = 0
-    """Positions of a process's batch that the energy head learns from, 0 for all of them. It meets positions more often
-    where one of its draws lies far from every target. Needs ``continuations`` of 2 or more."""
+    """Positions that the energy head learns from, of those that a process computes at a time; 0 for all of them. They
+    are drawn without replacement, with weights equal to the distance of one draw from the nearest target; the logged
+    loss is theirs. Needs ``continuations`` of 2 or more."""
     posterior_samples: int = 100
     """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0

@@ -183,7 +183,9 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
     if isinstance(settings, CalmSettings):
         _check_head(CalmConfig(**settings.model))
         if settings.head_positions and (settings.continuations < 2 or settings.model.get("head", "energy") != "energy"):
-            raise CalmError("'head_positions' chooses positions of an energy head by 2 or more 'continuations'.")
+            raise CalmError(
+                "'head_positions' needs an energy head and 'continuations' of 2 or more; set it to 0 otherwise."
+            )
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")
         if settings.head_warmup_from and not (settings.token_loss_weight or settings.distil_from):

@@ -6,7 +6,7 @@ from calm import CalmError
 from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.calm import EnergyTransformer
 from calm.modeling.config import AutoencoderConfig, CalmConfig
-from calm.modeling.losses import energy_score
+from calm.modeling.losses import distances, energy_score
 from calm.training import recipe, tasks
 from calm.training.objectives import NextTokenObjective, NextVectorObjective, corrupt
 from calm.training.settings import AutoencoderSettings, CalmSettings
@@ -41,7 +41,7 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     "changes, sentence",
     [
         ({"continuations": 8}, "continuations are drawn during training; set stream_workers to 1 or more"),
-        ({"head_positions": 9}, "'head_positions' chooses positions of an energy head by 2 or more 'continuations'"),
+        ({"head_positions": 9}, "'head_positions' needs an energy head and 'continuations' of 2 or more"),
         ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
     ],
 )
@@ -171,9 +171,9 @@ def test_the_token_loss_has_the_targets_that_begin_like_the_shown_one(tiny):
     third, fourth = (log_p[2, 9] * 2 + log_p[2, 20]) / 3, (log_p[3, 10] + log_p[3, 40]) / 2
     loss = objective._token_loss(torch.zeros(1, 1, tiny(4).calm.config.hidden_size), following, None)
     assert torch.allclose(loss, -(first + second + third + fourth) / 4)
-    following[0, 0, :, 3] = -100
+    following[0, 0, 1, 2] = following[0, 0, 0, 3] = -100
     loss = objective._token_loss(torch.zeros(1, 1, tiny(4).calm.config.hidden_size), following, None)
-    assert torch.allclose(loss, -(first + second + third) / 3)
+    assert torch.allclose(loss, -(first + second + log_p[2, 9]) / 3)
 
 
 def test_the_head_learns_from_positions_where_its_draws_are_far_from_every_target(tiny):
@@ -182,8 +182,32 @@ def test_the_head_learns_from_positions_where_its_draws_are_far_from_every_targe
     targets = lm.calm.generative_head.sample(hidden, 1, torch.Generator().manual_seed(0)).movedim(0, 1).detach()
     targets = torch.cat((targets, targets + 50), 1)  # the draw itself, and a far vector
     targets[[1, 4]] += 50
-    chosen = objective._hard_positions(hidden, targets, torch.Generator().manual_seed(0))
-    assert sorted(chosen.tolist()) == [1, 4]
+    for precision in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            chosen = objective._hard_positions(hidden, targets, torch.Generator().manual_seed(0))
+        assert sorted(chosen.tolist()) == [1, 4]
+
+
+def test_the_loss_of_the_head_is_that_of_the_chosen_positions(tiny, monkeypatch):
+    lm, ids = tiny(4), torch.arange(24).view(1, 24) + 7
+    other = ids.clone()
+    other[0, 4:] += 50
+    labels = torch.stack((ids, other), 1)
+    settings = CalmSettings(out="run", autoencoder="", head_positions=2)
+    objective = NextVectorObjective(lm.calm, settings)
+    monkeypatch.setattr(objective, "_hard_positions", lambda *_: torch.tensor([3, 0]))
+    loss = objective(ids, 0.5, torch.Generator().manual_seed(3), labels)["loss"]
+    targets = lm.calm.ae_model.encode(labels.view(2, 6, 4)[:, [4, 1]].swapaxes(0, 1))[0]  # [2, 2, L]
+    hidden = lm.calm(ids[:, :-4])[0, [3, 0]]
+    expected = lm.calm.generative_head.loss_against(hidden, targets, torch.Generator().manual_seed(3)).mean()
+    assert torch.allclose(loss, expected)
+
+
+def test_distances_are_not_rounded_by_autocast():
+    x = 10 * torch.randn(5, 4, 64, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = distances(x, x + 0.01)
+    assert torch.allclose(found.diagonal(dim1=1, dim2=2), torch.tensor(0.08), rtol=0.3)
 
 
 def test_corruption_replaces_tokens_in_the_given_share_of_chunks():

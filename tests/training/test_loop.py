@@ -47,7 +47,16 @@ def test_a_run_with_a_time_limit_is_a_part_of_the_whole_run(tmp_path, tokenizer_
     assert sliced == pytest.approx(at_once, rel=1e-4)
 
 
-def test_averaged_weights_are_saved_and_a_resumed_run_goes_on_with_its_average(tmp_path, tokenizer_folder, autoencoder):
+def test_averaged_weights_are_saved_and_a_resumed_run_goes_on_with_its_average(
+    tmp_path, tokenizer_folder, autoencoder, monkeypatch
+):
+    validated = []
+    measure = tasks.LanguageModelTask.validate
+    monkeypatch.setattr(
+        tasks.LanguageModelTask,
+        "validate",
+        lambda task: validated.append(task.lm.calm.transformer.norm.weight.detach().clone()) or measure(task),
+    )
     settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, steps=4, ema_decay=0.25)
     expected = torch.empty(0)
     for step in range(1, 5):
@@ -57,8 +66,11 @@ def test_averaged_weights_are_saved_and_a_resumed_run_goes_on_with_its_average(t
         decay = min(0.25, step / (step + 10))
         before = torch.ones_like(own) if step == 1 else expected  # the initial weights of a norm are 1
         expected = decay * before + (1 - decay) * own
-    saved = calm.load(tmp_path / "run" / "last", "cpu").calm.transformer.norm.weight
-    assert torch.allclose(saved, expected, atol=1e-6) and not torch.allclose(saved, own, atol=1e-6)
+    assert not torch.allclose(expected, own, atol=1e-6)
+    for folder in ("last", "best"):
+        saved = calm.load(tmp_path / "run" / folder, "cpu").calm.transformer.norm.weight
+        assert torch.allclose(saved, expected, atol=1e-6)
+    assert len(validated) == 1 and torch.allclose(validated[0], expected, atol=1e-6)
     tasks.train("lm", {**settings, "out": str(tmp_path / "whole" / "run")})
     at_once = calm.load(tmp_path / "whole" / "run" / "last", "cpu").calm.transformer.norm.weight
     assert torch.allclose(saved, at_once, atol=1e-6)

@@ -38,8 +38,9 @@ def test_muon_trains_the_matrices_of_layers_and_blocks(tmp_path, tokenizer_folde
     assert [o.param_groups[0]["lr"] for o in (adamw, muon)] == pytest.approx([5e-4, 5e-3])
 
 
-def test_muon_is_refused_with_sharded_matrices(tmp_path, tokenizer_folder, autoencoder, monkeypatch):
+@pytest.mark.parametrize("setting", ["muon_learning_rate", "ema_decay"])
+def test_what_needs_whole_weights_is_refused_with_shards(tmp_path, tokenizer_folder, autoencoder, monkeypatch, setting):
     monkeypatch.setattr(Accelerator, "distributed_type", property(lambda self: DistributedType.FSDP))
-    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, muon_learning_rate=1e-2)
-    with pytest.raises(CalmError, match="set muon_learning_rate=0"):
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **{setting: 1e-2})
+    with pytest.raises(CalmError, match=f"set {setting}=0"):
         tasks.train("lm", settings)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import CalmConfig
-from ..losses import energy_score, matched_distance
+from ..losses import distances, energy_score, matched_distance
 from .base import GenerativeHead, HeadCost, count_weights
 
 
@@ -104,20 +104,20 @@ class EnergyHead(GenerativeHead):
 
     def loss_against(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Half of the energy score (eq. 10) plus the matched distance of as many draws as targets [P, M, L]. Where all
-        targets are equal, the distance of one draw: another could only end at the same vector.
+        targets are equal, the distance of one draw: all draws should reach the same vector.
 
         Not a proper score: even choices stay even, but a rare target gets too little probability. Of two distant
         vectors one of probability below 1/18 gets none (M = 8).
         """
         same = (targets == targets[:, :1]).all(-1).all(-1)
         loss = hidden.new_zeros(len(hidden), dtype=torch.float32)
-        for where, count in ((same, 1), (~same, targets.shape[1])):
-            if where.any():
-                samples = self.sample(hidden[where], count, generator).movedim(0, -2).float()
-                wanted = targets[where][:, :count].float()
-                loss[where] = matched_distance(samples, wanted, self.beta)
-                if count > 1:
-                    loss[where] += energy_score(samples, wanted, self.beta) / 2
+        if same.any():
+            draw = self.sample(hidden[same], 1, generator).movedim(0, -2).float()
+            loss[same] = distances(draw, targets[same][:, :1].float(), self.beta).flatten()
+        if not same.all():
+            samples = self.sample(hidden[~same], targets.shape[1], generator).movedim(0, -2).float()
+            wanted = targets[~same].float()
+            loss[~same] = energy_score(samples, wanted, self.beta) / 2 + matched_distance(samples, wanted, self.beta)
         return loss
 
     def cost(self) -> HeadCost:

@@ -33,8 +33,8 @@ def generate(lm, seed: int, **options):
 
 
 def test_a_captured_step_computes_what_transformers_computes():
-    lm = calm.load("story-k2", DEVICE, torch.float32)  # its context holds 600 chunks
-    chunks = torch.tensor(lm.tokenize(" ".join(PROMPTS) * 60)[:1200], dtype=torch.long).view(600, 2)
+    lm = calm.load("story-k1", DEVICE, torch.float32)  # its context holds 600 chunks
+    chunks = torch.tensor(lm.tokenize(" ".join(PROMPTS) * 60)[:600], dtype=torch.long).view(600, 1)
     with torch.inference_mode():
         inputs = lm.calm.embed(chunks.to(DEVICE))
         expected = lm.backbone(inputs_embeds=inputs[None], use_cache=False).last_hidden_state[0]
