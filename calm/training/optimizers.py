@@ -71,7 +71,7 @@ class WeightAverage:
 
     def __init__(self, objective: nn.Module, decay: float):
         self.decay = decay
-        self._own = [p for p in objective.parameters() if p.requires_grad]
+        self._own: list[Tensor] = [p for p in objective.parameters() if p.requires_grad]
         self.weights: list[Tensor] = [p.detach().clone() for p in self._own]
 
     @torch.no_grad()
