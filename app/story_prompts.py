@@ -1,7 +1,7 @@
 """Prompts that suit a model: examples, random ones, and whether a prompt is in the language of the model.
 
-The bundled models were trained on Storyland alone: some on its present edition, the others on the first one. Any other
-model gets prompts in English.
+The bundled models were trained on Storyland alone: story-k8 on its first edition, the others on the present one. Any
+other model gets prompts in English.
 """
 
 import random

@@ -149,8 +149,7 @@ def build() -> None:
         "which has no likelihood, and a token-by-token model in the same way (paper, section 4.2). 100 means that the "
         "model always predicts the text, 0 that it is no better than chance. The gap to the best model is computed "
         "text by text, because a text that is hard for one model is hard for the others. Blank lines separate "
-        "texts. story-k1, story-k2 and story-k8 have learned the first edition of Storyland, so stories of the second "
-        "are hard for them.</p>"
+        "texts. story-k8 has learned the first edition of Storyland, so stories of the second are hard for it.</p>"
     )
     with gr.Row():
         text = gr.Textbox(
