@@ -233,7 +233,7 @@ class Training:
         self._restart_clocks()  # validation is not training time
 
     def _averaged(self) -> AbstractContextManager[None]:
-        """The model has its averaged weights inside, if the run averages them."""
+        """A context in which the model has its averaged weights, if the run averages them."""
         return self.average.in_place() if self.average else nullcontext()
 
     def checkpoint(self) -> None:

@@ -82,7 +82,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The objective has the averaged weights inside, and ``weights`` has its own."""
+        """A context in which the objective has the averaged weights, and ``weights`` has the objective's own."""
         self._swap()
         try:
             yield
