@@ -26,10 +26,10 @@ def fixed_weights(model: torch.nn.Module) -> None:
             parameter.copy_((shift + scale * 3 * wave).view_as(parameter))
 
 
-def tiny_config(k: int = 4, vocabulary: int = 301, **changes) -> CalmConfig:
+def tiny_config(k: int = 4, vocabulary: int = 301, autoencoder_width: int = 24, **changes) -> CalmConfig:
     shared = {"vocab_size": vocabulary, "patch_size": k, "latent_size": 16, "bos_token_id": 0, "eos_token_id": 1}
-    # Multiples of 16: in other widths PyTorch rounds the last numbers of a tensor differently on a CPU with AVX-512.
-    autoencoder = {**shared, "hidden_size": 32, "intermediate_size": 64, "pad_token_id": vocabulary - 1}
+    widths = {"hidden_size": autoencoder_width, "intermediate_size": 2 * autoencoder_width}
+    autoencoder = {**shared, **widths, "pad_token_id": vocabulary - 1}
     fields = {
         "hidden_size": 32,
         "intermediate_size": 64,
