@@ -12,8 +12,32 @@ from typing import Any
 from .exact import Telling, beginnings, next_words, weight
 
 Tokens = tuple[int, ...]
+Choices = tuple[float, ...]
+"""Uniform random numbers in [0, 1), one for each choice."""
+CHOICE_UNITS = 2**24
+"""The numbers of ``draw_by_choices`` are multiples of 1 / CHOICE_UNITS, which float32 represents exactly."""
 FLOOR = 1e-4
 """Continuations that are less likely than this share of their context are left out of ``chunks``."""
+
+
+def inverse_transform(probabilities: dict[Tokens, float], numbers: Choices) -> Tokens:
+    """Samples a chunk by inverse transform sampling, token by token.
+
+    The i-th number decides the i-th place at which more than one token is possible: it picks a token by cumulative
+    probability, in the order of ids. Independent uniform ``numbers`` give each chunk with its probability.
+    ``probabilities`` need not sum to 1. ``numbers`` has at least one number for each such place; further ones have no
+    effect.
+    """
+    left, unused = sorted(probabilities), iter(numbers)
+    for place in range(len(left[0])):
+        weights = dict[int, float]()
+        for chunk in left:
+            weights[chunk[place]] = weights.get(chunk[place], 0.0) + probabilities[chunk]
+        if len(weights) > 1:
+            ends = list(accumulate(weights.values()))
+            chosen = list(weights)[bisect(ends, next(unused) * ends[-1], hi=len(ends) - 1)]
+            left = [chunk for chunk in left if chunk[place] == chosen]
+    return left[0]
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,29 @@ class TokenLanguage:
         occurs count * p times, rounded up or down at random: the shares vary less than those of independent draws.
         Their order is random. Raises ValueError for other text.
         """
-        context, drawn = self.start(), list[list[Tokens]]()
+        drawn = list[list[Tokens]]()
+        for probabilities in self._alternatives(tokens, size):
+            ends = list(accumulate(probabilities.values()))
+            start = rng.random()
+            points = [(start + i) / count * ends[-1] for i in range(count)]
+            choices = list(probabilities)
+            drawn.append(rng.sample([choices[bisect(ends, point)] for point in points], count))
+        return drawn
+
+    def draw_by_choices(
+        self, tokens: Sequence[int], size: int, count: int, rng: random.Random
+    ) -> list[list[tuple[Tokens, Choices]]]:
+        """For each chunk after the first (see ``draw``): ``count`` independent samples by ``inverse_transform``, each
+        with the ``size`` uniform numbers that determine it. Raises ValueError as ``draw`` does."""
+        drawn = list[list[tuple[Tokens, Choices]]]()
+        for probabilities in self._alternatives(tokens, size):
+            numbers = [tuple(rng.randrange(CHOICE_UNITS) / CHOICE_UNITS for _ in range(size)) for _ in range(count)]
+            drawn.append([(inverse_transform(probabilities, one), one) for one in numbers])
+        return drawn
+
+    def _alternatives(self, tokens: Sequence[int], size: int) -> Iterator[dict[Tokens, float]]:
+        """The probabilities of the chunks that may stand in the place of each chunk after the first (see ``draw``)."""
+        context = self.start()
         words = [i for i, token in enumerate(tokens) if token != self.eos]
         begin, end = (words[0], words[-1] + 2) if words else (size, 0)
         for token in tokens[begin:size]:
@@ -103,20 +149,15 @@ class TokenLanguage:
         for at in range(size, len(tokens) - size + 1, size):
             own = tuple(tokens[at : at + size])
             if at + size > end:
-                drawn.append([own] * count)
+                yield {own: 1.0}
                 continue
             chunks = self.chunks(context, size)
-            ends = list(accumulate(probability for probability, _ in chunks.values()))
-            start = rng.random()
-            points = [(start + i) / count * ends[-1] for i in range(count)]
-            choices = list(chunks)
-            drawn.append(rng.sample([choices[bisect(ends, point)] for point in points], count))
+            yield {chunk: probability for chunk, (probability, _) in chunks.items()}
             if own in chunks:
                 context = chunks[own][1]
                 continue
             for token in own:  # a chunk less likely than FLOOR
                 context = self.after(context, token)
-        return drawn
 
     def contexts(self, text: str) -> Iterator[tuple[Context, int]]:
         """The context before each token of a story and its end, and that token. Raises ValueError for other text."""

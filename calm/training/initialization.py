@@ -9,8 +9,12 @@ than others. (For attention: Trockman and Kolter 2023, "Mimetic initialization".
 **Weights of another model.** ``init_from`` copies all weights, keeps some of the layers, adds blocks to the head, or
 doubles the width (Chen, Goodfellow and Shlens 2016, "Net2Net"). ``init_backbone_from`` copies the backbone alone, for a
 model of another K.
+
+**Separate codes.** ``separate_codes`` gives each token of a chunk its own part of the latent vector. A head learns such
+vectors sooner than vectors that mix the tokens of a chunk.
 """
 
+import math
 from typing import cast
 
 import torch
@@ -28,6 +32,8 @@ EMBEDDING_SHARE, ROTATION_SHARE = 0.7, 0.7
 """Shares of a token embedding that enter the sum of a chunk as they are and rotated by position in the chunk."""
 HEADS = ("generative_head.", "mlp_generator.")
 """Names of a head's weights; the energy head has both."""
+POSTERIOR_STD = 0.42
+"""Standard deviation of the posterior of an autoencoder with separate codes; its means have a root mean square of 1."""
 MLP_SCALE = 0.3
 """Factor on the initial output of the MLPs."""
 
@@ -159,3 +165,42 @@ def init_backbone_from(model: CalmModel, name: str) -> None:
     norm = model.embed_proj[3]
     if not lm.is_calm:  # its layers expect embeddings at their own scale, without a norm
         nn.init.constant_(cast(nn.LayerNorm, norm).weight, model.transformer.embed_tokens.weight.square().mean().sqrt())
+
+
+def separate_codes(autoencoder: Autoencoder) -> None:
+    """Gives each token of a chunk L / K numbers of the latent vector, its code.
+
+    The squeeze layer maps the state of each token to its own numbers alone, and the encoder's layers after it are the
+    identity. They are frozen, and the gradient of the squeeze layer is masked, so that training cannot mix the codes.
+    The encoder's RMS norm scales the whole vector to a root mean square of 1: other tokens change the scale of a code,
+    not its direction. The posterior's standard deviation is constant. The decoder may mix the codes. Raises CalmError
+    unless the autoencoder is as wide as its vector and K divides the width.
+    """
+    config, encoder, decoder = autoencoder.config, autoencoder.encoder, autoencoder.decoder
+    k, width = config.patch_size, config.hidden_size
+    if width != config.latent_size or width % k:
+        raise CalmError(
+            f"'separate_codes' needs a hidden_size equal to latent_size and divisible by patch_size; they are {width}, "
+            f"{config.latent_size} and {k}."
+        )
+    own = torch.zeros(k, width // k, k, width)  # numbers of each token's code, by the states of all tokens
+    own[range(k), :, range(k)] = nn.init.orthogonal_(torch.empty(width // k, width))
+    after_squeeze = encoder.encoder_layers[len(encoder.encoder_layers) // 2 :]
+    with torch.no_grad():
+        encoder.squeeze_layer.weight.copy_(own.view(width, -1))
+        encoder.squeeze_layer.bias.zero_()
+        mean, log_std = encoder.hidden_to_latent.weight.chunk(2)
+        mean.copy_(torch.eye(width))
+        log_std.zero_()
+        encoder.hidden_to_latent.bias.zero_()
+        encoder.hidden_to_latent.bias[width:] = math.log(POSTERIOR_STD)
+        decoder.latent_to_hidden.weight.copy_(torch.eye(width))
+        decoder.latent_to_hidden.bias.zero_()
+        decoder.expand_layer.weight.copy_(own.permute(2, 3, 0, 1).reshape(-1, width))
+        decoder.expand_layer.bias.zero_()
+        for layer in (*after_squeeze, *decoder.decoder_layers[: len(decoder.decoder_layers) // 2]):
+            layer.mlp.down_proj.weight.zero_()
+    for module in (*after_squeeze, encoder.norm, encoder.hidden_to_latent):
+        module.requires_grad_(False)
+    mask = (own != 0).view(width, -1)
+    encoder.squeeze_layer.weight.register_hook(lambda gradient: gradient * mask.to(gradient.device))

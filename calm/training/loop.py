@@ -21,7 +21,7 @@ from ..errors import CalmError
 from ..files import write_text
 from . import state as run_state
 from .optimizers import WeightAverage, make, set_learning_rates
-from .settings import LoopSettings
+from .settings import AutoencoderSettings, LoopSettings
 
 
 class Task(Protocol):
@@ -41,7 +41,7 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, tokens_per_row], or rows and M labels [batch_size, 1 + M, tokens_per_row].
+        """The rows of a step [batch_size, tokens_per_row], or rows and labels [batch_size, 1 + M, tokens_per_row].
         They depend on seed and step alone."""
         ...
 
@@ -96,6 +96,8 @@ class Training:
             raise CalmError("Muon needs whole matrices, which FSDP shards; set muon_learning_rate=0 or use no FSDP.")
         if self.sharded and self.settings.ema_decay:
             raise CalmError("FSDP cannot average weights; set ema_decay=0 or use no FSDP.")
+        if self.sharded and isinstance(self.settings, AutoencoderSettings) and self.settings.separate_codes:
+            raise CalmError("FSDP would mix the codes; set separate_codes=false or use no FSDP.")
         self._prepare()
         self.is_main = self.accelerator.is_main_process
         if self.sharded and self.is_main:

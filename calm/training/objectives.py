@@ -19,8 +19,13 @@ from ..modeling.losses import (
     posterior_divergence,
     reconstruction_loss,
 )
+from ..storyland.tokens import CHOICE_UNITS
 from .initialization import ATTENTION_COPY
 from .settings import CalmSettings
+
+DISTANCE_WEIGHT = 0.3
+"""Weight of the squared distance from a target's vector beside its cross-entropy. The distance is the mean over the
+L / K numbers of a code, summed over the K codes."""
 
 
 class AutoencoderObjective(nn.Module):
@@ -113,7 +118,8 @@ class NextVectorObjective(nn.Module):
         (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance.
 
         ``labels`` [B, M, T * K] are M equally likely targets in random order, ``ids`` by default. The head's loss
-        leaves out chunks with a label of -100, and the cross-entropy such tokens.
+        leaves out chunks with a label of -100, and the cross-entropy such tokens. With coupled noise ``labels``
+        [B, 2 M, T * K] hold the targets and then the numbers that chose them (``calm.training.streams``).
         """
         model, settings = self.model, self.settings
         k = model.config.patch_size
@@ -122,6 +128,10 @@ class NextVectorObjective(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             hidden = model(visible[:, :-k], use_cache=False)  # [B, T - 1, D]
         targets = ids[:, None] if labels is None else labels
+        coupled = settings.coupled_noise and labels is not None
+        if coupled:
+            targets, choices = targets.chunk(2, dim=1)
+            numbers = choices.unflatten(-1, (-1, k))[:, :, 1:].transpose(1, 2) / CHOICE_UNITS  # [B, T - 1, M, K]
         following = targets.unflatten(-1, (-1, k))[:, :, 1:].swapaxes(1, 2)  # [B, T - 1, M, K]
         figures: dict[str, Tensor] = {}
         loss = hidden.new_zeros(())
@@ -132,10 +142,13 @@ class NextVectorObjective(nn.Module):
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
             positions, chunks = hidden.flatten(0, 1), following.flatten(0, 1)
-            if labels is not None:
+            if labels is not None and not coupled:
                 known = (chunks != MASKED).all(-1).all(-1)
                 positions, chunks = positions[known], chunks[known]
-            figures[model.head] = self._head_loss(positions, chunks, generator)
+            if coupled:
+                figures[model.head] = self._coupled_loss(positions, chunks, numbers.flatten(0, 1), generator)
+            else:
+                figures[model.head] = self._head_loss(positions, chunks, generator)
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
@@ -165,6 +178,20 @@ class NextVectorObjective(nn.Module):
             chosen = self._hard_positions(hidden, targets, generator)
             hidden, targets = hidden[chosen], targets[chosen]
         return head.loss_against(hidden, targets, generator).mean()
+
+    def _coupled_loss(
+        self, hidden: Tensor, chunks: Tensor, numbers: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """hidden [P, D], chunks [P, M, K] and the numbers in [0, 1) that chose them [P, M, K] -> cross-entropy plus
+        weighted distance in nats a chunk (see ``CalmSettings.coupled_noise``), averaged over P and M."""
+        head, autoencoder = self.model.generative_head, self.model.ae_model
+        noise = head.noise(chunks.shape[:2], hidden, generator)  # [P, M, noise size]
+        noise = torch.cat((numbers.to(noise) - 0.5, noise[..., chunks.shape[-1] :]), -1)
+        draws = head.draw(head.project(hidden)[:, None], noise)  # [P, M, L]
+        with torch.no_grad():
+            targets = autoencoder.encode(chunks)[0]
+        distance = (draws.float() - targets.float()).square().mean(-1) * chunks.shape[-1]
+        return reconstruction_loss(autoencoder.decoder(draws), chunks) + DISTANCE_WEIGHT * distance.mean()
 
     @torch.no_grad()
     def _hard_positions(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -86,6 +86,10 @@ class AutoencoderSettings(LoopSettings):
     distil_from: str = ""
     """An autoencoder (or a CALM that has one) of the same K and latent size, whose latent vectors a narrower one
     learns, so that it can replace it in a trained model."""
+    separate_codes: bool = False
+    """Whether each token of a chunk has its own L / K numbers of the vector (``calm.training.initialization``). Needs
+    ``hidden_size`` equal to ``latent_size``, and random initial weights: a run with ``init_from`` trains all weights
+    and mixes the codes. Not with FSDP."""
     noise: float = 0.3
     """Standard deviation of the noise added to the mean for the noisy validation figure."""
 
@@ -111,7 +115,7 @@ class LanguageModelSettings(LoopSettings):
     """M, targets of each chunk, drawn from Storyland's exact distribution; 0 for the chunk of the row alone. Needs
     ``stream_workers``, and ``storyland`` or ``prompted`` sources. From 2 on, ``posterior_samples`` has no effect, and
     the energy head draws M samples (1 where all targets are equal) instead of ``num_samples``. Other heads use the
-    first target."""
+    first target. With ``coupled_noise`` the head always draws M samples."""
     primer: list[str] = field(default_factory=list)
     """Sources of the first ``primer_steps`` steps, tokenized to ``name``-primer."""
     primer_steps: int = 0
@@ -151,6 +155,13 @@ class CalmSettings(LanguageModelSettings):
     """Positions that the energy head learns from, of those that a process computes at a time; 0 for all of them. They
     are drawn without replacement, with weights equal to the distance of one draw from the nearest target; the logged
     loss is theirs. Needs ``continuations`` of 2 or more."""
+    coupled_noise: bool = False
+    """Whether each draw of the energy head has one target, which the first K numbers of its noise choose by inverse
+    transform sampling (``calm.storyland.tokens.inverse_transform``). The loss is the cross-entropy of the target under
+    the frozen decoder, in nats a chunk, plus 0.3 K / L times the squared distance from the target's vector; the log
+    names it ``energy``. ``posterior_samples``, ``model.num_samples`` and ``model.beta`` do not enter it.
+    ``continuations`` is the number of draws at a position, each with its own target. Needs ``model.noise_size`` of at
+    least K, and a head that starts after the primer."""
     posterior_samples: int = 100
     """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0

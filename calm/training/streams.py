@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.documents import GENERATORS, seed_and_count
 from ..errors import CalmError
 from ..hub.tokenization import tokenize
-from ..storyland.tokens import TokenLanguage
+from ..storyland.tokens import CHOICE_UNITS, TokenLanguage
 from .token_files import make_rows
 
 BLOCK = 2048
@@ -25,16 +25,24 @@ EXACT = ("storyland", "prompted")
 
 
 class _Blocks(Dataset):
-    """Block number -> rows [R, length], or [R, 1 + continuations, length]. Every block holds the sources in their
-    shares.
+    """Block number -> rows [R, length], or [R, 1 + continuations, length], or with choices [R, 1 + 2 * continuations,
+    length]. Every block holds the sources in their shares.
 
     ``stride`` documents lie between the starts of two rows of a block.
     """
 
     def __init__(
-        self, sources: list[str], tokenizer: Any, length: int, chunk: int, seed: int, stride: int, continuations: int
+        self,
+        sources: list[str],
+        tokenizer: Any,
+        length: int,
+        chunk: int,
+        seed: int,
+        stride: int,
+        continuations: int,
+        choices: bool,
     ):
-        self.continuations = continuations
+        self.continuations, self.choices = continuations, choices
         for source in sources:
             if source.partition(":")[0] not in SEEDED:
                 raise CalmError(f"{source!r} cannot be generated during training; {', '.join(SEEDED)} can.")
@@ -78,10 +86,20 @@ class _Blocks(Dataset):
         return np.stack([self._with_continuations(row, language, random_state) for row in rows])
 
     def _with_continuations(self, row: np.ndarray, language: TokenLanguage, rng: random.Random) -> np.ndarray:
-        """row [length] -> [1 + continuations, length], the row first. The first chunk is no target and is repeated."""
-        drawn = language.draw(row.tolist(), self.chunk, self.continuations, rng)
-        labels = np.array(drawn, np.int64).swapaxes(0, 1).reshape(self.continuations, -1)
-        return np.stack([row, *(np.concatenate((row[: self.chunk], one)) for one in labels)])
+        """row [length] -> [1 + continuations, length], the row first. The first chunk is no target and is repeated.
+        With choices [1 + 2 * continuations, length]: then the numbers that chose the chunks, times ``CHOICE_UNITS``."""
+        tokens, first = row.tolist(), row[: self.chunk]
+
+        def rows(chunks: Any) -> list[np.ndarray]:  # [T - 1, continuations, K]
+            labels = np.array(chunks).swapaxes(0, 1).reshape(self.continuations, -1)
+            return [np.concatenate((first, one)) for one in labels]
+
+        if not self.choices:
+            return np.stack([row, *rows(language.draw(tokens, self.chunk, self.continuations, rng))])
+        drawn = language.draw_by_choices(tokens, self.chunk, self.continuations, rng)
+        chunks = [[chunk for chunk, _ in position] for position in drawn]
+        numbers = [[[int(n * CHOICE_UNITS) for n in choices] for _, choices in position] for position in drawn]
+        return np.stack([row, *rows(chunks), *rows(numbers)])
 
 
 def _init_worker(worker: int) -> None:
@@ -98,8 +116,9 @@ class Stream:
 
     Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
     document starts a row once an epoch. With ``continuations``, as many rows of labels follow each row: at each
-    position a chunk drawn from Storyland's distribution. Each process of a distributed run has its own workers. Raises
-    CalmError for other sources.
+    position a chunk drawn from Storyland's distribution. With ``choices``, as many rows again hold the numbers that
+    chose these chunks (``inverse_transform``), times ``CHOICE_UNITS``. Each process of a distributed run has its own
+    workers. Raises CalmError for other sources.
     """
 
     def __init__(
@@ -112,8 +131,9 @@ class Stream:
         workers: int,
         stride: int = 1,
         continuations: int = 0,
+        choices: bool = False,
     ):
-        self._data = _Blocks(sources, tokenizer, length, chunk, seed, stride, continuations)
+        self._data = _Blocks(sources, tokenizer, length, chunk, seed, stride, continuations, choices)
         self._workers = workers
         self._next = -1
         self._incoming: Iterator[np.ndarray] = iter(())
@@ -138,7 +158,7 @@ class Stream:
 
     def rows(self, step: int, batch: int) -> np.ndarray:
         """Batch number ``step`` of training rows [batch, length], or with continuations [batch, 1 + continuations,
-        length]. It depends on its number alone."""
+        length], or with choices [batch, 1 + 2 * continuations, length]. It depends on its number alone."""
         starts = self._data.starts
         epochs, positions = np.divmod(np.arange(step * batch, (step + 1) * batch), starts[-1])
         blocks = np.searchsorted(starts, positions, side="right") - 1

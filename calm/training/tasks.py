@@ -22,7 +22,14 @@ from ..modeling.config import AutoencoderConfig, CalmConfig
 from ..modeling.heads.adaln import AdaLNBlock
 from ..modeling.heads.energy import HeadBlock
 from . import tokenizer as tokenizers
-from .initialization import copy_init, copy_init_attention, init_autoencoder_from, init_backbone_from, init_from
+from .initialization import (
+    copy_init,
+    copy_init_attention,
+    init_autoencoder_from,
+    init_backbone_from,
+    init_from,
+    separate_codes,
+)
 from .loop import Task, run
 from .objectives import AutoencoderDistillation, AutoencoderObjective, NextTokenObjective, NextVectorObjective
 from .settings import AutoencoderSettings, CalmSettings, LanguageModelSettings, TokenizerSettings
@@ -60,6 +67,8 @@ class AutoencoderTask:
         self.model = Autoencoder(config).train()
         if settings.init_from:
             init_autoencoder_from(self.model, settings.init_from)
+        elif settings.separate_codes:
+            separate_codes(self.model)
         self.objective: nn.Module = AutoencoderObjective(self.model)
         if settings.distil_from:
             teacher = load_autoencoder(settings.distil_from)
@@ -131,9 +140,17 @@ class LanguageModelTask:
         if settings.continuations and not settings.stream_workers:
             raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")
         if settings.stream_workers:
-            row = settings.row_tokens, self.lm.chunk_size
-            how = settings.stream_workers, settings.row_stride, settings.continuations
-            self.stream = Stream(settings.sources, tokenizer, *row, settings.seed, *how)
+            self.stream = Stream(
+                settings.sources,
+                tokenizer,
+                settings.row_tokens,
+                self.lm.chunk_size,
+                settings.seed,
+                settings.stream_workers,
+                settings.row_stride,
+                settings.continuations,
+                isinstance(settings, CalmSettings) and settings.coupled_noise,
+            )
         else:
             after = settings.targets_after
             self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer, targets_after=after)
@@ -153,7 +170,8 @@ class LanguageModelTask:
             )
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, row_tokens], or rows and M labels [batch_size, 1 + M, row_tokens]."""
+        """The rows of a step [batch_size, row_tokens], or rows and M labels [batch_size, 1 + M, row_tokens], or with
+        coupled noise [batch_size, 1 + 2 M, row_tokens]."""
         settings = self.settings
         if settings.stream_workers and step >= settings.primer_steps:
             return self.stream.rows(step, settings.batch_size)
@@ -184,6 +202,9 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
     torch.manual_seed(settings.seed)
     model = model_class(config.head)(config).train()
     model.ae_model.load_state_dict(autoencoder.state_dict())
+    if settings.coupled_noise and config.noise_size < config.patch_size:
+        least = config.patch_size
+        raise CalmError(f"'coupled_noise' needs at least K noise numbers; set model.noise_size to {least} or more.")
     if settings.init_from:
         init_from(model, settings.init_from, settings.init_layers, settings.new_head)
     elif settings.init_backbone_from:

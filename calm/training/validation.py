@@ -165,6 +165,8 @@ def _check_autoencoder(settings: AutoencoderSettings) -> None:
             raise CalmError(f"The setting 'sources.{name}' names no text.")
     if not settings.sources:
         raise CalmError("The setting 'sources' is missing; name the token files and their sources.")
+    if settings.separate_codes and (settings.init_from or settings.distil_from):
+        raise CalmError("'separate_codes' needs random initial weights; leave out 'init_from' and 'distil_from'.")
     if settings.partial_chunks and settings.model.get("patch_size") == 1:
         raise CalmError("A chunk of one token cannot end early; set 'partial_chunks' to 0.")
     if not settings.valid:
@@ -185,6 +187,15 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
         if settings.head_positions and (settings.continuations < 2 or settings.model.get("head", "energy") != "energy"):
             raise CalmError(
                 "'head_positions' needs an energy head and 'continuations' of 2 or more; set it to 0 otherwise."
+            )
+        if settings.coupled_noise and (not settings.continuations or settings.model.get("head", "energy") != "energy"):
+            raise CalmError("'coupled_noise' needs an energy head and 'continuations' of 1 or more.")
+        if settings.coupled_noise and settings.head_positions:
+            raise CalmError("'coupled_noise' uses all positions; set 'head_positions' to 0.")
+        if settings.coupled_noise and settings.primer_steps > settings.head_warmup_from * settings.steps:
+            raise CalmError(
+                "The primer has no targets for 'coupled_noise'; "
+                "set 'head_warmup_from' so that the head starts after the primer."
             )
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")

@@ -8,7 +8,7 @@ import pytest
 
 from calm import storyland
 from calm.hub.loading import load_tokenizer
-from calm.storyland.tokens import TokenLanguage
+from calm.storyland.tokens import TokenLanguage, inverse_transform
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +95,29 @@ def test_padding_behind_a_story_is_its_own_continuation(language):
         language.draw(
             [language.eos, *language.tokenizer("It was the best of times.")["input_ids"]], 4, 2, random.Random(0)
         )
+
+
+def test_uniform_numbers_choose_chunks_token_by_token():
+    """The i-th number decides the i-th open choice, among the tokens in the order of their ids."""
+    chunks = {(5, 1, 8): 0.1, (5, 1, 2): 0.3, (4, 9, 9): 0.6}
+    numbers = [(a / 20 + 0.025, b / 20 + 0.025, c) for a in range(20) for b in range(20) for c in (0.0, 0.99)]
+    chosen = Counter(inverse_transform(chunks, one) for one in numbers)
+    assert {chunk: count / len(numbers) for chunk, count in chosen.items()} == pytest.approx(chunks)
+    assert inverse_transform(chunks, (0.59, 0.99, 0.0)) == (4, 9, 9)  # 4 comes before 5; its chunk has no other choice
+    assert inverse_transform(chunks, (0.61, 0.74, 0.99)) == (5, 1, 2)  # the second number decides the third token
+    assert inverse_transform(chunks, (0.61, 0.76, 0.0)) == (5, 1, 8)
+    assert inverse_transform({(7, 7): 0.2}, (0.5, 0.5)) == (7, 7)
+
+
+def test_chunks_come_with_the_numbers_that_chose_them(language):
+    story = language.tokenizer(next(storyland.stories("tests", 1)))["input_ids"]
+    tokens = [language.eos, *story[:19]]
+    drawn = language.draw_by_choices(tokens, 4, 50, random.Random(0))
+    context = language.after(language.after(language.after(language.start(), tokens[1]), tokens[2]), tokens[3])
+    assert len(drawn) == 4 and all(len(choices) == 4 for _, choices in drawn[0])
+    for number, position in enumerate(drawn, 1):
+        likely = {chunk: p for chunk, (p, _) in language.chunks(context, 4).items()}
+        assert all(chunk == inverse_transform(likely, choices) for chunk, choices in position)
+        for token in tokens[number * 4 : number * 4 + 4]:
+            context = language.after(context, token)
+    assert len({chunk for position in drawn for chunk, _ in position}) > 4

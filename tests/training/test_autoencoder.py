@@ -52,6 +52,28 @@ def test_a_narrower_autoencoder_learns_the_latent_vectors_of_another(tmp_path, t
         tasks.make("autoencoder", {**narrow, "model": {**narrow["model"], "patch_size": 2}})
 
 
+def test_each_token_has_numbers_of_its_own_in_the_vector(tmp_path, autoencoder):
+    settings = json.loads((autoencoder.parent / "settings.json").read_text())
+    model = {**settings["model"], "hidden_size": 16, "intermediate_size": 32}
+    changes = {"separate_codes": True, "steps": 60, "out": str(tmp_path / "run"), "learning_rate": 1e-2, "model": model}
+    trained = Autoencoder.from_pretrained(tasks.train("autoencoder", {**settings, **changes}))
+    rows = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 1
+    ids = torch.tensor([[30, 31, 32, 33], [30, 31, 82, 33]])  # the third token differs
+    (one, two), std = trained.encode(ids)
+    one, two = one.view(4, 4), two.view(4, 4)  # four numbers a token
+    ratio = two / one
+    assert torch.allclose(ratio[[0, 1, 3]], ratio[0, 0].expand(3, 4), rtol=1e-4)  # only the length changes
+    assert (ratio[2] / ratio[0, 0] - 1).abs().max() > 0.1
+    assert torch.allclose(std, torch.full_like(std, 0.42))
+    for wrong, sentence in (
+        ({"init_from": str(autoencoder)}, "'separate_codes' needs random initial weights"),
+        ({"model": {**model, "hidden_size": 32}}, "they are 32, 16 and 4"),
+    ):
+        with pytest.raises(CalmError, match=sentence):
+            tasks.make("autoencoder", {**settings, **changes, **wrong})
+
+
 def test_a_teacher_of_another_vocabulary_is_named(tmp_path, autoencoder):
     settings = json.loads((autoencoder.parent / "settings.json").read_text())
     other = {**json.loads((autoencoder / "config.json").read_text()), "vocab_size": 700}

@@ -7,6 +7,7 @@ from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.calm import EnergyTransformer
 from calm.modeling.config import AutoencoderConfig, CalmConfig
 from calm.modeling.losses import distances, energy_score
+from calm.storyland.tokens import CHOICE_UNITS
 from calm.training import recipe, tasks
 from calm.training.objectives import NextTokenObjective, NextVectorObjective, corrupt
 from calm.training.settings import AutoencoderSettings, CalmSettings
@@ -42,6 +43,19 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
     [
         ({"continuations": 8}, "continuations are drawn during training; set stream_workers to 1 or more"),
         ({"head_positions": 9}, "'head_positions' needs an energy head and 'continuations' of 2 or more"),
+        ({"coupled_noise": True}, "'coupled_noise' needs an energy head and 'continuations' of 1 or more"),
+        (
+            {"coupled_noise": True, "continuations": 2, "head_positions": 9},
+            "'coupled_noise' uses all positions; set 'head_positions' to 0",
+        ),
+        (
+            {"coupled_noise": True, "continuations": 2, "stream_workers": 1, "model": {"noise_size": 2}},
+            "'coupled_noise' needs at least K noise numbers; set model.noise_size to 4 or more",
+        ),
+        (
+            {"coupled_noise": True, "continuations": 2, "primer_steps": 3, "primer": ["primer:1:9"]},
+            "set 'head_warmup_from' so that the head starts after the primer",
+        ),
         ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
     ],
 )
@@ -201,6 +215,48 @@ def test_the_loss_of_the_head_is_that_of_the_chosen_positions(tiny, monkeypatch)
     hidden = lm.calm(ids[:, :-4])[0, [3, 0]]
     expected = lm.calm.generative_head.loss_against(hidden, targets, torch.Generator().manual_seed(3)).mean()
     assert torch.allclose(loss, expected)
+
+
+def test_a_run_with_coupled_noise_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
+    changes = {"coupled_noise": True, "continuations": 1, "stream_workers": 1, "token_loss_weight": 0.0}
+    settings = lm_settings(tmp_path, tokenizer_folder, autoencoder, **changes)
+    task = tasks.make("lm", settings)
+    batch = task.batch(0)
+    assert batch.shape == (4, 3, 64)
+    before = task.objective(torch.from_numpy(batch[:, 0]), 0.0, labels=torch.from_numpy(batch[:, 1:]))
+    lm = calm.load(tasks.train("lm", settings), device="cpu")
+    rows = [row for row in log(tmp_path / "run") if "loss" in row]
+    assert rows[0]["energy"] == pytest.approx(float(before["energy"]), rel=0.05)  # other noise beyond the K numbers
+    head, start = lm.calm.generative_head.state_dict(), task.lm.calm.generative_head.state_dict()
+    assert all(not torch.equal(head[name], start[name]) for name in head)
+
+
+def test_coupled_noise_teaches_the_head_which_number_chooses_which_chunk(tiny):
+    lm, ids = tiny(4), torch.arange(12).view(1, 12) + 7
+    objective = NextVectorObjective(lm.calm, CalmSettings(out="run", autoencoder="", coupled_noise=True))
+    objective.decoder = None
+    one, two = torch.tensor([20, 21, 22, 23]), torch.tensor([20, 31, 32, 33])
+    decoder = lm.calm.ae_model.decoder.requires_grad_(True)  # has random weights, so it learns as well
+    optimizer = torch.optim.AdamW([*lm.calm.generative_head.parameters(), *decoder.parameters()], lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(300):
+        numbers = torch.rand(1, 16, 12, generator=generator)
+        first = torch.where((numbers[..., 4::4] < 0.25)[..., None], one, two).flatten(-2)  # [1, 16, 8]
+        labels = torch.cat((ids[:, None, :4].expand(1, 16, 4), first), -1)
+        labels = torch.cat((labels, (numbers * CHOICE_UNITS).long()), 1)
+        loss = objective(ids, 0.5, generator, labels)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 4
+    hidden, head = lm.calm(ids[:, :-4])[0], lm.calm.generative_head
+    noise = head.noise((2, 400), hidden, generator)
+    chunks = lm.calm.ae_model.decode(head.draw(head.project(hidden)[:, None], noise))
+    low = noise[..., 0] < -0.25
+    right = torch.where(low[..., None], one, two)
+    assert (chunks == right).all(-1).float().mean() > 0.9
 
 
 def test_distances_are_not_rounded_by_autocast():

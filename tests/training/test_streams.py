@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calm import CalmError, storyland
-from calm.storyland.tokens import TokenLanguage
+from calm.storyland.tokens import CHOICE_UNITS, TokenLanguage, inverse_transform
 from calm.training import streams as stream
 from calm.training.streams import Stream
 
@@ -87,3 +87,17 @@ def test_continuations_stand_behind_the_rows(make, tokenizer):
     assert drawn.keys() <= allowed.keys() and len(drawn) > 1
     with pytest.raises(CalmError, match="primer:1:2"):
         make(1, ["primer:1:2"], 1, 6)
+
+
+def test_the_numbers_that_chose_the_continuations_stand_behind_them(make, tokenizer):
+    plain, rows = make().rows(0, 5), make(1, SOURCES, 1, 3, True).rows(0, 5)
+    assert rows.shape == (5, 7, LENGTH) and np.array_equal(rows[:, 0], plain)
+    language, row = TokenLanguage(tokenizer), plain[0]
+    context = language.start()
+    for token in row[int(np.argmax(row != tokenizer.eos_token_id)) : CHUNK]:
+        context = language.after(context, token)
+    likely = {chunk: p for chunk, (p, _) in language.chunks(context, CHUNK).items()}
+    first = slice(CHUNK, 2 * CHUNK)
+    for chunk, numbers in zip(rows[0, 1:4, first].tolist(), rows[0, 4:, first] / CHOICE_UNITS):
+        assert tuple(chunk) == inverse_transform(likely, tuple(numbers))
+    assert 0.45 < (rows[:, 4:, CHUNK:] / CHOICE_UNITS).mean() < 0.55
