@@ -142,12 +142,12 @@ class NextVectorObjective(nn.Module):
             loss = loss + figures["distance"]
         if progress >= settings.head_warmup_from:
             positions, chunks = hidden.flatten(0, 1), following.flatten(0, 1)
-            if labels is not None and not coupled:
-                known = (chunks != MASKED).all(-1).all(-1)
-                positions, chunks = positions[known], chunks[known]
             if coupled:
                 figures[model.head] = self._coupled_loss(positions, chunks, numbers.flatten(0, 1), generator)
             else:
+                if labels is not None:
+                    known = (chunks != MASKED).all(-1).all(-1)
+                    positions, chunks = positions[known], chunks[known]
                 figures[model.head] = self._head_loss(positions, chunks, generator)
             loss = loss + figures[model.head]
         weight = self._token_loss_weight(progress)
@@ -166,32 +166,35 @@ class NextVectorObjective(nn.Module):
         """hidden [P, D] and the chunks that follow [P, M, K] -> mean loss of the head; 0 without any chunk."""
         if not len(hidden):
             return hidden.sum()
-        head, autoencoder = self.model.generative_head, self.model.ae_model
+        head = self.model.generative_head
         if following.shape[1] == 1:
             with torch.no_grad():
-                mean, std = autoencoder.encode(following[:, 0])  # [P, L]
+                mean, std = self.model.ae_model.encode(following[:, 0])  # [P, L]
             return head.loss(hidden, mean, std, self.settings.posterior_samples, generator).mean()
-        with torch.no_grad():
-            chunks, places = following.flatten(0, 1).unique(dim=0, return_inverse=True)
-            targets = autoencoder.encode(chunks)[0][places].unflatten(0, following.shape[:2])  # [P, M, L]
+        targets = self._latents(following)
         if 0 < self.settings.head_positions < len(hidden):
             chosen = self._hard_positions(hidden, targets, generator)
             hidden, targets = hidden[chosen], targets[chosen]
         return head.loss_against(hidden, targets, generator).mean()
+
+    @torch.no_grad()
+    def _latents(self, chunks: Tensor) -> Tensor:
+        """Chunks [P, M, K] -> the means of their posteriors [P, M, L]. Each different chunk is encoded once."""
+        different, places = chunks.flatten(0, 1).unique(dim=0, return_inverse=True)
+        return self.model.ae_model.encode(different)[0][places].unflatten(0, chunks.shape[:2])
 
     def _coupled_loss(
         self, hidden: Tensor, chunks: Tensor, numbers: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """hidden [P, D], chunks [P, M, K] and the numbers in [0, 1) that chose them [P, M, K] -> cross-entropy plus
         weighted distance in nats a chunk (see ``CalmSettings.coupled_noise``), averaged over P and M."""
-        head, autoencoder = self.model.generative_head, self.model.ae_model
+        head = self.model.generative_head
         noise = head.noise(chunks.shape[:2], hidden, generator)  # [P, M, noise size]
         noise = torch.cat((numbers.to(noise) - 0.5, noise[..., chunks.shape[-1] :]), -1)
         draws = head.draw(head.project(hidden)[:, None], noise)  # [P, M, L]
-        with torch.no_grad():
-            targets = autoencoder.encode(chunks)[0]
-        distance = (draws.float() - targets.float()).square().mean(-1) * chunks.shape[-1]
-        return reconstruction_loss(autoencoder.decoder(draws), chunks) + DISTANCE_WEIGHT * distance.mean()
+        distance = (draws.float() - self._latents(chunks).float()).square().mean(-1) * chunks.shape[-1]
+        cross_entropy = reconstruction_loss(self.model.ae_model.decoder(draws), chunks)
+        return cross_entropy + DISTANCE_WEIGHT * distance.mean()
 
     @torch.no_grad()
     def _hard_positions(self, hidden: Tensor, targets: Tensor, generator: torch.Generator | None) -> Tensor:

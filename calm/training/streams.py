@@ -24,11 +24,15 @@ EXACT = ("storyland", "prompted")
 """Source kinds whose continuations Storyland knows."""
 
 
-class _Blocks(Dataset):
+class Blocks(Dataset):
     """Block number -> rows [R, length], or [R, 1 + continuations, length], or with choices [R, 1 + 2 * continuations,
     length]. Every block holds the sources in their shares.
 
-    ``stride`` documents lie between the starts of two rows of a block.
+    Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
+    document starts a row once an epoch. With ``continuations``, as many rows of labels follow each row: at each
+    position a chunk drawn from Storyland's distribution. With ``choices``, as many rows again hold the numbers that
+    chose these chunks (``inverse_transform``), times ``CHOICE_UNITS``. Raises CalmError for other sources than
+    ``SEEDED``.
     """
 
     def __init__(
@@ -38,9 +42,9 @@ class _Blocks(Dataset):
         length: int,
         chunk: int,
         seed: int,
-        stride: int,
-        continuations: int,
-        choices: bool,
+        stride: int = 1,
+        continuations: int = 0,
+        choices: bool = False,
     ):
         self.continuations, self.choices = continuations, choices
         for source in sources:
@@ -112,29 +116,11 @@ def _identity(rows: Any) -> Any:
 
 
 class Stream:
-    """The rows of a run, made by ``workers`` processes ahead of their use from generated sources (``SEEDED``).
+    """The rows of a run: ``workers`` processes make its blocks ahead of their use. Each process of a distributed run
+    has its own workers."""
 
-    Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
-    document starts a row once an epoch. With ``continuations``, as many rows of labels follow each row: at each
-    position a chunk drawn from Storyland's distribution. With ``choices``, as many rows again hold the numbers that
-    chose these chunks (``inverse_transform``), times ``CHOICE_UNITS``. Each process of a distributed run has its own
-    workers. Raises CalmError for other sources.
-    """
-
-    def __init__(
-        self,
-        sources: list[str],
-        tokenizer: Any,
-        length: int,
-        chunk: int,
-        seed: int,
-        workers: int,
-        stride: int = 1,
-        continuations: int = 0,
-        choices: bool = False,
-    ):
-        self._data = _Blocks(sources, tokenizer, length, chunk, seed, stride, continuations, choices)
-        self._workers = workers
+    def __init__(self, blocks: Blocks, workers: int):
+        self._data, self._workers = blocks, workers
         self._next = -1
         self._incoming: Iterator[np.ndarray] = iter(())
         self._held: dict[int, np.ndarray] = {}

@@ -33,7 +33,7 @@ from .initialization import (
 from .loop import Task, run
 from .objectives import AutoencoderDistillation, AutoencoderObjective, NextTokenObjective, NextVectorObjective
 from .settings import AutoencoderSettings, CalmSettings, LanguageModelSettings, TokenizerSettings
-from .streams import Stream
+from .streams import Blocks, Stream
 from .token_files import TokenFile
 from .validation import first_documents, parse
 
@@ -140,17 +140,17 @@ class LanguageModelTask:
         if settings.continuations and not settings.stream_workers:
             raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")
         if settings.stream_workers:
-            self.stream = Stream(
+            blocks = Blocks(
                 settings.sources,
                 tokenizer,
                 settings.row_tokens,
                 self.lm.chunk_size,
                 settings.seed,
-                settings.stream_workers,
                 settings.row_stride,
                 settings.continuations,
-                isinstance(settings, CalmSettings) and settings.coupled_noise,
+                choices=isinstance(settings, CalmSettings) and settings.coupled_noise,
             )
+            self.stream = Stream(blocks, settings.stream_workers)
         else:
             after = settings.targets_after
             self.tokens = TokenFile.build(data / settings.name, settings.sources, tokenizer, targets_after=after)

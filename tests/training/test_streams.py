@@ -6,7 +6,7 @@ import pytest
 from calm import CalmError, storyland
 from calm.storyland.tokens import CHOICE_UNITS, TokenLanguage, inverse_transform
 from calm.training import streams as stream
-from calm.training.streams import Stream
+from calm.training.streams import Blocks, Stream
 
 SOURCES = ["storyland:7:30", "prompted:100:11"]
 LENGTH, CHUNK = 512, 4
@@ -16,7 +16,7 @@ LENGTH, CHUNK = 512, 4
 def make(tokenizer, monkeypatch):
     monkeypatch.setattr(stream, "BLOCK", 16)
     row = LENGTH, CHUNK, 3
-    return lambda workers=1, sources=SOURCES, *further: Stream(sources, tokenizer, *row, workers, *further)
+    return lambda workers=1, sources=SOURCES, *further: Stream(Blocks(sources, tokenizer, *row, *further), workers)
 
 
 def first_document(row: np.ndarray, tokenizer) -> str:
