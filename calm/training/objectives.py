@@ -119,7 +119,7 @@ class NextVectorObjective(nn.Module):
 
         ``labels`` [B, M, T * K] are M equally likely targets in random order, ``ids`` by default. The head's loss
         leaves out chunks with a label of -100, and the cross-entropy such tokens. With coupled noise ``labels``
-        [B, 2 M, T * K] hold the targets and then the numbers that chose them (``calm.training.streams``).
+        [B, 2 M, T * K] hold M rows of targets, then M rows of the numbers that chose them, times ``CHOICE_UNITS``.
         """
         model, settings = self.model, self.settings
         k = model.config.patch_size
@@ -186,11 +186,12 @@ class NextVectorObjective(nn.Module):
     def _coupled_loss(
         self, hidden: Tensor, chunks: Tensor, numbers: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        """hidden [P, D], chunks [P, M, K] and the numbers in [0, 1) that chose them [P, M, K] -> cross-entropy plus
-        weighted distance in nats a chunk (see ``CalmSettings.coupled_noise``), averaged over P and M."""
+        """hidden [P, D], chunks [P, M, K] and the numbers in [0, 1) that chose them [P, M, K] -> the cross-entropy
+        in nats a chunk plus ``DISTANCE_WEIGHT`` times the squared distance (see ``CalmSettings.coupled_noise``),
+        averaged over P and M."""
         head = self.model.generative_head
         noise = head.noise(chunks.shape[:2], hidden, generator)  # [P, M, noise size]
-        noise = torch.cat((numbers.to(noise) - 0.5, noise[..., chunks.shape[-1] :]), -1)
+        noise = torch.cat(((numbers - 0.5).to(noise), noise[..., chunks.shape[-1] :]), -1)
         draws = head.draw(head.project(hidden)[:, None], noise)  # [P, M, L]
         distance = (draws.float() - self._latents(chunks).float()).square().mean(-1) * chunks.shape[-1]
         cross_entropy = reconstruction_loss(self.model.ae_model.decoder(draws), chunks)
