@@ -33,7 +33,8 @@ EMBEDDING_SHARE, ROTATION_SHARE = 0.7, 0.7
 HEADS = ("generative_head.", "mlp_generator.")
 """Names of a head's weights; the energy head has both."""
 POSTERIOR_STD = 0.42
-"""Standard deviation of the posterior of an autoencoder with separate codes; its means have a root mean square of 1."""
+"""Standard deviation of the posterior of an autoencoder with separate codes. The mean of each chunk has a root mean
+square of 1."""
 MLP_SCALE = 0.3
 """Factor on the initial output of the MLPs."""
 
@@ -171,7 +172,8 @@ def separate_codes(autoencoder: Autoencoder) -> None:
     """Gives each token of a chunk L / K numbers of the latent vector, its code.
 
     The squeeze layer maps the state of each token to its own numbers alone, and the encoder's layers after it are the
-    identity. They are frozen, and the gradient of the squeeze layer is masked, so that training cannot mix the codes.
+    identity. These layers, the norm and the map to the posterior are frozen, and the gradient of the squeeze layer is
+    masked, so that training cannot mix the codes.
     The encoder's RMS norm scales the whole vector to a root mean square of 1: other tokens change the scale of a code,
     not its direction. The posterior's standard deviation is constant. The decoder may mix the codes. Raises CalmError
     unless the autoencoder is as wide as its vector and K divides the width.

@@ -97,7 +97,7 @@ class Training:
         if self.sharded and self.settings.ema_decay:
             raise CalmError("FSDP cannot average weights; set ema_decay=0 or use no FSDP.")
         if self.sharded and isinstance(self.settings, AutoencoderSettings) and self.settings.separate_codes:
-            raise CalmError("FSDP would mix the codes; set separate_codes=false or use no FSDP.")
+            raise CalmError("FSDP would mix separate codes; set separate_codes=false or use no FSDP.")
         self._prepare()
         self.is_main = self.accelerator.is_main_process
         if self.sharded and self.is_main:

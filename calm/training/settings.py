@@ -88,8 +88,8 @@ class AutoencoderSettings(LoopSettings):
     learns, so that it can replace it in a trained model."""
     separate_codes: bool = False
     """Whether each token of a chunk has its own L / K numbers of the vector (``calm.training.initialization``). Needs
-    ``hidden_size`` equal to ``latent_size``, and random initial weights: a run with ``init_from`` trains all weights
-    and mixes the codes. Not with FSDP."""
+    ``hidden_size`` equal to ``latent_size`` and divisible by K. Not with ``init_from``, ``distil_from`` or FSDP. A
+    later run that starts from this autoencoder with ``init_from`` trains all weights, and so mixes the codes."""
     noise: float = 0.3
     """Standard deviation of the noise added to the mean for the noisy validation figure."""
 

@@ -29,10 +29,10 @@ class Blocks(Dataset):
     length]. Every block holds the sources in their shares.
 
     Every row starts with a document; ``stride`` documents lie between the starts of two rows. With ``stride`` 1 every
-    document starts a row once an epoch. With ``continuations``, as many rows of labels follow each row: at each
-    position a chunk drawn from Storyland's distribution. With ``choices``, as many rows again hold the numbers that
-    chose these chunks (``inverse_transform``), times ``CHOICE_UNITS``. Raises CalmError for other sources than
-    ``SEEDED``.
+    document starts a row once an epoch. With M ``continuations``, M rows of labels follow each row: at each position a
+    chunk drawn from Storyland's distribution. With ``choices``, M more rows hold the numbers that chose these chunks
+    (``inverse_transform``), times ``CHOICE_UNITS``. Raises CalmError for other sources than ``SEEDED``, and with
+    ``continuations`` for other sources than ``EXACT``.
     """
 
     def __init__(

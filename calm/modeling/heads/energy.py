@@ -50,7 +50,8 @@ class FinalLayer(nn.Module):
 
 
 class EnergyHead(GenerativeHead):
-    """One evaluation of the network turns uniform noise on [-0.5, 0.5) into a draw; the energy score trains it."""
+    """One evaluation of the network turns uniform noise on [-0.5, 0.5) into a draw; the energy score trains it, or a
+    cross-entropy with coupled noise (``calm.training``)."""
 
     num_sampling_steps = 1
 
