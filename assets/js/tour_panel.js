@@ -1,5 +1,5 @@
 // The current step of the guided tour: a panel docked beside the page, which stays in view while the step acts on the page.
-import { button, find, node } from "./dom.js";
+import { button, find, node, waitFor } from "./dom.js";
 import { store } from "./store.js";
 import { clearHighlight, highlight, tourActions } from "./tour_actions.js";
 
@@ -91,13 +91,16 @@ export function mountTourPanel({ props, trigger }) {
  * @param {HTMLElement} panel
  * @param {() => void} start
  */
-function offerTour(panel, start) {
+async function offerTour(panel, start) {
+  // Gradio mounts the components in no fixed order: the header may come later than the tour.
+  const header = await waitFor(() => document.querySelector(".calm-header p"), "The page has no header.", 60);
+  if (store.tour.offered) return;
   const refuse = () => store.updateTour({ offered: true });
   const buttons = [
     button("Take the tour", start),
     button("×", refuse, { "aria-label": "Do not offer the tour again" }),
   ];
   const offer = node("span", { class: "calm-offer" }, ...buttons);
-  find(document.body, ".calm-header p").append(offer);
+  header.append(offer);
   store.subscribe("tour", panel, () => store.tour.offered && offer.remove());
 }

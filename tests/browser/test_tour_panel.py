@@ -52,6 +52,28 @@ def test_the_tour_is_offered_once(browser, address):
     context.close()
 
 
+def test_the_tour_waits_for_a_header_that_comes_late(browser, address):
+    """Gradio mounts the components in no fixed order."""
+    context = browser.new_context()
+    context.add_init_script(
+        """new MutationObserver((_, observer) => {
+            const header = document.querySelector(".calm-header");
+            if (!header) return;
+            observer.disconnect();
+            const place = header.parentNode;
+            header.remove();
+            window.showHeader = () => place.append(header);
+        }).observe(document, { childList: true, subtree: true });"""
+    )
+    visitor = Visitor(context.new_page(), address).open()
+    assert visitor.page.locator(".calm-tour").count() == 1
+    assert visitor.page.locator(".calm-offer").count() == 0
+    visitor.page.evaluate("() => showHeader()")
+    visitor.page.locator(".calm-offer").get_by_role("button", name="Take the tour").wait_for()
+    assert visitor.problems == []
+    context.close()
+
+
 def test_the_tour_chooses_a_calm_and_a_text_of_one(visitor):
     page = visitor.page
     choose(visitor, "story-ar")
