@@ -43,8 +43,8 @@ def load(
     CALM; it must have been trained on the same latent vectors. ``reserve`` makes room for the weights. Loading needs
     little memory beside the model itself (docs/performance.md). Python code in a model folder never runs: pickled
     weights are read with ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose
-    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K, latent size or
-    vocabulary, and for a model that is larger than the free memory or than ``CALM_MEMORY``.
+    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K, latent size,
+    vocabulary or tokenizer, and for a model that is larger than the free memory or than ``CALM_MEMORY``.
     """
     name = str(name)
     folder = find_folder(name, revision)
@@ -76,6 +76,8 @@ def load(
     if kind not in (TOKEN_BY_TOKEN, AUTOENCODER):
         own = f"of {folder.name}" if autoencoder is None else str(autoencoder)
         check_autoencoder(own, model.ae_model.config, model.config, len(tokenizer))
+        if autoencoder is not None:
+            check_tokenizer(autoencoder, tokenizer)
         # For ``save``, whose folders are not in the official format.
         model.config.text_start = BEGIN_OF_TEXT if text_format.single_start else None
     return LanguageModel(name if is_hub_id(name) else folder.name, model, tokenizer, text_format)
@@ -121,6 +123,17 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a bundled model, a folder or a Hub id. Raises CalmError if it cannot be read."""
     folder = CHECKPOINTS / name
     return _read_tokenizer(folder if folder.is_dir() else name)
+
+
+def check_tokenizer(name: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises CalmError if a model was trained with another tokenizer: its weights would read other tokens under the
+    same ids. A folder without a tokenizer is not checked, nor are tokens that only one of the two has."""
+    folder = find_folder(str(name))
+    if not (folder / "tokenizer.json").is_file():
+        return
+    tokens = {i: token for token, i in tokenizer.get_vocab().items()}
+    if any(tokens.get(i, token) != token for token, i in _read_tokenizer(folder).get_vocab().items()):
+        raise CalmError(f"{name} was trained with another tokenizer; use models of one tokenizer together.")
 
 
 def load_autoencoder(name: str | Path) -> Autoencoder:

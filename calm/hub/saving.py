@@ -14,7 +14,7 @@ from ..errors import CalmError
 from ..files import filling
 from . import autoencoders, checksums
 from .language_model import LanguageModel
-from .loading import load_autoencoder, shared_autoencoder
+from .loading import check_tokenizer, load_autoencoder, shared_autoencoder
 
 WEIGHTS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 """Names of weights files in Hugging Face layout."""
@@ -39,10 +39,12 @@ def average(models: Sequence[LanguageModel]) -> LanguageModel:
 def replace_autoencoder(lm: LanguageModel, name: str | Path) -> None:
     """Replaces the autoencoder of a CALM on the CPU by one that was trained on the latent vectors of the present one.
 
-    Raises CalmError if the autoencoder cannot be loaded or has another K, latent size or vocabulary.
+    Raises CalmError if the autoencoder cannot be loaded or has another K, latent size, vocabulary
+    or tokenizer.
     """
     autoencoder = load_autoencoder(name)
     autoencoders.check_autoencoder(name, autoencoder.config, lm.calm.config, len(lm.tokenizer))
+    check_tokenizer(name, lm.tokenizer)
     lm.calm.ae_model = autoencoder.eval()
     lm.calm.config.autoencoder = lm.calm.ae_model.config.to_dict()
 

@@ -14,7 +14,7 @@ from ..errors import CalmError
 from ..evaluation.brier import brier_lm
 from ..hub.autoencoders import check_autoencoder
 from ..hub.language_model import LanguageModel
-from ..hub.loading import load_autoencoder, load_tokenizer
+from ..hub.loading import check_tokenizer, load_autoencoder, load_tokenizer
 from ..hub.saving import write_model
 from ..modeling.autoencoder import Autoencoder, AutoencoderLayer
 from ..modeling.calm import CalmModel, model_class
@@ -52,6 +52,14 @@ def _token_fields(tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def _tokenizer_for(name: str, *models: str) -> Any:
+    """The tokenizer of a run. Raises CalmError if one of the models that the run uses was trained with another one."""
+    tokenizer = load_tokenizer(name)
+    for model in filter(None, models):
+        check_tokenizer(model, tokenizer)
+    return tokenizer
+
+
 class AutoencoderTask:
     """An autoencoder, trained on chunks drawn from several token files in the shares of the settings."""
 
@@ -61,7 +69,7 @@ class AutoencoderTask:
         self.settings = settings
         for name, sources in settings.valid.items():
             first_documents(sources, 1, f"valid.{name}")
-        self.tokenizer = tokenizer = load_tokenizer(settings.tokenizer)
+        self.tokenizer = tokenizer = _tokenizer_for(settings.tokenizer, settings.init_from, settings.distil_from)
         config = AutoencoderConfig(**{**_token_fields(tokenizer), **settings.model})
         torch.manual_seed(settings.seed)
         self.model = Autoencoder(config).train()
@@ -193,7 +201,8 @@ class LanguageModelTask:
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
     texts = first_documents(settings.valid, settings.valid_texts, "valid")
-    tokenizer = load_tokenizer(settings.tokenizer)
+    models = (settings.autoencoder, settings.init_from, settings.init_backbone_from, settings.distil_from)
+    tokenizer = _tokenizer_for(settings.tokenizer, *models)
     autoencoder = load_autoencoder(settings.autoencoder)
     shared = {"patch_size": autoencoder.config.patch_size, "latent_size": autoencoder.config.latent_size}
     fields = {**_token_fields(tokenizer), **shared, **settings.model}
@@ -217,7 +226,7 @@ def calm_task(settings: CalmSettings) -> LanguageModelTask:
 def baseline_task(settings: LanguageModelSettings) -> LanguageModelTask:
     """A token-by-token Llama on the same rows."""
     texts = first_documents(settings.valid, settings.valid_texts, "valid")
-    tokenizer = load_tokenizer(settings.tokenizer)
+    tokenizer = _tokenizer_for(settings.tokenizer, settings.init_from)
     torch.manual_seed(settings.seed)
     model = LlamaForCausalLM(LlamaConfig(**{**_token_fields(tokenizer), **settings.model})).train()
     if settings.init_from:

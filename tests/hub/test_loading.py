@@ -251,6 +251,16 @@ def test_a_model_is_exported_with_another_autoencoder(tiny, tmp_path, capsys):
     assert sentence in capsys.readouterr().err
     with pytest.raises(CalmError, match=re.escape(sentence)):
         calm.load(model, device="cpu", autoencoder=tmp_path / "larger" / "best")
+    path = tmp_path / "narrow" / "best" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]  # of the same size, with other ids
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(tokenizer))
+    sentence = f"{path.parent} was trained with another tokenizer; use models of one tokenizer together."
+    assert main(["export", model, out, "--autoencoder", str(path.parent)]) == 2
+    assert sentence in capsys.readouterr().err
+    with pytest.raises(CalmError, match=re.escape(sentence)):
+        calm.load(model, device="cpu", autoencoder=path.parent)
 
 
 def test_saving_in_another_dtype_does_not_change_the_model(tiny, tmp_path):

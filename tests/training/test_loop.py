@@ -185,7 +185,7 @@ def test_validation_leaves_standard_output_to_the_result(tmp_path, tokenizer_fol
         ({"mixed_precision": "fp16"}, "'fp16' needs a GPU"),
         ({"model": {"patch_size": 2}}, "has K = 4 and vectors of 16 numbers; needed are K = 2"),
         ({"model": {"latent_size": 8}}, "needed are K = 4 and 8 numbers"),
-        ({"tokenizer": "story-k4"}, "the tokenizer one of 4,096; use those that belong together"),
+        ({"tokenizer": "story-k4"}, "was trained with another tokenizer; use models of one tokenizer together"),
     ],
 )
 def test_parts_that_do_not_fit_are_one_sentence(
