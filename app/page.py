@@ -29,7 +29,6 @@ from .payloads.config import TABS, config
 from .registry import (
     DEFAULT,
     ModelFacts,
-    bundled,
     check_name,
     described,
     facts,
@@ -38,7 +37,6 @@ from .registry import (
     loading_status,
     offered,
     official_memory,
-    storyland_models,
 )
 from .tabs import compare, evaluate, generate, learn, race, reconstruct, vectors
 
@@ -122,8 +120,6 @@ def facts_list(
         if known.latent_size:
             rows["latent dimensions"] = str(known.latent_size)
         rows["step"] = tokens_per_step(known)
-        if known.name in bundled() and known.name not in storyland_models():
-            rows["language"] = "Storyland, first edition"
     rows |= published
     rows["device"] = model.device if model else status
     rows["precision"] = str(model.lm.dtype).removeprefix("torch.") if model else "loading …"

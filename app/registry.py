@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import calm
 from calm.errors import short_repr
 from calm.hub import folders
-from calm.storyland import EDITION
 from calm.vector_map import map_path, summary_path
 
 from . import backends, zero_gpu
@@ -64,17 +63,6 @@ class ModelFacts:
 def bundled() -> list[str]:
     """Names of the models that come with the page, the default one first. Does not import torch."""
     return sorted(folders.bundled(), key=lambda name: name != DEFAULT)
-
-
-@cache
-def storyland_models() -> list[str]:
-    """Names of the bundled models that were trained on the present edition of Storyland."""
-    records = {name: folders.CHECKPOINTS / name / "training.json" for name in bundled()}
-    return [
-        name
-        for name, path in records.items()
-        if path.is_file() and folders.read_json(path).get("storyland_edition") == EDITION
-    ]
 
 
 def offered() -> list[str]:

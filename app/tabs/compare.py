@@ -21,7 +21,7 @@ from ..controls import scrolling_table, seed_box, start_and_stop, sync_with_url,
 from ..parsing import parse_range
 from ..payloads.cards import run_card
 from ..payloads.origins import RunCardPayload
-from ..registry import DEFAULT, storyland_models
+from ..registry import DEFAULT, bundled
 from ..requests import ModelName, Prompt, Seed, Temperature, check_draws
 from ..story_prompts import with_line_end
 from ..streaming import Panel, Progress, wire
@@ -153,7 +153,7 @@ def compare(arguments: CompareArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt at several temperatures."""
     name, count = arguments.model, arguments.seeds
     yield from first_progress(name)
-    prompt, is_storyland = with_line_end(name, arguments.prompt), name in storyland_models()
+    prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {"compare-seeds": count, "compare-length": arguments.max_new_tokens, "compare-seed": arguments.seed}
     for shown in _generate(arguments, prompt, limits.COMPARED_TEMPERATURES):
         card = _card("compare", arguments, {**inputs, "prompt": prompt}, {}, _rows(shown, prompt, is_storyland))
@@ -202,7 +202,7 @@ def sweep(arguments: SweepArguments) -> Iterator[Progress]:
     """Progress of the texts of one prompt with consecutive seeds."""
     name, temperature = arguments.model, arguments.temperature
     yield from first_progress(name)
-    prompt, is_storyland = with_line_end(name, arguments.prompt), name in storyland_models()
+    prompt, is_storyland = with_line_end(name, arguments.prompt), name in bundled()
     inputs = {
         "prompt": prompt,
         "t": temperature,

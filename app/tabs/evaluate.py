@@ -20,7 +20,7 @@ from ..errors import error_sentence
 from ..files import asset
 from ..limits import EXAMPLE_STORIES, MAX_EVALUATION
 from ..payloads.measurement_types import ModelCost, ScoresPayload
-from ..registry import BASELINE, DEFAULT, bundled, storyland_models
+from ..registry import BASELINE, DEFAULT, bundled
 from ..requests import EvaluateArguments, parse_evaluation
 from ..streaming import Panel, Progress, wire
 from ..validation import validated
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 def _evaluations() -> dict[str, dict[str, Any]]:
-    """The ``evaluation.json`` of each bundled model of the present edition of Storyland that has been measured."""
-    paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in storyland_models()}
+    """The ``evaluation.json`` of each bundled model that has been measured."""
+    paths = {name: folders.CHECKPOINTS / name / "evaluation.json" for name in bundled()}
     return {name: folders.read_json(path) for name, path in paths.items() if path.is_file()}
 
 
@@ -43,8 +43,7 @@ def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def scores_payload() -> ScoresPayload:
-    """BrierLM of each bundled model of the present edition of Storyland with its cost, and the BrierLM of the true
-    distribution of the same texts."""
+    """BrierLM of each bundled model with its cost, and the BrierLM of the true distribution of the same texts."""
     models: list[ModelCost] = []
     for name, evaluation in _evaluations().items():
         brier, flops = _first_source(evaluation)[1]["brier_lm"], evaluation["flops_per_token"]
@@ -67,7 +66,7 @@ def upper_bound() -> float:
 
 
 def reference_scores() -> dict[str, tuple[str, BrierLM]]:
-    """The score of each bundled model of the present edition on its card, with the texts that it was measured on."""
+    """The score of each bundled model on its card, with the texts that it was measured on."""
     from calm import BrierLM
 
     firsts = {name: _first_source(evaluation) for name, evaluation in _evaluations().items()}
@@ -149,7 +148,7 @@ def build() -> None:
         "which has no likelihood, and a token-by-token model in the same way (paper, section 4.2). 100 means that the "
         "model always predicts the text, 0 that it is no better than chance. The gap to the best model is computed "
         "text by text, because a text that is hard for one model is hard for the others. Blank lines separate "
-        "texts. story-k8 has learned the first edition of Storyland, so stories of the second are hard for it.</p>"
+        "texts.</p>"
     )
     with gr.Row():
         text = gr.Textbox(
@@ -179,10 +178,10 @@ def build() -> None:
     upload.upload(_read_upload, upload, [text, status], **PRIVATE)
     brier_curve.build(text, models, seed)
     gr.HTML(
-        '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models of the '
-        "second edition of Storyland, from their cards, over FLOPs per token: for generation at T = 1, and for "
-        "training. Bars are 95 % intervals. The dotted line is the score of the true distribution of the texts, which "
-        "is known exactly for this language. No model can be expected to score higher.</p>"
+        '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, from '
+        "their cards, over FLOPs per token: for generation at T = 1, and for training. Bars are 95 % intervals. The "
+        "dotted line is the score of the true distribution of the texts, which is known exactly for this language. No "
+        "model can be expected to score higher.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
     heads.build()

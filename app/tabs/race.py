@@ -29,7 +29,7 @@ from ..files import asset
 from ..payloads.cards import run_card
 from ..payloads.measurement_types import RacePayload, RacerPayload
 from ..payloads.origins import RunCardPayload
-from ..registry import BASELINE, DEFAULT, is_loaded, loaded, loading, storyland_models
+from ..registry import BASELINE, DEFAULT, bundled, is_loaded, loaded, loading
 from ..requests import GenerateArguments
 from ..story_prompts import suited_prompt, with_line_end
 from ..streaming import Panel, Progress, wire
@@ -192,9 +192,7 @@ def _suit_prompt(name: str, prompt: str) -> Any:
 
 
 def _prompt_info(name: str) -> str:
-    if name in storyland_models():
-        return "For both models."
-    return f"The rival, {BASELINE}, generates only stories of the second edition of Storyland."
+    return "For both models." if name in bundled() else f"The rival, {BASELINE}, generates only stories of Storyland."
 
 
 def build(model: gr.Dropdown) -> None:

@@ -1,4 +1,4 @@
-// BrierLM of the bundled models of one edition of Storyland over FLOPs per token: of generation, and beside it (on a phone below it) of training.
+// BrierLM of the bundled models over FLOPs per token: of generation, and beside it (on a phone below it) of training.
 import { find } from "./dom.js";
 import { createFigure, scoreLine } from "./figures.js";
 

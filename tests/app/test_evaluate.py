@@ -130,5 +130,5 @@ def test_few_texts_and_negative_scores_bring_a_sentence():
 
 
 def test_a_model_that_was_not_measured_is_left_out_of_the_plot(monkeypatch):
-    monkeypatch.setattr(evaluate_tab, "storyland_models", lambda: ["story-k4", "exported-only"])
+    monkeypatch.setattr(evaluate_tab, "bundled", lambda: ["story-k4", "exported-only"])
     assert [model["model"] for model in evaluate_tab.scores_payload()["models"]] == ["story-k4"]

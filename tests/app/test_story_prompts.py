@@ -19,24 +19,18 @@ def test_a_random_prompt_is_storylands_and_varies():
     assert max(Counter(prompts).values()) == 1
     assert all(calm.storyland.vocabulary_share(prompt) == 1 for prompt in prompts)
     assert story_prompts.random_prompt("someone/english-model") in story_prompts.ENGLISH
-    assert story_prompts.random_prompt("story-k8") in story_prompts.FIRST_EDITION
 
 
 def test_prompts_follow_the_model_but_not_those_that_a_visitor_wrote():
     first, english = "A story about a fox.", story_prompts.ENGLISH
-    stories, older = story_prompts.example_prompts(DEFAULT), story_prompts.FIRST_EDITION
-    assert story_prompts.example_prompts("story-k8") == [*older, "Once upon a time"]
+    stories = story_prompts.example_prompts(DEFAULT)
     assert story_prompts.example_prompts("someone/english-model") == list(english)
-    assert len(english) == len(stories) == 1 + len(older)
+    assert len(english) == len(stories)
     for prompt, name, suited in (
         (first, "someone/english-model", english[0]),
         (stories[2], "someone/english-model", english[0]),
         (english[1], DEFAULT, stories[0]),
         (first, DEFAULT, first),
-        (first, "story-k8", older[0]),
-        (older[1], DEFAULT, stories[0]),
-        (older[1], "someone/english-model", english[0]),
-        (older[1], "story-k8", older[1]),
         ("Once upon a time", "someone/english-model", "Once upon a time"),
         ("my own", "someone/english-model", "my own"),
         ("my own", DEFAULT, "my own"),
@@ -48,8 +42,7 @@ def test_prompts_are_suggested_where_the_model_does_not_know_the_language():
     english = "What is the capital of France?"
     suggested = story_prompts.suggested_prompts(DEFAULT, english)
     assert len(suggested) == 2 and all(story_prompts.suggested_prompts(DEFAULT, prompt) == [] for prompt in suggested)
-    for name in ("someone/english-model", "story-k8"):
-        assert story_prompts.suggested_prompts(name, english) == []
+    assert story_prompts.suggested_prompts("someone/english-model", english) == []
     for prompt in ("", "Once upon a time", *story_prompts.example_prompts(DEFAULT)):
         assert story_prompts.suggested_prompts(DEFAULT, prompt) == []
 
@@ -62,12 +55,8 @@ def test_every_form_of_a_story_prompt_ends_its_line():
         ("story-k4", "Once upon a time there was a fox."),
         ("story-k4", with_first_sentence),
         ("other", prompts[0].strip()),
-        ("other", story_prompts.FIRST_EDITION[0]),
     ):
         assert story_prompts.with_line_end(name, text) == text
-    for older in (*story_prompts.FIRST_EDITION, "A story about a shy fox named Mia and a fear of deep water."):
-        assert story_prompts.with_line_end("story-k8", older) == older + "\n"
-        assert story_prompts.with_line_end("story-k8", older + " Once") == older + " Once"
 
 
 def test_twenty_surprises_have_many_plots_and_heroes(story):
