@@ -43,8 +43,9 @@ def load(
     CALM; it must have been trained on the same latent vectors. ``reserve`` makes room for the weights. Loading needs
     little memory beside the model itself (docs/performance.md). Python code in a model folder never runs: pickled
     weights are read with ``weights_only=True``. Raises CalmError for an unknown name or device, for a folder whose
-    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K, latent size,
-    vocabulary or tokenizer, and for a model that is larger than the free memory or than ``CALM_MEMORY``.
+    files are missing, damaged, or of an unsupported kind of model, for an autoencoder of another K, latent size or
+    vocabulary, for an ``autoencoder`` of another tokenizer, and for a model that is larger than the free memory or than
+    ``CALM_MEMORY``.
     """
     name = str(name)
     folder = find_folder(name, revision)
@@ -127,7 +128,8 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
 
 def check_tokenizer(name: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises CalmError if a model was trained with another tokenizer: its weights would read other tokens under the
-    same ids. A folder without a tokenizer is not checked, nor are tokens that only one of the two has."""
+    same ids. Compares the tokens of the ids that both vocabularies have. Does nothing for a folder without
+    tokenizer.json."""
     folder = find_folder(str(name))
     if not (folder / "tokenizer.json").is_file():
         return

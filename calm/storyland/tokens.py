@@ -13,11 +13,11 @@ from .exact import Telling, beginnings, next_words, weight
 
 Tokens = tuple[int, ...]
 Choices = tuple[float, ...]
-"""Uniform random numbers in [0, 1), one for each choice."""
+"""Uniform random numbers in [0, 1), of which each choice uses the next one."""
 CHOICE_UNITS = 2**24
 """The numbers of ``draw_by_choices`` are multiples of 1 / CHOICE_UNITS, which float32 represents exactly."""
 FLOOR = 1e-4
-"""Continuations that are less likely than this share of their context are left out of ``chunks``."""
+"""Partial stories that are less likely than this share of their context are left out of ``chunks``."""
 
 
 def inverse_transform(probabilities: dict[Tokens, float], numbers: Choices) -> Tokens:
@@ -25,8 +25,8 @@ def inverse_transform(probabilities: dict[Tokens, float], numbers: Choices) -> T
 
     The i-th number decides the i-th place at which more than one token is possible: it picks a token by cumulative
     probability, in the order of ids. Independent uniform ``numbers`` give each chunk with its probability.
-    ``probabilities`` need not sum to 1. ``numbers`` has at least one number for each such place; further ones have no
-    effect.
+    ``probabilities`` holds at least one chunk, need not sum to 1, and ``numbers`` has at least one number for each such
+    place; further ones have no effect.
     """
     left, unused = sorted(probabilities), iter(numbers)
     for place in range(len(left[0])):

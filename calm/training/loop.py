@@ -41,8 +41,9 @@ class Task(Protocol):
         ...
 
     def batch(self, step: int) -> np.ndarray:
-        """The rows of a step [batch_size, tokens_per_row], or rows and labels [batch_size, 1 + M, tokens_per_row].
-        They depend on seed and step alone."""
+        """The rows of a step [batch_size, tokens_per_row], or rows and labels
+        [batch_size, 1 + M, tokens_per_row], with coupled noise [batch_size, 1 + 2 M, tokens_per_row]. They depend on
+        seed and step alone."""
         ...
 
     def validate(self) -> dict[str, float]:

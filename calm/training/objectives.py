@@ -115,11 +115,13 @@ class NextVectorObjective(nn.Module):
         self, ids: Tensor, progress: float, generator: torch.Generator | None = None, labels: Tensor | None = None
     ) -> dict[str, Tensor]:
         """ids [B, T * K] -> loss, and those of its terms that the stage has: the head's loss under the head's name
-        (``energy``, ``diffusion`` or ``flow``), cross_entropy and distance.
+        (``energy``, ``diffusion`` or ``flow``) or, with coupled noise, as ``coupled``; ``cross_entropy`` of the token
+        decoder, in nats a token; ``distance`` from the teacher's hidden states.
 
         ``labels`` [B, M, T * K] are M equally likely targets in random order, ``ids`` by default. The head's loss
         leaves out chunks with a label of -100, and the cross-entropy such tokens. With coupled noise ``labels``
-        [B, 2 M, T * K] hold M rows of targets, then M rows of the numbers that chose them, times ``CHOICE_UNITS``.
+        [B, 2 M, T * K] hold M rows of targets, then M rows of the numbers that chose them, times ``CHOICE_UNITS``; no
+        label may be -100.
         """
         model, settings = self.model, self.settings
         k = model.config.patch_size
@@ -143,13 +145,14 @@ class NextVectorObjective(nn.Module):
         if progress >= settings.head_warmup_from:
             positions, chunks = hidden.flatten(0, 1), following.flatten(0, 1)
             if coupled:
-                figures[model.head] = self._coupled_loss(positions, chunks, numbers.flatten(0, 1), generator)
+                head_loss = self._coupled_loss(positions, chunks, numbers.flatten(0, 1), generator)
             else:
                 if labels is not None:
                     known = (chunks != MASKED).all(-1).all(-1)
                     positions, chunks = positions[known], chunks[known]
-                figures[model.head] = self._head_loss(positions, chunks, generator)
-            loss = loss + figures[model.head]
+                head_loss = self._head_loss(positions, chunks, generator)
+            figures["coupled" if coupled else model.head] = head_loss
+            loss = loss + head_loss
         weight = self._token_loss_weight(progress)
         if self.decoder is not None and weight and not frozen:
             figures["cross_entropy"] = self._token_loss(hidden, following, generator)

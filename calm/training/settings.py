@@ -159,9 +159,9 @@ class CalmSettings(LanguageModelSettings):
     """Whether each draw of the energy head has one target, which the first K numbers of its noise choose by inverse
     transform sampling (``calm.storyland.tokens.inverse_transform``). The loss is the cross-entropy of the target under
     the frozen decoder, in nats a chunk, plus 0.3 K / L times the squared distance from the target's vector; the log
-    names it ``energy``. ``posterior_samples``, ``model.num_samples`` and ``model.beta`` do not enter it.
+    names it ``coupled``. ``posterior_samples``, ``model.num_samples`` and ``model.beta`` do not enter it.
     ``continuations`` is the number of draws at a position, each with its own target. Needs ``model.noise_size`` of at
-    least K, and a head that starts after the primer."""
+    least K, and a head that starts after the primer. Not with ``head_positions``."""
     posterior_samples: int = 100
     """M, samples of the posterior in the energy score. With 0 the target of any head is the posterior's mean alone."""
     token_loss_weight: float = 0.0
@@ -173,9 +173,10 @@ class CalmSettings(LanguageModelSettings):
     or from ``distil_from``."""
     joint_from: float = 0.0
     """Share of the run at which joint training starts. From ``head_warmup_from`` up to it the head learns alone, on a
-    frozen backbone."""
+    frozen backbone, without the token loss. 0: joint training starts at ``head_warmup_from``."""
     token_loss_until: float = 0.7
-    """Share of the run at which the weight of the token loss has fallen to 0, linearly from ``joint_from``."""
+    """Share of the run at which the weight of the token loss has fallen to 0, linearly from ``joint_from``; it falls at
+    once if this share is not above ``joint_from``."""
     corruption: float = 0.0
     """Share of the input chunks in which half of the tokens are replaced, so that the model learns to recover from its
     own errors."""

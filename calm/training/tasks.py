@@ -143,10 +143,6 @@ class LanguageModelTask:
         self.tokens_per_row = settings.row_tokens
         self._check_context()
         data = Path(settings.data)
-        if settings.stream_workers and settings.targets_after:
-            raise CalmError("targets_after needs a token file; set stream_workers to 0.")
-        if settings.continuations and not settings.stream_workers:
-            raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")
         if settings.stream_workers:
             blocks = Blocks(
                 settings.sources,
@@ -201,9 +197,9 @@ class LanguageModelTask:
 def calm_task(settings: CalmSettings) -> LanguageModelTask:
     """A next-vector model over a frozen autoencoder."""
     texts = first_documents(settings.valid, settings.valid_texts, "valid")
+    autoencoder = load_autoencoder(settings.autoencoder)
     models = (settings.autoencoder, settings.init_from, settings.init_backbone_from, settings.distil_from)
     tokenizer = _tokenizer_for(settings.tokenizer, *models)
-    autoencoder = load_autoencoder(settings.autoencoder)
     shared = {"patch_size": autoencoder.config.patch_size, "latent_size": autoencoder.config.latent_size}
     fields = {**_token_fields(tokenizer), **shared, **settings.model}
     config = CalmConfig(**fields, autoencoder=autoencoder.config.to_dict())

@@ -30,7 +30,7 @@ AT_LEAST = {
 POSITIVE = ("learning_rate", "gradient_clip")
 LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 SIZES = ("num_", "hidden_", "intermediate_", "patch_", "latent_", "noise_", "max_")
-SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "beta2", "ema_decay")
+SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "token_loss_until", "beta2", "ema_decay")
 NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -165,6 +165,8 @@ def _check_autoencoder(settings: AutoencoderSettings) -> None:
             raise CalmError(f"The setting 'sources.{name}' names no text.")
     if not settings.sources:
         raise CalmError("The setting 'sources' is missing; name the token files and their sources.")
+    if settings.muon_learning_rate:
+        raise CalmError("Muon trains no matrix of an autoencoder; set 'muon_learning_rate' to 0.")
     if settings.separate_codes and (settings.init_from or settings.distil_from):
         raise CalmError("'separate_codes' needs random initial weights; leave out 'init_from' and 'distil_from'.")
     if settings.partial_chunks and settings.model.get("patch_size") == 1:
@@ -204,3 +206,11 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
                 "Up to 'head_warmup_from' the backbone learns alone and needs a loss: "
                 "set 'token_loss_weight' or 'distil_from', or 'head_warmup_from' to 0."
             )
+        if 0 < settings.joint_from < settings.head_warmup_from:
+            raise CalmError(
+                "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more."
+            )
+    if settings.stream_workers and settings.targets_after:
+        raise CalmError("targets_after needs a token file; set stream_workers to 0.")
+    if settings.continuations and not settings.stream_workers:
+        raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")

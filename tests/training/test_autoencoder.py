@@ -70,6 +70,7 @@ def test_each_token_has_numbers_of_its_own_in_the_vector(tmp_path, autoencoder):
     for wrong, sentence in (
         ({"init_from": str(autoencoder)}, "'separate_codes' needs random initial weights"),
         ({"model": {**model, "hidden_size": 32}}, "they are 32, 16 and 4"),
+        ({"muon_learning_rate": 1e-2}, "Muon trains no matrix of an autoencoder; set 'muon_learning_rate' to 0"),
     ):
         with pytest.raises(CalmError, match=sentence):
             tasks.make("autoencoder", {**settings, **changes, **wrong})

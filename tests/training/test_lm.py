@@ -56,6 +56,11 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
             {"coupled_noise": True, "continuations": 2, "primer_steps": 3, "primer": ["primer:1:9"]},
             "set 'head_warmup_from' so that the head starts after the primer",
         ),
+        (
+            {"head_warmup_from": 0.5, "joint_from": 0.2},
+            "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more",
+        ),
+        ({"token_loss_until": 1.5}, "'token_loss_until' must be between 0 and 1, not 1.5"),
         ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
     ],
 )
@@ -226,7 +231,7 @@ def test_a_run_with_coupled_noise_trains_and_loads(tmp_path, tokenizer_folder, a
     before = task.objective(torch.from_numpy(batch[:, 0]), 0.0, labels=torch.from_numpy(batch[:, 1:]))
     lm = calm.load(tasks.train("lm", settings), device="cpu")
     rows = [row for row in log(tmp_path / "run") if "loss" in row]
-    assert rows[0]["energy"] == pytest.approx(float(before["energy"]), rel=0.05)  # other noise beyond the K numbers
+    assert rows[0]["coupled"] == pytest.approx(float(before["coupled"]), rel=0.05)  # other noise beyond the K numbers
     head, start = lm.calm.generative_head.state_dict(), task.lm.calm.generative_head.state_dict()
     assert all(not torch.equal(head[name], start[name]) for name in head)
 
