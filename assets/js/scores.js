@@ -126,7 +126,7 @@ function shownNames(models, narrow) {
 }
 
 /**
- * A name stands to the right of its point, unless another model's interval would cross it there.
+ * A name stands to the right of its point, unless another model's interval or name would cross it there.
  * @param {ModelCost[]} models
  * @param {Cost} cost
  * @param {string[]} names
@@ -137,14 +137,21 @@ function nameSides(models, cost, names, width) {
   const [low, high] = costRange(models, cost, narrow);
   const unitsPerPixel = (high - low) / (width * (narrow ? 0.9 : 0.42));
   const costs = logCosts(models, cost);
-  return models.map((model, i) => {
-    const end = costs[i] + (7 * names[i].length + 14) * unitsPerPixel;
-    const isCrossed = models.some(
-      (other, j) =>
-        costs[i] < costs[j] && costs[j] < end && other.low < model.score + 0.3 && other.high > model.score - 0.3,
-    );
-    return isCrossed ? "middle left" : "middle right";
-  });
+  const lengths = names.map((name) => (7 * name.length + 14) * unitsPerPixel);
+  /** @type {string[]} */
+  const sides = [];
+  for (const i of [...models.keys()].sort((a, b) => costs[b] - costs[a])) {
+    const { score } = models[i];
+    const isCrossed = models.some((other, j) => {
+      if (costs[j] <= costs[i]) return false;
+      const room = costs[j] - costs[i];
+      const interval = room < lengths[i] && other.low < score + 0.3 && other.high > score - 0.3;
+      const isNear = sides[j] === "middle left" && Math.abs(other.score - score) < 0.6;
+      return interval || (isNear && room - lengths[j] < lengths[i]);
+    });
+    sides[i] = isCrossed ? "middle left" : "middle right";
+  }
+  return sides;
 }
 
 /**
@@ -155,5 +162,5 @@ function nameSides(models, cost, names, width) {
  */
 function upperBoundLine(score, axis, colours, narrow) {
   const text = `upper bound${narrow ? "" : " (true distribution)"}, ${score.toFixed(1)}`;
-  return scoreLine(score, colours, { text, textposition: "start", yanchor: "bottom" }, axis);
+  return scoreLine(score, colours, { text, textposition: "end", yanchor: "bottom" }, axis);
 }
