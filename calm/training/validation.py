@@ -26,11 +26,12 @@ AT_LEAST = {
     "warmup_steps": 0, "primer_steps": 0, "stream_workers": 0, "continuations": 0, "head_positions": 0,
     "posterior_samples": 0,
     "weight_decay": 0, "muon_learning_rate": 0, "max_minutes": 0, "noise": 0, "token_loss_weight": 0,
+    "token_loss_until": 0,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "gradient_clip")
 LARGEST_SEED = 2**32 - 1  # of NumPy's global generator
 SIZES = ("num_", "hidden_", "intermediate_", "patch_", "latent_", "noise_", "max_")
-SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "token_loss_until", "beta2", "ema_decay")
+SHARES = ("partial_chunks", "corruption", "head_warmup_from", "joint_from", "beta2", "ema_decay")
 NAMES = {
     bool: "true or false",
     int: "a whole number",

@@ -60,7 +60,7 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
             {"head_warmup_from": 0.5, "joint_from": 0.2},
             "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more",
         ),
-        ({"token_loss_until": 1.5}, "'token_loss_until' must be between 0 and 1, not 1.5"),
+        ({"token_loss_until": -0.5}, "'token_loss_until' must be at least 0, not -0.5"),
         ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
     ],
 )
