@@ -13,7 +13,7 @@ from .exact import Telling, beginnings, next_words, weight
 
 Tokens = tuple[int, ...]
 Choices = tuple[float, ...]
-"""Uniform random numbers in [0, 1), of which each choice uses the next one."""
+"""Uniform random numbers in [0, 1). Each choice uses the next one."""
 CHOICE_UNITS = 2**24
 """The numbers of ``draw_by_choices`` are multiples of 1 / CHOICE_UNITS, which float32 represents exactly."""
 FLOOR = 1e-4
@@ -25,7 +25,7 @@ def inverse_transform(probabilities: dict[Tokens, float], numbers: Choices) -> T
 
     The i-th number decides the i-th place at which more than one token is possible: it picks a token by cumulative
     probability, in the order of ids. Independent uniform ``numbers`` give each chunk with its probability.
-    ``probabilities`` holds at least one chunk, need not sum to 1, and ``numbers`` has at least one number for each such
+    ``probabilities`` holds at least one chunk and need not sum to 1. ``numbers`` has at least one number for each such
     place; further ones have no effect.
     """
     left, unused = sorted(probabilities), iter(numbers)

@@ -55,7 +55,7 @@ def _token_fields(tokenizer: Any) -> dict[str, Any]:
 def _tokenizer_for(name: str, *models: str) -> Any:
     """The tokenizer of a run. Raises CalmError if one of the models that the run uses was trained with another one."""
     tokenizer = load_tokenizer(name)
-    for model in filter(None, models):
+    for model in sorted({*models} - {"", name}):
         check_tokenizer(model, tokenizer)
     return tokenizer
 
