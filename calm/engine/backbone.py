@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,6 +102,8 @@ class BackboneStep:
     the others, or every step computes all slots.
     """
 
+    waits_for_runs = False
+    """Whether ``run`` waits for the draws, and ends where the text does."""
     prompt_limit = 1
     """The most new positions of one sequence that a batched step computes. A longer prompt is prefilled alone."""
 
@@ -238,19 +240,19 @@ class BackboneStep:
         runs and without."""
         return self.capacity - max(self.positions[: self._first_rows])
 
-    def run(self, draw: Draw, state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, layers: Any, state: Tensor, numbers: Tensor, ends: np.ndarray) -> tuple[Tensor, Tensor]:
         """Steps of the sequence in slot 0 that need no decision: draws at a state, reads the drawn tokens, draws at the
-        next state, and so on. It does not wait for the draws.
+        next state, and so on. It does not wait for the draws, so it does not end with one of the tokens ``ends``.
 
-        state [...], the random numbers [n, ...] of n draws -> the rows [n, C] of the draws, and the state after the
-        last one. n is at most ``run_limit``.
+        ``layers`` are those around the backbone. state [...], the random numbers [n, ...] of n steps -> the rows [n, C]
+        of the draws, and the state after the last one. n is at most ``run_limit``.
         """
         positions = torch.tensor(self.positions[: self._first_rows]).repeat(len(numbers), 1)
         positions[:, 0] += torch.arange(len(numbers))
         states, rows = state[None], []
         for inputs in zip(positions.to(state.device), numbers.split(1)):
             if self.run_graph is None:
-                self.run_graph = GraphedFunction(partial(self._draw_and_read, draw), states, *inputs)
+                self.run_graph = GraphedFunction(partial(self._draw_and_read, layers.draw_one), states, *inputs)
             row, states = self.run_graph(states, *inputs)
             rows.append(row.clone())
         self.positions[0] += len(numbers)
@@ -265,6 +267,8 @@ class BackboneStep:
 
 class CpuBackboneStep(BackboneStep):
     """Backbone steps by compiled CPU kernels. Prompts beyond ``prompt_limit`` positions go through PyTorch."""
+
+    waits_for_runs = True
 
     def __init__(
         self,
@@ -298,6 +302,15 @@ class CpuBackboneStep(BackboneStep):
         backbone = self.cache.numpy(), np.array(row_slots), np.array(row_positions), *self.constants
         last = np.array([end - 1 for end in accumulate(counts)])
         return self.read(tokens, last, self.norm.eps, backbone).unbind()
+
+    def run(self, layers: Any, state: Tensor, numbers: Tensor, ends: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As above, in one kernel call. It waits for the draws, and ends with one of the tokens ``ends`` [E], so that
+        there may be fewer rows than numbers."""
+        position = np.array(self.positions[:1])  # the kernel counts it up
+        backbone = self.cache.numpy(), np.zeros(1, np.int64), position, *self.constants
+        rows, state = layers.run(state, numbers, ends, self.norm.eps, backbone)
+        self.positions[0] = int(position[0])
+        return rows, state
 
     def _read_in_parts(self, tokens: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
         """tokens [R, ...] -> the projected hidden states of the rows ``last`` [S]."""

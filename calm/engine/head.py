@@ -65,6 +65,11 @@ class HeadStep:
         vectors = self.vectors(states, rows, noise)
         return list(map(tuple, self.decode(vectors).tolist())), vectors.float().cpu().numpy()
 
+    def split(self, table: Tensor) -> tuple[list[TokenIds], np.ndarray]:
+        """Token ids and vectors side by side [n, K + L] -> n chunks of K token ids, and their vectors [n, L]."""
+        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
+        return list(map(tuple, ids.long().tolist())), vectors.numpy()
+
 
 def make_head_step(model: CalmModel, backend: Backend | None = None) -> HeadStep:
     """The head step of a backend; by default of the fastest one for the model.
@@ -122,11 +127,6 @@ class BlockHeadStep(HeadStep):
         vectors = self.vectors(states, rows, noise)
         # One tensor, because each copy from the GPU takes time; float32 holds integers exactly up to 2^24.
         return torch.cat((self.decode(vectors).float(), vectors.float()), 1)
-
-    def split(self, table: Tensor) -> tuple[list[TokenIds], np.ndarray]:
-        """Token ids and vectors side by side [n, K + L] -> n chunks of K token ids, and their vectors [n, L]."""
-        ids, vectors = table.split((self.model.config.patch_size, self.model.config.latent_size), 1)
-        return list(map(tuple, ids.long().tolist())), vectors.numpy()
 
     def _block_of(self, draws: int) -> int:
         """The block size for a row that needs ``draws`` draws: the largest block that they fill."""
@@ -253,16 +253,17 @@ class CpuHeadStep(HeadStep):
         self.entry = *self._packed(wide), *self._packed(narrow), *_norm_arrays(norm)
         conditions = self.packer.linear(*_condition_weights(blocks))
         self.projection = *self._packed(head.hidden_embd), *_norm_arrays(head.norm_hidden), *conditions
+        self.reading = self.embedding, self.entry, self.projection
         last_layers = *self._packed(final.linears[0]), *self._packed(final.linears[2])
         norms = *_norm_arrays(head.norm_noise), *_norm_arrays(final.in_ln)
-        self.head_ends = *self._packed(head.noise_embd), *norms, *last_layers
+        head_ends = *self._packed(head.noise_embd), *norms, *last_layers
         self.blocks = self.packer.stack((self._block_arrays(block) for block in blocks), len(blocks))
         first_layers = *self._packed(decoder.latent_to_hidden), *self._packed(decoder.expand_layer)
-        self.decoder_ends = *first_layers, _norm_weight(decoder.norm)
-        layers = [cast(AutoencoderLayer, layer) for layer in decoder.decoder_layers]
-        self.layers = self.packer.stack((self._layer_arrays(layer) for layer in layers), len(layers))
+        decoder_ends = *first_layers, _norm_weight(decoder.norm)
+        modules = [cast(AutoencoderLayer, layer) for layer in decoder.decoder_layers]
+        layers = self.packer.stack((self._layer_arrays(layer) for layer in modules), len(modules))
         self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
-        self.eps = decoder.norm.eps
+        self.drawing = head_ends, self.blocks, decoder.norm.eps, decoder_ends, layers, self.vocabulary
         self.latent_size, self.patch_size = model.config.latent_size, model.config.patch_size
 
     def embed(self, chunks: Tensor) -> Tensor:
@@ -276,19 +277,33 @@ class CpuHeadStep(HeadStep):
 
     def read(self, chunks: Tensor, last: np.ndarray, eps: float, backbone: tuple) -> Tensor:
         """A step of the backbone: chunks [R, K] -> head states [S, blocks, D] of the rows ``last`` [S]."""
-        ends = self.embedding, self.entry, self.projection
         states = torch.empty(len(last), len(self.blocks[0]), len(self.entry[5]))
         threads, y = self.kernels.get_num_threads(), states.numpy().reshape(len(last), -1)
-        self.kernels.read_chunks(chunks.numpy(), last, *ends, eps, backbone, threads, y)
+        self.kernels.read_chunks(chunks.numpy(), last, *self.reading, eps, backbone, threads, y)
         return states
 
     def draw(self, states: Tensor, rows: Sequence[int], noise: Tensor) -> tuple[list[TokenIds], np.ndarray]:
         arrays = noise.numpy(), states.numpy(), np.array(rows), self.kernels.split_work(len(noise))
-        weights = self.head_ends, self.blocks, self.eps, self.decoder_ends, self.layers, self.vocabulary
-        vectors = np.empty((len(noise), self.latent_size), np.float32)
-        ids = np.empty((len(noise), self.patch_size), np.int64)
-        self.kernels.draw(*arrays, *weights, vectors, ids)
+        vectors, ids = self._results(len(noise))
+        self.kernels.draw(*arrays, *self.drawing, vectors, ids)
         return list(map(tuple, ids.tolist())), vectors
+
+    def run(self, state: Tensor, noise: Tensor, ends: np.ndarray, eps: float, backbone: tuple) -> tuple[Tensor, Tensor]:
+        """Steps of one text that take their first draws, up to a chunk with one of the tokens ``ends`` [E].
+
+        state [blocks, D], noise [n, noise_size] -> token ids and vectors side by side [at most n, K + L], and the state
+        of the next draw.
+        """
+        states, steps = state[None].clone(), np.zeros(1, np.int64)
+        weights, threads = (self.drawing, self.reading, eps, backbone), self.kernels.get_num_threads()
+        vectors, ids = self._results(len(noise))
+        self.kernels.run_chunks(noise.numpy(), states.numpy(), ends, *weights, threads, vectors, ids, steps)
+        table = torch.cat((torch.from_numpy(ids).float(), torch.from_numpy(vectors)), 1)
+        return table[: steps[0]], states[0]
+
+    def _results(self, draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Space for the vectors [n, L] and the token ids [n, K] of draws."""
+        return np.empty((draws, self.latent_size), np.float32), np.empty((draws, self.patch_size), np.int64)
 
     def _vocabulary(self, embedding: Tensor) -> tuple:
         """The arguments of the argmax kernel for the vocabulary: bounds where they pay, else the packed embedding."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import CalmError
 from ..modeling.heads.base import GenerativeHead
 from ..modeling.temperature import ExactRule, temper
-from .head import BlockHeadStep, HeadStep, TokenIds
+from .head import HeadStep, TokenIds
 from .token_step import TokenDraws, TokenStep
 
 SAMPLERS = ("auto", "exact", "pooled")
@@ -265,7 +265,7 @@ def sample_tokens(step: TokenStep, logits: Tensor, samplers: Sequence[TokenSampl
     return _token_choices(draws, samplers)
 
 
-def take_chunks(head: BlockHeadStep, table: Tensor, sampler: ChunkSampler) -> list[Outcome]:
+def take_chunks(head: HeadStep, table: Tensor, sampler: ChunkSampler) -> list[Outcome]:
     """The choices of a run, from the rows [n, C] of its draws, by a sampler that takes first draws."""
     choices: list[Outcome] = []
     for chunk, vector in zip(*head.split(table)):

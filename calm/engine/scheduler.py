@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,15 +20,16 @@ from ..hub.language_model import LanguageModel
 from ..statistics import STATISTICS
 from .backbone import make_backbone_step
 from .executor import ComputeThread
-from .head import SLOTS, CudaGraphHeadStep, HeadStep, make_head_step
+from .head import SLOTS, CpuHeadStep, CudaGraphHeadStep, HeadStep, make_head_step
 from .ops.selection import FALLBACK, Backend
 from .requests import Generated, Queued, Request
 from .samplers import Choice, Outcome, sample_chunks, sample_tokens, take_chunks, take_tokens
-from .token_step import TokenStep, make_token_step
+from .token_step import CpuTokenStep, TokenStep, make_token_step
 
 logger = logging.getLogger(__name__)
 
 RUN = 8  # the most steps of a run, whose chunks appear at once
+RUN_SECONDS = 0.02  # a run that took longer on a CPU is followed by a single step, so that chunks appear steadily
 UNREAD_LIMIT = 32  # results of a request that its caller has not taken; at the limit the request pauses
 RESERVED_SLOTS = 2  # slots that one client cannot hold, so that the first request of another starts at once
 CLIENT_SLOTS = SLOTS - RESERVED_SLOTS
@@ -73,9 +75,10 @@ class Engine:
         self.backbone = make_backbone_step(
             lm.backbone, slots, step.embed, step.project, backend, getattr(step, "read", None)
         )
-        fused = isinstance(step, CudaGraphHeadStep | TokenStep) and self.backbone.norm.weight.is_cuda
-        self.run_steps = RUN if fused else 0
-        """The most steps of a run; 0 for none. Only on a GPU do steps without decisions save time."""
+        on_gpu = isinstance(step, CudaGraphHeadStep | TokenStep) and self.backbone.norm.weight.is_cuda
+        self.run_steps = RUN if on_gpu or isinstance(step, CpuHeadStep | CpuTokenStep) else 0
+        """The most steps of a run; 0 for none."""
+        self._ends = np.array(sorted(self.text_format.end_ids))
         self.running: list[Request] = []
         self.queue: deque[Request] = deque()
         self._step_lock, self._schedule_lock = threading.Lock(), threading.Lock()
@@ -215,6 +218,9 @@ class Engine:
             if outcome is not None:
                 self._add_outcomes(request, [outcome], start)
         self._read()  # within this step, so that the GPU works while callers take their results
+        for request in active:
+            if self.backbone.waits_for_runs and request.run is not None:
+                self._take_run(request, request.run, start)
         elapsed = time.perf_counter() - start
         for request in {*active, *self._active()}:  # those that this step has made pause, and those that have joined
             request.seconds += elapsed
@@ -237,9 +243,9 @@ class Engine:
                 return
 
     def _start_run(self, request: Request, skipped: int = 0) -> None:
-        """Starts a run, if the request is alone and no step of it needs a decision: the GPU draws and reads several
-        chunks, one after another, and Python waits once (vLLM calls it multi-step scheduling). ``skipped`` steps of the
-        last run are not taken yet.
+        """Starts a run, if the request is alone and no step of it needs a decision: several chunks are drawn and read,
+        one after another, and Python waits once (vLLM calls it multi-step scheduling). ``skipped`` steps of the last
+        run are not taken yet.
 
         Only slot 0 has runs, because a step of one row computes the first slot."""
         if not self.run_steps or request.is_new or request.state is None or request.slot or request.replayed:
@@ -249,27 +255,35 @@ class Engine:
         steps = min(request.run_length, self.run_steps, request.steps - skipped, self.backbone.run_limit())
         if steps < 1:
             return
+        began = time.perf_counter()
         try:
             numbers = request.sampler.upcoming(skipped, steps, self._layers, request.state)
-            request.run, request.state = self.backbone.run(self._layers.draw_one, request.state, numbers)
+            request.run, request.state = self.backbone.run(self._layers, request.state, numbers, self._ends)
         except Exception:  # for example no memory for a graph
             logger.warning("Several steps at once failed, so every step runs alone.", exc_info=True)
             self.run_steps = 0
-        request.run_length = 2 * steps
+        slow = self.backbone.waits_for_runs and time.perf_counter() - began > RUN_SECONDS
+        request.run_length = 1 if slow else 2 * steps
 
     def _take_run(self, request: Request, run: Tensor, start: float) -> None:
-        """Takes the choices of a run. It starts the next run first, so that the GPU works meanwhile."""
+        """Takes the choices of a run."""
         try:
             table, request.run = run.cpu(), None
-            chunks = table[:, : self.chunk_size].long().tolist()
-            ends = [i for i, chunk in enumerate(chunks, 1) if self.text_format.end_position(chunk) is not None]
-            if ends:
-                table = table[: ends[0]]
-            else:
-                self._start_run(request, len(chunks))
+            if not self.backbone.waits_for_runs:
+                table = self._continue_run(request, table)
             self._add_outcomes(request, self._take(table, request.sampler), start)
         except Exception as error:
             request.finish(error)
+
+    def _continue_run(self, request: Request, table: Tensor) -> Tensor:
+        """The rows [n, C] of a run up to the end of the text. If they have no end, this starts the next run, so that
+        the GPU works while Python takes the choices."""
+        chunks = table[:, : self.chunk_size].long().tolist()
+        for i, chunk in enumerate(chunks, 1):
+            if self.text_format.end_position(chunk) is not None:
+                return table[:i]
+        self._start_run(request, len(chunks))
+        return table
 
     def _try(
         self, requests: list[Request], work: Callable[[list[Request]], Sequence[Result]]

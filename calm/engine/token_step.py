@@ -102,8 +102,28 @@ class CpuTokenStep(TokenStep):
         return logits
 
     def sample(self, logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> TokenDraws:
+        tokens, best, probabilities = self._results(len(logits))
         numbers = logits.numpy(), temperatures.numpy(), uniforms.numpy()
-        shape = len(logits), min(TOP_TOKENS, logits.shape[1])
-        tokens, best, probabilities = np.empty(len(logits), np.int64), np.empty(shape, np.int64), np.empty(shape)
         self.kernels.sample_tokens(*numbers, tokens, best, probabilities)
         return TokenDraws(tokens.tolist(), best.tolist(), probabilities.tolist())
+
+    def run(
+        self, state: Tensor, numbers: Tensor, ends: np.ndarray, eps: float, backbone: tuple
+    ) -> tuple[Tensor, Tensor]:
+        """Steps of one text, up to one of the tokens ``ends`` [E].
+
+        logits [V], float64 temperatures and uniform numbers [n, 2] -> rows [at most n, C] for ``split``, and the logits
+        of the next draw.
+        """
+        tokens, best, probabilities = self._results(len(numbers))
+        logits, steps, threads = state[None].clone(), np.zeros(1, np.int64), self.kernels.get_num_threads()
+        drawn = numbers[:, 0].float().numpy(), numbers[:, 1].contiguous().numpy()
+        weights = logits.numpy(), ends, self.table, self.weights, eps, backbone
+        self.kernels.run_tokens(*drawn, *weights, threads, tokens, best, probabilities, steps)
+        table = np.concatenate((tokens[:, None], best, probabilities), 1, dtype=np.float64)
+        return torch.from_numpy(table[: steps[0]]), logits[0]
+
+    def _results(self, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Space for the fields of ``TokenDraws``."""
+        shape = rows, min(TOP_TOKENS, len(self.weights[1]))
+        return np.empty(rows, np.int64), np.empty(shape, np.int64), np.empty(shape)

@@ -24,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 4
 ATTEMPTS = 2  # to compile the kernels in a subprocess
+COMPILE = """
+import sys
+from calm.engine.warmup import warm_up
+from calm.hub.loading import load
+warm_up(load(sys.argv[1], "cpu"))
+"""  # the program of the subprocess: it compiles what the warm-up of an engine needs
 
 
 @contextmanager
@@ -69,7 +75,7 @@ def warm_up(lm: LanguageModel) -> None:
     engine, prompt = engine_for(lm), [lm.text_format.start_id] * (2 * lm.chunk_size)
     samplers: list[ChunkSampler | TokenSampler] = [TokenSampler(0.5, 0)]
     if lm.is_calm:
-        # A CALM has runs of several steps at T = 1 alone, so only there is their graph captured.
+        # A CALM has runs of several steps at T = 1 alone: only there is their graph captured or their kernel compiled.
         temperatures = (0.5, 1.0) if engine.run_steps else (0.5,)
         samplers = [ChunkSampler(temperature, 200, "auto", 0, lm.device) for temperature in temperatures]
     for sampler in samplers:
@@ -110,7 +116,7 @@ def compile_in_subprocess(name: str) -> bool:
     ``stop_compilers``.
     """
     name = str(Path(name).resolve()) if Path(name).is_dir() else name
-    command = [sys.executable, "-m", "calm", "generate", "--model", name, "--device", "cpu", "--max-new-tokens", "16"]
+    command = [sys.executable, "-c", COMPILE, name]
     for _ in range(ATTEMPTS):
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:

@@ -1,6 +1,7 @@
 """Runs: several steps without a decision between them, whose texts equal those of single steps to the bit."""
 
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,13 +21,27 @@ def lm(request, tiny, tiny_ar, monkeypatch) -> calm.LanguageModel:
     return tiny(4, autoencoder_width=32) if request.param == "calm" else tiny_ar
 
 
-def engine_with(lm, run_steps: int):
+@pytest.fixture(params=[Backend.CUDA_GRAPHS, Backend.CPU_KERNELS], ids=["graphs", "kernels"])
+def backend(request) -> Backend:
+    return request.param
+
+
+def create(lm, backend: Backend, run_steps: int):
     """A new engine whose runs have up to so many steps, and a list of the steps of each run."""
-    engine, lengths = create_engine(lm, backend=Backend.CUDA_GRAPHS), []
-    engine.run_steps = run_steps
-    run = engine.backbone.run
-    engine.backbone.run = lambda draw, state, numbers: (lengths.append(len(numbers)), run(draw, state, numbers))[1]
+    engine, lengths = create_engine(lm, backend=backend), []
+    engine.run_steps, run = run_steps, engine.backbone.run
+
+    def recorded(layers, state, numbers, ends):
+        lengths.append(len(numbers))
+        return run(layers, state, numbers, ends)
+
+    engine.backbone.run = recorded
     return engine, lengths
+
+
+@pytest.fixture
+def engine_with(lm, backend):
+    return partial(create, lm, backend)
 
 
 def generate(lm, seed: int, **options):
@@ -40,51 +55,51 @@ def contents(steps) -> list[tuple]:
 
 
 @pytest.mark.parametrize("run_steps", [1, 3, 8])
-def test_a_text_in_runs_equals_the_text_of_single_steps(lm, run_steps):
-    _, lengths = engine_with(lm, 0)
+def test_a_text_in_runs_equals_the_text_of_single_steps(lm, engine_with, run_steps):
+    _, lengths = engine_with(0)
     expected = [contents(generate(lm, seed)) for seed in range(4)]
     assert not lengths and max(map(len, expected)) > 40
-    _, lengths = engine_with(lm, run_steps)
+    _, lengths = engine_with(run_steps)
     assert [contents(generate(lm, seed)) for seed in range(4)] == expected
     assert max(lengths) == run_steps
 
 
-def test_a_text_that_ends_within_a_run_ends_there(lm):
-    engine_with(lm, 0)
+def test_a_text_that_ends_within_a_run_ends_there(lm, engine_with):
+    engine_with(0)
     whole = token_ids(generate(lm, 1))
     end = whole[12][-1]
     lm.text_format = calm.hub.text_format.TextFormat(lm.text_format.start_id, frozenset([end]))
-    engine_with(lm, 0)
+    engine_with(0)
     expected = token_ids(generate(lm, 1))
     assert len(expected) <= 13
-    engine, _ = engine_with(lm, 8)
+    engine, _ = engine_with(8)
     assert token_ids(generate(lm, 1)) == expected and token_ids(generate(lm, 2)) and not engine.queue
 
 
-def test_a_run_draws_no_chunk_beyond_the_last_one(lm):
-    _, lengths = engine_with(lm, 8)
+def test_a_run_draws_no_chunk_beyond_the_last_one(lm, engine_with):
+    _, lengths = engine_with(8)
     for steps in (2, 12, 13):
         lengths.clear()
         assert len(list(generate(lm, 1, max_new_tokens=steps * lm.chunk_size))) == steps
         assert lengths and sum(lengths) < steps
 
 
-def test_a_text_that_is_left_during_a_run_does_not_change_the_next_one(lm):
-    engine_with(lm, 0)
+def test_a_text_that_is_left_during_a_run_does_not_change_the_next_one(lm, engine_with):
+    engine_with(0)
     expected = contents(generate(lm, 2))
-    engine, lengths = engine_with(lm, 8)
+    _, lengths = engine_with(8)
     text = generate(lm, 1)
-    while next(text) and engine.running[0].run is None:
+    while next(text) and not lengths:
         pass
     text.close()
     lengths.clear()
     assert contents(generate(lm, 2)) == expected and lengths, "the next text gets slot 0 and has runs"
 
 
-def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
-    clock = iter(range(1_000_000))
+def test_the_steps_of_a_run_share_its_seconds(lm, engine_with, monkeypatch):
+    clock = iter(np.arange(1_000_000) / 1_000_000)
     monkeypatch.setattr("calm.engine.scheduler.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    _, lengths = engine_with(lm, 8)
+    _, lengths = engine_with(8)
     start = next(clock)
     seconds = [step.seconds for step in generate(lm, 1)]
     assert min(seconds) > 0 and sum(seconds) < next(clock) - start
@@ -92,10 +107,19 @@ def test_the_steps_of_a_run_share_its_seconds(lm, monkeypatch):
     assert len(set(seconds[2:4])) == len(set(seconds[4:7])) == 1
 
 
-def test_runs_stop_while_other_texts_are_generated(lm):
-    engine_with(lm, 0)
+def test_a_slow_run_is_followed_by_a_single_step(lm, monkeypatch):
+    """So that chunks of a large model do not appear eight at a time. A GPU does not wait for a run."""
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("calm.engine.scheduler.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    for backend in (Backend.CPU_KERNELS, Backend.CUDA_GRAPHS):
+        _, lengths = create(lm, backend, 8)
+        assert list(generate(lm, 1)) and (max(lengths) == 1) == (backend is Backend.CPU_KERNELS)
+
+
+def test_runs_stop_while_other_texts_are_generated(lm, engine_with):
+    engine_with(0)
     alone = [token_ids(generate(lm, seed)) for seed in range(3)]
-    _, lengths = engine_with(lm, 8)
+    _, lengths = engine_with(8)
     assert interleave([generate(lm, seed) for seed in range(3)]) == alone
     first = generate(lm, 0)
     taken = [next(first).token_ids for _ in range(4)]  # the engine has already started the next run of this text
@@ -106,29 +130,29 @@ def test_runs_stop_while_other_texts_are_generated(lm):
     assert token_ids(generate(lm, 0)) == alone[0] and max(lengths) == 8, "slots of ended texts do not limit runs"
 
 
-def test_a_decision_between_steps_excludes_runs(tiny):
+def test_a_decision_between_steps_excludes_runs(tiny, backend):
     lm = tiny(4)
     for options in ({"temperature": 0.9}, {"sampler": "pooled"}):
-        _, lengths = engine_with(lm, 8)
+        _, lengths = create(lm, backend, 8)
         assert list(generate(lm, 0, max_new_tokens=40, **options)) and not lengths
-    _, lengths = engine_with(lm, 8)
+    _, lengths = create(lm, backend, 8)
     assert list(generate(lm, 0, max_new_tokens=40, sampler="pooled", pool_size=1)) and lengths
 
 
-def test_a_text_of_runs_can_be_continued_elsewhere(lm):
-    engine_with(lm, 8)
+def test_a_text_of_runs_can_be_continued_elsewhere(lm, engine_with):
+    engine_with(8)
     steps = list(generate(lm, 1))
     for count in (1, 6):
-        engine_with(lm, 8)
+        engine_with(8)
         options = GenerationOptions(1.0, 300, seed=1)
         rest = list(stream(lm, "word " * 3, options, completed=[step.completed() for step in steps[:count]]))
         assert token_ids(rest) == token_ids(steps[count:])
 
 
-def test_a_run_that_fails_leaves_single_steps(lm, caplog):
-    engine_with(lm, 0)
+def test_a_run_that_fails_leaves_single_steps(lm, engine_with, caplog):
+    engine_with(0)
     expected = token_ids(generate(lm, 1))
-    engine, _ = engine_with(lm, 8)
+    engine, _ = engine_with(8)
     engine.backbone.run = lambda *_: 1 / 0
     with caplog.at_level(logging.WARNING):
         assert token_ids(generate(lm, 1)) == expected

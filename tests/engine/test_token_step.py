@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from calm.engine import Backend
+import calm
+from calm.engine import Backend, create_engine
 from calm.engine.head import SLOTS
 from calm.engine.ops import cpu as kernels
 from calm.engine.token_step import TOP_TOKENS, CpuTokenStep, TokenStep, make_token_step
@@ -38,6 +39,15 @@ def test_tokens_follow_the_softmax_at_a_temperature(tiny_ar, backend):
         assert abs(chi_square([drawn.tokens.count(v) for v in range(len(p))], p.tolist())) < 4
         assert drawn.best[0] == p.topk(TOP_TOKENS).indices.tolist()
         assert drawn.probabilities[-1] == pytest.approx(p.topk(TOP_TOKENS).values.tolist(), rel=1e-5)
+
+
+def test_a_text_whose_logits_are_not_finite_ends_with_an_error_in_a_run(tiny_ar, monkeypatch):
+    engine = create_engine(tiny_ar, backend=Backend.CPU_KERNELS)
+    run = engine.backbone.run
+    monkeypatch.setattr(engine.backbone, "run", lambda layers, state, *rest: run(layers, state * torch.nan, *rest))
+    with pytest.raises(RuntimeError, match="logits are not finite"):
+        list(calm.generate(tiny_ar, "word", max_new_tokens=8))
+    assert not engine.running or engine.running[0].finished
 
 
 @torch.inference_mode()

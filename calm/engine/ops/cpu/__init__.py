@@ -14,7 +14,7 @@ model. ``cache`` says where compiled code is stored.
 
 from .compilation import get_num_threads, split_work, use_threads
 from .layers import layer_norm_into, linear
-from .model import draw, llama, read_chunks, read_tokens
+from .model import draw, llama, read_chunks, read_tokens, run_chunks, run_tokens
 from .packing import MATRIX_UNIT, aligned_empty, pack_bfloat16, pack_float32, pack_panels
 from .sampling import sample_tokens
 from .vocabulary import vocabulary_bounds
@@ -32,6 +32,8 @@ __all__ = [
     "pack_panels",
     "read_chunks",
     "read_tokens",
+    "run_chunks",
+    "run_tokens",
     "sample_tokens",
     "split_work",
     "use_threads",
