@@ -23,6 +23,8 @@ PEER = "transformers, token by token"
 OWN = "calm's engine, token by token"
 PROMPTS = 8
 """Number of held-out stories whose first sentences are the prompts."""
+FIRST_DRAW = "calm.generate at T = 1"
+"""The contestant whose steps are compared with the limit of the machine."""
 LONG, SHORT = 2000, 200
 """Lengths in tokens of the two continuations whose costs per token are compared."""
 
@@ -66,7 +68,7 @@ def floor(lm: LanguageModel) -> dict[str, float]:
     """The lower bound of this machine for one chunk with one sample: the larger of memory time and arithmetic time.
 
     The time of memory is the weights' bytes over the bandwidth, measured by adding up 256 MB. The time of arithmetic
-    is the floating-point operations over the rate of ``peak``.
+    is the floating-point operations over the rate of ``peak``. Weights that fit into a cache can be read faster.
     """
     model = lm.calm
     parts = [model.transformer.layers, model.embed_proj, model.generative_head, model.ae_model.decoder]
@@ -113,6 +115,8 @@ class Contestants:
         self.baseline = token_by_token(lm)
         self.prompts = openings()
         self.draws: dict[str, list[int]] = {}
+        self.step_seconds: dict[str, float] = {}
+        """Mean wall seconds of a step in the latest round. A text's first step is left out: it reads the prompt."""
         self.runs: dict[str, Run] = {PEER: self.transformers, OWN: partial(self.engine, self.baseline, 1.0, OWN)}
         for t in (1.0, 0.5):
             self.runs[f"the published sampler at T = {t:g}"] = partial(self.published, t)
@@ -135,13 +139,17 @@ class Contestants:
 
     def engine(self, lm: LanguageModel, temperature: float, label: str, number: int) -> int:
         """``calm.generate``. Where a story ends early, the next one continues the count."""
-        count, seed = 0, number
+        count, seed, seconds, later_steps = 0, number, 0.0, 0
         while count < self.tokens:
-            prompt, rest = self.prompts[seed % PROMPTS], self.tokens - count
+            prompt, rest, start = self.prompts[seed % PROMPTS], self.tokens - count, 0.0
             for step in generate(lm, prompt, temperature, max_new_tokens=rest, seed=seed):
+                start = start or time.perf_counter()
                 count += len(step.token_ids)
                 self.draws.setdefault(label, []).append(step.draws)
+            seconds += time.perf_counter() - start
+            later_steps += step.index
             seed += 1000
+        self.step_seconds[label] = seconds / max(1, later_steps)
         return count
 
     def continuation(self, length: int, number: int) -> int:
@@ -164,18 +172,24 @@ def measure(name: str, tokens: int = 128, rounds: int = 5, threads: int | None =
 
     ``tokens_per_second`` counts the generated tokens, over as many texts as ``tokens`` needs. ``draws_per_step`` is the
     mean number of samples per step. ``long_cost`` is the cost of a token at T = 1 in a continuation of 2,000 tokens
-    over that in one of 200. Raises CalmError for a token-by-token model.
+    over that in one of 200. ``step_milliseconds`` is the time of a step at T = 1 that reads no prompt, and
+    ``share_of_floor`` the limit of the machine (``floor``), measured in each round, over it. Raises CalmError for a
+    token-by-token model.
     """
     if threads:
         torch.set_num_threads(threads)
     lm = load(name)
     contestants = Contestants(lm, tokens)
     rates: dict[str, list[float]] = {label: [] for label in contestants.runs}
+    floors, steps = [], []
     for number in range(rounds + 1):
         for label, run in contestants.runs.items():
             count, seconds = _timed(lm.device, partial(run, number))
             if number:
                 rates[label].append(count / seconds)
+        if number:
+            floors.append(floor(lm))
+            steps.append(1000 * contestants.step_seconds[FIRST_DRAW])
     medians = {label: statistics.median(values) for label, values in rates.items()}
     long, short = (medians.pop(_continuation(length)) for length in (LONG, SHORT))
     return {
@@ -188,7 +202,9 @@ def measure(name: str, tokens: int = 128, rounds: int = 5, threads: int | None =
         "tokens_per_second": medians,
         "draws_per_step": {label: statistics.mean(values) for label, values in contestants.draws.items()},
         "long_cost": short / long,
-        "floor": floor(lm),
+        "floor": {name: statistics.median(limit[name] for limit in floors) for name in floors[0]},
+        "step_milliseconds": statistics.median(steps),
+        "share_of_floor": statistics.median(limit["milliseconds_per_chunk"] / ms for limit, ms in zip(floors, steps)),
     }
 
 
@@ -208,4 +224,8 @@ def report(figures: dict[str, Any]) -> str:
     )
     amounts = ", ".join(f"{value:.3g} {name.replace('_', ' ')}" for name, value in limit.items())
     lines.append(f"limit of the machine for one chunk with one sample: {amounts}")
+    lines.append(
+        f"at T = 1 a step that reads no prompt takes {figures['step_milliseconds']:.3f} milliseconds; the limit is "
+        f"{figures['share_of_floor']:.0%} of that"
+    )
     return "\n".join(lines)

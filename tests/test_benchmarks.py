@@ -48,7 +48,7 @@ def test_loading_counts_the_weights_and_the_growth_of_memory(tiny, tmp_path):
 
 def test_generation_measures_every_contestant(tiny, monkeypatch):
     monkeypatch.setattr(generation, "load", lambda name: tiny(4))
-    monkeypatch.setattr(generation, "floor", lambda lm: {"megabytes_per_chunk": 1.5})
+    monkeypatch.setattr(generation, "floor", lambda lm: {"milliseconds_per_chunk": 1.5})
     for name, value in (("TEMPERATURES", (1.0,)), ("LONG", 24), ("SHORT", 8)):
         monkeypatch.setattr(generation, name, value)
     figures = generation.measure("any", tokens=8, rounds=1)
@@ -56,7 +56,9 @@ def test_generation_measures_every_contestant(tiny, monkeypatch):
     assert set(figures["draws_per_step"]) == {generation.OWN, "calm.generate at T = 1"} and figures["long_cost"] > 0
     lines = generation.report(figures).splitlines()
     assert lines[0].startswith("tiny-k4 on cpu") and lines[1].startswith(generation.PEER) and "1.00x" in lines[1]
-    assert lines[-1].endswith("1.5 megabytes per chunk")
+    assert lines[-2].endswith("1.5 milliseconds per chunk")
+    assert figures["share_of_floor"] == pytest.approx(1.5 / figures["step_milliseconds"])
+    assert f"{figures['share_of_floor']:.0%}" in lines[-1]
 
 
 def test_vocabulary_measures_both_searches(tiny, monkeypatch):
