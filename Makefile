@@ -22,7 +22,6 @@ fuzz: .venv/installed-dev ## send 10,000 random requests to every endpoint and h
 lint: lint-python lint-js ## formatters, linters, types and the direction of imports
 
 lint-python: .venv/installed-dev
-	@rm -f app/components.pyi # Gradio writes this stub at import; it does not type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,11 +41,11 @@ chromium:
 	@sh tests/browser/install_chromium.sh
 
 kernels: .venv/installed
-	@$(BIN)/python -m calm generate --device cpu --max-new-tokens 16 >/dev/null
+	@$(BIN)/python -m calm generate --device cpu --temperature 1 --max-new-tokens 16 >/dev/null
 
 # The models of the tests have float32 weights. Otherwise both test processes would compile the kernels for them.
 test-kernels: .venv/installed-dev
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q tests/app/test_metrics.py -k are_counted
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q tests/app/test_metrics.py tests/engine/test_runs.py -k "are_counted or kernels-1"
 
 assets: .venv/installed ## rebuild the vector map and the example of the first screen
 	$(BIN)/python -m calm map

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio import component_meta
 from gradio.events import EventListener
 
 from .files import IMPORT
 from .limits import FRESH_SAMPLES
 from .payloads.run_lines import run_lines
+
+# For each class Gradio writes a type stub beside this file, and reads all earlier ones twice: seconds at every start.
+component_meta.create_or_modify_pyi = lambda component_class, class_name, events: None
 
 
 class _Component(gr.HTML):
