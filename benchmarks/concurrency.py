@@ -116,8 +116,8 @@ def main() -> None:
         print(
             f"{count:3} clients {rate:8.1f} tokens/s in total  {rate / alone:5.2f}x   first chunk within {wait:.3f} s"
         )
-    limit = figures["limit_of_arithmetic"]
-    print(f"{figures['draws_per_step']:.1f} draws per step; without the logits, arithmetic would allow {limit:.0f} tokens/s")
+    draws, limit = figures["draws_per_step"], figures["limit_of_arithmetic"]
+    print(f"{draws:.1f} draws per step; without the logits, arithmetic would allow {limit:.0f} tokens/s")
     print("every text equals its solo run" if figures["texts_equal_their_solo_runs"] else "texts differ from solo runs")
 
 
