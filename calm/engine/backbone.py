@@ -56,9 +56,8 @@ class LayerWeights(NamedTuple):
 
     def packed(self, packer: WeightPacker) -> tuple[np.ndarray, ...]:
         """The arrays that the CPU kernels read, in their order."""
-        attention_norm, mlp_norm = (norm.weight.detach().numpy() for norm in (self.attention_norm, self.mlp_norm))
-        attention = attention_norm, *packer.linear(*self.qkv), *packer.linear(*self.out)
-        return *attention, mlp_norm, *packer.halves(*self.gate_up), *packer.linear(*self.down)
+        attention = *self.attention_norm.arrays, *packer.linear(*self.qkv), *packer.linear(*self.out)
+        return *attention, *self.mlp_norm.arrays, *packer.halves(*self.gate_up), *packer.linear(*self.down)
 
 
 Read = Callable[[Tensor, np.ndarray, float, tuple], Tensor]
@@ -285,7 +284,7 @@ class CpuBackboneStep(BackboneStep):
         self.prompt_limit = MATRIX_UNIT_PROMPT if packer.uses_matrix_unit else KERNEL_PROMPT
         self.packed = packer.stack((layer.packed(packer) for layer in self.layers), len(self.layers))
         """The kernel's arrays of all layers in their order: norm, first weight, ..., each [layers, ...]."""
-        self.constants = self.cos.numpy(), self.sin.numpy(), self.norm.weight.detach().numpy(), *self.packed
+        self.constants = self.cos.numpy(), self.sin.numpy(), *self.norm.arrays, *self.packed
 
     @property
     def bytes_per_weight(self) -> float:

@@ -250,16 +250,16 @@ class CpuHeadStep(HeadStep):
         head, decoder, final = model.generative_head, model.ae_model.decoder, model.generative_head.final_layer
         blocks, (wide, _, narrow, norm) = [cast(HeadBlock, block) for block in head.mlp_blocks], model.embed_proj
         self.embedding = model.transformer.embed_tokens.weight.detach().numpy()
-        self.entry = *self._packed(wide), *self._packed(narrow), *_norm_arrays(norm)
+        self.entry = *self._packed(wide), *self._packed(narrow), *Norm.of(norm).arrays
         conditions = self.packer.linear(*_condition_weights(blocks))
-        self.projection = *self._packed(head.hidden_embd), *_norm_arrays(head.norm_hidden), *conditions
+        self.projection = *self._packed(head.hidden_embd), *Norm.of(head.norm_hidden).arrays, *conditions
         self.reading = self.embedding, self.entry, self.projection
         last_layers = *self._packed(final.linears[0]), *self._packed(final.linears[2])
-        norms = *_norm_arrays(head.norm_noise), *_norm_arrays(final.in_ln)
+        norms = *Norm.of(head.norm_noise).arrays, *Norm.of(final.in_ln).arrays
         head_ends = *self._packed(head.noise_embd), *norms, *last_layers
         self.blocks = self.packer.stack((self._block_arrays(block) for block in blocks), len(blocks))
         first_layers = *self._packed(decoder.latent_to_hidden), *self._packed(decoder.expand_layer)
-        decoder_ends = *first_layers, _norm_weight(decoder.norm)
+        decoder_ends = *first_layers, *Norm.of(decoder.norm).arrays
         modules = [cast(AutoencoderLayer, layer) for layer in decoder.decoder_layers]
         layers = self.packer.stack((self._layer_arrays(layer) for layer in modules), len(modules))
         self.vocabulary = self._vocabulary(decoder.lm_head_weight.detach())
@@ -289,11 +289,8 @@ class CpuHeadStep(HeadStep):
         return list(map(tuple, ids.tolist())), vectors
 
     def run(self, state: Tensor, noise: Tensor, ends: np.ndarray, eps: float, backbone: tuple) -> tuple[Tensor, Tensor]:
-        """Steps of one text that take their first draws, up to a chunk with one of the tokens ``ends`` [E].
-
-        state [blocks, D], noise [n, noise_size] -> token ids and vectors side by side [at most n, K + L], and the state
-        of the next draw.
-        """
+        """Steps of one text that take their first draws, up to one of the tokens ``ends`` [E]: state [blocks, D], noise
+        [n, noise_size] -> token ids and vectors side by side [at most n, K + L], and the state of the next draw."""
         states, steps = state[None].clone(), np.zeros(1, np.int64)
         weights, threads = (self.drawing, self.reading, eps, backbone), self.kernels.get_num_threads()
         vectors, ids = self._results(len(noise))
@@ -339,24 +336,14 @@ class CpuHeadStep(HeadStep):
         width = block.mix.out_features
         mix = self.packer.linear(block.mix.weight[:, :width], None)  # the head state contains its bias
         gate_up = self.packer.halves(*Linear.of(third))
-        return *_norm_arrays(block.in_ln), *mix, *self._packed(second), *gate_up, *self._packed(block.down_proj)
+        return *Norm.of(block.in_ln).arrays, *mix, *self._packed(second), *gate_up, *self._packed(block.down_proj)
 
     def _layer_arrays(self, layer: AutoencoderLayer) -> tuple[np.ndarray, ...]:
         linears = map(self._packed, (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj))
-        return _norm_weight(layer.layernorm), *chain.from_iterable(linears)
+        return *Norm.of(layer.layernorm).arrays, *chain.from_iterable(linears)
 
 
 def _condition_weights(blocks: Iterable[HeadBlock]) -> Linear:
     """One map of the columns that read the condition, for all blocks' first layers. The others read the noise path."""
     mixes = fuse_linears(*(block.mix for block in blocks))  # [blocks * D, 2 D]: noise path, then condition
     return Linear(mixes.weight[:, mixes.weight.shape[1] // 2 :], mixes.bias)
-
-
-def _norm_weight(norm: nn.Module) -> np.ndarray:
-    return Norm.of(norm).weight.detach().numpy()
-
-
-def _norm_arrays(norm: nn.Module) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of a LayerNorm."""
-    weight, bias, _ = Norm.of(norm)
-    return weight.detach().numpy(), cast(Tensor, bias).detach().numpy()

@@ -278,11 +278,10 @@ class Engine:
     def _continue_run(self, request: Request, table: Tensor) -> Tensor:
         """The rows [n, C] of a run up to the end of the text. If they have no end, this starts the next run, so that
         the GPU works while Python takes the choices."""
-        chunks = table[:, : self.chunk_size].long().tolist()
-        for i, chunk in enumerate(chunks, 1):
+        for i, chunk in enumerate(table[:, : self.chunk_size].long().tolist(), 1):
             if self.text_format.end_position(chunk) is not None:
                 return table[:i]
-        self._start_run(request, len(chunks))
+        self._start_run(request, len(table))
         return table
 
     def _try(

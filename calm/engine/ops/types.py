@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,6 +39,11 @@ class Norm(NamedTuple):
         bias = cast(Tensor | None, getattr(module, "bias", None))
         eps = module.variance_epsilon if isinstance(module, LlamaRMSNorm) else module.eps
         return cls(cast(Tensor, module.weight), bias, cast(float, eps))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The weight, and the bias if there is one, for the CPU kernels."""
+        return tuple(x.detach().numpy() for x in (self.weight, self.bias) if x is not None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., I] -> its normalised values [..., I]."""

@@ -9,13 +9,14 @@ there becomes a SystemError.
 From the bottom up: ``packing`` lays out weights in memory; ``registers`` and ``matrix_unit`` multiply, ``products``
 chooses between them; ``team`` lets threads compute together; ``layers`` has linear layers, norms and attention;
 ``vocabulary`` has the argmax over all tokens, ``sampling`` draws one of them; ``model`` has one call for each part of a
-model. ``cache`` says where compiled code is stored.
+model, ``runs`` one for several steps. ``cache`` says where compiled code is stored.
 """
 
 from .compilation import get_num_threads, split_work, use_threads
 from .layers import layer_norm_into, linear
-from .model import draw, llama, read_chunks, read_tokens, run_chunks, run_tokens
+from .model import draw, llama, read_chunks, read_tokens
 from .packing import MATRIX_UNIT, aligned_empty, pack_bfloat16, pack_float32, pack_panels
+from .runs import run_chunks, run_tokens
 from .sampling import sample_tokens
 from .vocabulary import vocabulary_bounds
 
