@@ -36,6 +36,7 @@ from ..streaming import Panel, Progress, wire
 from ..validation import validated
 
 DEFAULT_NEW_TOKENS = 200
+NO_SPEED_UP = "speed-up: race again when both models have compiled kernels"
 _numbers = itertools.count(time.time_ns() // 1_000_000)  # a page may still show a race from before a restart
 
 
@@ -49,7 +50,7 @@ class Racer:
     """One model's text, and the seconds that this model alone has spent on it."""
 
     def __init__(self, model: LoadedModel, prompt: str, options: calm.GenerationOptions, client: str):
-        self.model, self.lm = model, model.lm
+        self.lm, self.used_fallback = model.lm, model.uses_fallback
         self.events = model.stream(prompt, options, client)
         self.total_seconds, self.draws, self.finished = 0.0, 0, False
         self.first_text_seconds: float | None = None
@@ -139,8 +140,9 @@ class Race:
         parts = [f"{html.escape(name)}: <strong>{speed:,.0f}</strong> tokens/s" for name, speed in speeds.items()]
         if len(speeds) == 2:
             first, second = speeds.values()
-            parts.append(f"speed-up <strong>{first / second:.2f}x</strong>")
-        if any(racer.model.uses_fallback for racer in self.racers):
+            fair = self.racers[0].used_fallback == self.racers[1].used_fallback
+            parts.append(f"speed-up <strong>{first / second:.2f}x</strong>" if fair else NO_SPEED_UP)
+        if any(racer.used_fallback for racer in self.racers):
             parts.append(FALLBACK_NOTE)
         return " · ".join(parts)
 

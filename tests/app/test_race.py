@@ -1,10 +1,11 @@
 import pytest
 
 import calm
+from app.controls import FALLBACK_NOTE
 from app.story_prompts import ENGLISH, example_prompts
 from app.tabs import race as race_tab
 from calm import CalmError
-from calm.engine import engine_for
+from calm.engine import Backend, create_engine, engine_for
 
 from .arguments import local_model, run_arguments
 
@@ -22,6 +23,18 @@ def test_each_racer_generates_the_same_text_as_alone(tiny, tiny_ar):
         assert (racer["backbone_layers"], racer["backbone_width"]) == (2, 32)
         assert racer["draws_per_step"] == pytest.approx(sum(step.draws for step in alone) / len(alone))
         assert f"{lm.name}: <strong>" in race.summary()
+
+
+@pytest.mark.parametrize("fallbacks", [(), (0,), (1,), (0, 1)])
+def test_only_racers_of_the_same_kind_have_a_speed_up(tiny, tiny_ar, fallbacks):
+    """A model whose kernels are still being compiled is much slower than with them."""
+    models = [tiny(), tiny_ar]
+    for index, lm in enumerate(models):
+        create_engine(lm, backend=Backend.PYTORCH if index in fallbacks else None)
+    *_, race = race_tab.race(list(map(local_model, models)), run_arguments(PROMPT, 0.7, 24, 3))
+    assert ("speed-up <strong>" in race.summary()) == (len(fallbacks) != 1)
+    assert (race_tab.NO_SPEED_UP in race.summary()) == (len(fallbacks) == 1)
+    assert (FALLBACK_NOTE in race.summary()) == bool(fallbacks)
 
 
 def test_the_racer_that_has_used_less_time_is_next(tiny, tiny_ar):
