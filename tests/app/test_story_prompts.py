@@ -16,7 +16,7 @@ def test_the_examples_have_different_plots():
 
 def test_a_random_prompt_is_storylands_and_varies():
     prompts = [story_prompts.random_prompt(DEFAULT) for _ in range(20)]
-    assert max(Counter(prompts).values()) == 1
+    assert max(Counter(prompts).values()) <= 2  # two of 20 are equal in one case of 40, three in one of 40,000
     assert all(calm.storyland.vocabulary_share(prompt) == 1 for prompt in prompts)
     assert story_prompts.random_prompt("someone/english-model") in story_prompts.ENGLISH
 
