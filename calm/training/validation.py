@@ -176,8 +176,8 @@ def _check_autoencoder(settings: AutoencoderSettings) -> None:
         raise CalmError("The setting 'valid' is missing; name the validation files and their sources.")
     _check_names(settings.shares, settings.sources, "token file in 'shares'")
     shares = [settings.shares.get(name, 1.0) for name in settings.sources]
-    if min(shares) < 0 or not sum(shares):
-        raise CalmError("The shares of the token files must be at least 0, and one of them above 0.")
+    if not all(0 <= share < math.inf for share in shares) or not sum(shares):
+        raise CalmError("Each of the 'shares' must be a number of at least 0, and one of them must be above 0.")
 
 
 def _check_language_model(settings: LanguageModelSettings) -> None:
@@ -212,6 +212,6 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
                 "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more."
             )
     if settings.stream_workers and settings.targets_after:
-        raise CalmError("targets_after needs a token file; set stream_workers to 0.")
+        raise CalmError("'targets_after' needs a token file; set 'stream_workers' to 0.")
     if settings.continuations and not settings.stream_workers:
-        raise CalmError("continuations are drawn during training; set stream_workers to 1 or more.")
+        raise CalmError("The chunks of 'continuations' are drawn during training; set 'stream_workers' to 1 or more.")

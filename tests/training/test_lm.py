@@ -41,7 +41,7 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"continuations": 8}, "continuations are drawn during training; set stream_workers to 1 or more"),
+        ({"continuations": 8}, "'continuations' are drawn during training; set 'stream_workers' to 1 or more"),
         ({"head_positions": 9}, "'head_positions' needs an energy head and 'continuations' of 2 or more"),
         ({"coupled_noise": True}, "'coupled_noise' needs an energy head and 'continuations' of 1 or more"),
         (
@@ -61,7 +61,7 @@ def test_the_baseline_trains_and_loads(tmp_path, tokenizer_folder, autoencoder):
             "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more",
         ),
         ({"token_loss_until": -0.5}, "'token_loss_until' must be at least 0, not -0.5"),
-        ({"targets_after": ". ", "stream_workers": 1}, "targets_after needs a token file; set stream_workers to 0"),
+        ({"targets_after": ". ", "stream_workers": 1}, "'targets_after' needs a token file; set 'stream_workers' to 0"),
     ],
 )
 def test_settings_that_exclude_each_other_end_in_a_sentence(tmp_path, tokenizer_folder, autoencoder, changes, sentence):
