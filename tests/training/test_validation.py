@@ -72,7 +72,9 @@ def test_an_autoencoder_needs_sources_and_shares_that_fit():
         ({"sources": {"stories": []}}, "'sources.stories' names no text"),
         ({"valid": {}}, "'valid' is missing"),
         ({"shares": {"story": 1.0}}, "'story'; did you mean 'stories'"),
-        ({"shares": {"stories": 0.0}}, "one of them above 0"),
+        ({"shares": {"stories": 0.0}}, "one of them must be above 0"),
+        ({"shares": {"stories": float("nan")}}, "must be a number of at least 0"),
+        ({"shares": {"stories": float("inf")}}, "must be a number of at least 0"),
         ({"model": {"patch_size": 0}}, "'model.patch_size' must be at least 1"),
     ):
         with pytest.raises(CalmError, match=message):
