@@ -28,7 +28,7 @@ ENV GRADIO_SERVER_NAME=0.0.0.0 \
 USER 1000
 
 # Compiles the CPU kernels into the image. On another CPU the page compiles them again, into the volume.
-RUN python -m calm generate --device cpu --max-new-tokens 16
+RUN python -m calm.engine.warmup story-k4 story-ar
 
 VOLUME /cache
 EXPOSE 7860

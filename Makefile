@@ -41,7 +41,7 @@ chromium:
 	@sh tests/browser/install_chromium.sh
 
 kernels: .venv/installed
-	@$(BIN)/python -m calm generate --device cpu --temperature 1 --max-new-tokens 16 >/dev/null
+	@$(BIN)/python -m calm.engine.warmup story-k4 story-ar
 
 # The models of the tests have float32 weights. Otherwise both test processes would compile the kernels for them.
 test-kernels: .venv/installed-dev

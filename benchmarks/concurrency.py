@@ -94,7 +94,7 @@ def measure(lm: calm.LanguageModel, rounds: int, options: dict) -> dict:
 
 
 def operations_per_token(lm: calm.LanguageModel, draws: float) -> float:
-    """Floating-point operations of a token without the logits of the vocabulary, of which the kernels compute few."""
+    """Floating-point operations per token. Logits are not counted: the kernels compute only a few of them."""
     return flops_per_token(lm, draws) - 2 * draws * lm.calm.ae_model.decoder.lm_head_weight.numel()
 
 

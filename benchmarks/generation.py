@@ -23,8 +23,6 @@ PEER = "transformers, token by token"
 OWN = "calm's engine, token by token"
 PROMPTS = 8
 """Number of held-out stories whose first sentences are the prompts."""
-FIRST_DRAW = "calm.generate at T = 1"
-"""The contestant whose steps are compared with the limit of the machine."""
 LONG, SHORT = 2000, 200
 """Lengths in tokens of the two continuations whose costs per token are compared."""
 
@@ -121,7 +119,7 @@ class Contestants:
         for t in (1.0, 0.5):
             self.runs[f"the published sampler at T = {t:g}"] = partial(self.published, t)
         for t in TEMPERATURES:
-            label = f"calm.generate at T = {t:g}"
+            label = _generate(t)
             self.runs[label] = partial(self.engine, lm, t, label)
         self.runs |= {_continuation(length): partial(self.continuation, length) for length in (LONG, SHORT)}
 
@@ -163,6 +161,10 @@ class Contestants:
         return count
 
 
+def _generate(temperature: float) -> str:
+    return f"calm.generate at T = {temperature:g}"
+
+
 def _continuation(length: int) -> str:
     return f"a continuation of {length} tokens"
 
@@ -189,7 +191,7 @@ def measure(name: str, tokens: int = 128, rounds: int = 5, threads: int | None =
                 rates[label].append(count / seconds)
         if number:
             floors.append(floor(lm))
-            steps.append(1000 * contestants.step_seconds[FIRST_DRAW])
+            steps.append(1000 * contestants.step_seconds[_generate(1.0)])
     medians = {label: statistics.median(values) for label, values in rates.items()}
     long, short = (medians.pop(_continuation(length)) for length in (LONG, SHORT))
     return {

@@ -1,7 +1,9 @@
 """The first steps of a model: they reserve memory and compile kernels.
 
 numba compiles the CPU kernels once for a machine, which takes up to a minute, and stores the result. Meanwhile a
-fallback engine can run the steps by PyTorch.
+fallback engine can run the steps by PyTorch. As a program this module compiles them ahead of time:
+
+    python -m calm.engine.warmup MODEL...
 """
 
 import logging
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.language_model import LanguageModel
+from ..hub.loading import load
 from . import create_engine, engine_for
 from .executor import ComputeThread
 from .ops.selection import FALLBACK
@@ -24,12 +27,6 @@ logger = logging.getLogger(__name__)
 
 WARM_UP_STEPS = 4
 ATTEMPTS = 2  # to compile the kernels in a subprocess
-COMPILE = """
-import sys
-from calm.engine.warmup import warm_up
-from calm.hub.loading import load
-warm_up(load(sys.argv[1], "cpu"))
-"""  # the program of the subprocess: it compiles what the warm-up of an engine needs
 
 
 @contextmanager
@@ -116,7 +113,7 @@ def compile_in_subprocess(name: str) -> bool:
     ``stop_compilers``.
     """
     name = str(Path(name).resolve()) if Path(name).is_dir() else name
-    command = [sys.executable, "-c", COMPILE, name]
+    command = [sys.executable, "-m", "calm.engine.warmup", name]
     for _ in range(ATTEMPTS):
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes) as process:
@@ -140,3 +137,8 @@ def replace_fallback(lm: LanguageModel) -> bool:
     Returns False, and leaves a fallback engine, if the kernels are not stored, for example because the disk is full.
     """
     return warm_up_or_fall_back(lm, engine_for(lm).executor)
+
+
+if __name__ == "__main__":
+    for model in sys.argv[1:]:
+        warm_up(load(model, "cpu"))

@@ -41,7 +41,7 @@ def end_of_text_format(tokenizer: PreTrainedTokenizerBase) -> TextFormat:
 
 def begin_of_text_format(tokenizer: PreTrainedTokenizerBase) -> TextFormat:
     """The format of official models: one begin-of-text in front of each text, and texts one after another."""
-    ends = frozenset(token for token in (tokenizer.bos_token_id, tokenizer.eos_token_id) if token is not None)
+    ends = frozenset([tokenizer.bos_token_id, tokenizer.eos_token_id])
     return TextFormat(tokenizer.bos_token_id, ends, single_start=True, alignment=CONDITION)
 
 

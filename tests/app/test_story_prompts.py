@@ -1,7 +1,6 @@
 """Prompts in the language of the bundled models."""
 
 import random
-from collections import Counter
 from itertools import zip_longest
 
 import calm
@@ -14,9 +13,10 @@ def test_the_examples_have_different_plots():
     assert len(prompts) >= 6 and len(set(prompts)) == len(prompts) and beginning
 
 
-def test_a_random_prompt_is_storylands_and_varies():
+def test_a_random_prompt_is_storylands_and_varies(monkeypatch):
+    monkeypatch.setattr(story_prompts, "random", random.Random(0))
     prompts = [story_prompts.random_prompt(DEFAULT) for _ in range(20)]
-    assert max(Counter(prompts).values()) <= 2  # two of 20 are equal in one case of 40, three in one of 40,000
+    assert len(set(prompts)) == len(prompts)
     assert all(calm.storyland.vocabulary_share(prompt) == 1 for prompt in prompts)
     assert story_prompts.random_prompt("someone/english-model") in story_prompts.ENGLISH
 
@@ -59,8 +59,8 @@ def test_every_form_of_a_story_prompt_ends_its_line():
         assert story_prompts.with_line_end(name, text) == text
 
 
-def test_twenty_surprises_have_many_plots_and_heroes(story):
-    random.seed(0)
+def test_twenty_surprises_have_many_plots_and_heroes(story, monkeypatch):
+    monkeypatch.setattr(story_prompts, "random", random.Random(0))
     prompts = [story_prompts.with_line_end(DEFAULT, story_prompts.random_prompt(DEFAULT)) for _ in range(20)]
     runs = [calm.generate(story, prompt, 0.5, 96, seed=seed) for seed, prompt in enumerate(prompts)]
     steps = zip_longest(*runs)  # together, so that they share the engine's steps
