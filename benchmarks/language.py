@@ -2,12 +2,12 @@
 
     python -m benchmarks.language [MODEL ...] [--texts 100] [--seed 10000000] [--samples 2] [--out FILE] [--json]
 
-The probabilities of the next tokens are exact (``calm.storyland.tokens``), except for continuations below 0.0001. "On
-the texts" is Brier-n of the true distribution on these texts, 2 p(y) - sum of p^2 over all continuations of n tokens,
-as in the model cards. Its expectation over texts is the sum of p^2. The expectation for a model averages over the
-next tokens, too: each of its draws counts with its true probability, and not with whether it matches the text
-(``expected_match`` of ``calm.brier_lm``), at the same positions and with the same contexts. The program also prints
-how much of Brier-4 a model misses, and how much of that where the true distribution is certain of all four tokens.
+The probabilities of the next tokens are exact (``calm.storyland.tokens``), except for continuations below 0.0001. The
+score of the language is its expectation: Brier-n is the sum of p^2 over all continuations of n tokens. The score of a
+model is an expectation over the next tokens, too: each of its draws counts with its true probability, and not with
+whether it matches the text (``expected_match`` of ``calm.brier_lm``). All are measured at the same positions, every
+eight tokens, where a chunk of every bundled model ends. The program also prints how much of Brier-4 a model misses,
+and how much of that where the true distribution is certain of all four tokens.
 Further figures are the nats per token of the true distribution and of the named token-by-token models. The texts are
 held-out stories, by default those of the model cards. ``--out`` writes ``assets/language.json``, which the page
 draws.
@@ -35,6 +35,8 @@ Tokens = tuple[int, ...]
 Probabilities = dict[Tokens, float]
 TOKENIZER = "story-k4"  # that of all bundled models
 CERTAIN = 0.9999
+STRIDE = 8
+"""Tokens between two positions at which models are measured."""
 
 
 def read(language: TokenLanguage, text: str) -> tuple[list[Probabilities], float]:
@@ -88,7 +90,7 @@ def expectation(probabilities: dict[str, list[Probabilities]]) -> ExpectedMatch:
 
     def expected(text: str, drawn: torch.Tensor) -> torch.Tensor:
         positions = probabilities[text]
-        step = -(-len(positions) // drawn.shape[1])  # chunks of eight tokens start at every second position
+        step = -(-len(positions) // drawn.shape[1])  # the model may be measured at every second position alone
         return torch.from_numpy(np.array([likelihoods(positions[::step], draw) for draw in drawn.tolist()]))
 
     return expected
@@ -101,42 +103,26 @@ def measure(models: list[calm.LanguageModel], texts: list[str], samples: int) ->
     for text in texts:
         probabilities[text], nats_of_text = read(language, text)
         total_nats += nats_of_text
-    ids = {text: language.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
-    tokens = sum(len(of_text) + 1 for of_text in ids.values())
-    own = {text: collisions(positions) for text, positions in probabilities.items()}
-
-    def itself(step: int) -> calm.BrierLM:
-        """The expected score of the true distribution at every ``step``-th position."""
-        return summarize(tuple(_by_text(equal[::step], equal[::step]) for equal in own.values()))
-
-    def on_the_texts() -> calm.BrierLM:
-        per_text = []
-        for text, positions in probabilities.items():
-            targets = [ids[text][MAX_ORDER * i :][:MAX_ORDER] for i in range(len(positions))]
-            per_text.append(_by_text(likelihoods(positions, targets), own[text]))
-        return summarize(tuple(per_text))
+    tokens = sum(len(language.tokenizer(text, add_special_tokens=False)["input_ids"]) + 1 for text in texts)
+    own = {text: collisions(positions[:: STRIDE // MAX_ORDER]) for text, positions in probabilities.items()}
+    itself = summarize(tuple(_by_text(equal, equal) for equal in own.values()))
 
     def of_model(lm: calm.LanguageModel) -> dict[str, Any]:
-        step = max(1, lm.chunk_size // MAX_ORDER)
         expected, missed = expectation(probabilities), []
 
         def expected_and_missed(text: str, drawn: torch.Tensor) -> torch.Tensor:
             hits = expected(text, drawn)
             equal = accuracy_and_collisions(drawn, drawn[0])[1]
-            missed.append(own[text][::step, -1] - brier(hits.mean(0), equal)[:, -1].numpy())
+            missed.append(own[text][:, -1] - brier(hits.mean(0), equal)[:, -1].numpy())
             return hits
 
-        score = calm.brier_lm(lm, texts, samples=samples, stride=step * MAX_ORDER, expected_match=expected_and_missed)
-        figures = {**score.figures(), "gap": asdict(calm.brier_difference(itself(step), score))}
-        gaps, certain = np.concatenate(missed), np.concatenate([own[text][::step, -1] for text in texts]) > CERTAIN
+        score = calm.brier_lm(lm, texts, samples=samples, stride=STRIDE, expected_match=expected_and_missed)
+        figures = {**score.figures(), "gap": asdict(calm.brier_difference(itself, score))}
+        gaps, certain = np.concatenate(missed), np.concatenate([own[text][:, -1] for text in texts]) > CERTAIN
         figures["Brier-4"] = {"missed": 100 * gaps.mean(), "certain": 100 * (gaps * certain).mean()}
         return figures if lm.is_calm else {**figures, "nats a token": sum(nats(lm, text) for text in texts) / tokens}
 
-    of_the_language = {
-        **itself(1).figures(),
-        "on the texts": on_the_texts().figures(),
-        "nats a token": total_nats / tokens,
-    }
+    of_the_language = {**itself.figures(), "nats a token": total_nats / tokens}
     return {"Storyland": of_the_language, **{lm.name: of_model(lm) for lm in models}}
 
 
@@ -159,8 +145,6 @@ def main() -> None:
         return
     for name, figures in results.items():
         line = f"{name:16} BrierLM {figures['score']:.2f} ({figures['low']:.2f} to {figures['high']:.2f})"
-        if "on the texts" in figures:
-            line += ", on the texts {score:.2f} ({low:.2f} to {high:.2f})".format(**figures["on the texts"])
         if "gap" in figures:
             line += ", gap {difference:.2f} ({low:.2f} to {high:.2f})".format(**figures["gap"])
             line += ", Brier-4 {missed:.2f}, {certain:.2f} where the language is certain".format(**figures["Brier-4"])

@@ -27,7 +27,7 @@ class RacePayload(TypedDict):
 
 
 class ModelCost(TypedDict):
-    """BrierLM of a model with its 95 % interval, and floating-point operations per token."""
+    """BrierLM of a model with the 95 % interval of its gap to the true distribution, and FLOPs per token."""
 
     model: str
     generation_flops: float
@@ -40,7 +40,7 @@ class ModelCost(TypedDict):
 class ScoresPayload(TypedDict):
     models: list[ModelCost]
     upper_bound: float
-    """BrierLM of the true distribution of the texts."""
+    """Expected BrierLM of the true distribution."""
 
 
 class BrierPoint(TypedDict):

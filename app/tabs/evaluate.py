@@ -43,26 +43,23 @@ def _first_source(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def scores_payload() -> ScoresPayload:
-    """BrierLM of each bundled model with its cost, and the BrierLM of the true distribution of the same texts."""
-    models: list[ModelCost] = []
-    for name, evaluation in _evaluations().items():
-        brier, flops = _first_source(evaluation)[1]["brier_lm"], evaluation["flops_per_token"]
-        models.append(
-            {
-                "model": name,
-                "generation_flops": flops["generation"],
-                "training_flops": flops["training"],
-                "score": brier["score"],
-                "low": brier["low"],
-                "high": brier["high"],
-            }
-        )
-    return {"models": models, "upper_bound": upper_bound()}
-
-
-def upper_bound() -> float:
-    """BrierLM of the true distribution of the texts that the cards were measured on."""
-    return asset("language")["Storyland"]["on the texts"]["score"]
+    """The expected BrierLM of each bundled model with its cost, and that of the true distribution, at the same
+    positions (``benchmarks.language``). The interval of a model is that of its gap to the true distribution."""
+    scores = asset("language")
+    best = scores["Storyland"]["score"]
+    models: list[ModelCost] = [
+        {
+            "model": name,
+            "generation_flops": evaluation["flops_per_token"]["generation"],
+            "training_flops": evaluation["flops_per_token"]["training"],
+            "score": scores[name]["score"],
+            "low": best - scores[name]["gap"]["high"],
+            "high": best - scores[name]["gap"]["low"],
+        }
+        for name, evaluation in _evaluations().items()
+        if name in scores
+    ]
+    return {"models": models, "upper_bound": best}
 
 
 def reference_scores() -> dict[str, tuple[str, BrierLM]]:
@@ -178,10 +175,11 @@ def build() -> None:
     upload.upload(_read_upload, upload, [text, status], **PRIVATE)
     brier_curve.build(text, models, seed)
     gr.HTML(
-        '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, from '
-        "their cards, over FLOPs per token: for generation at T = 1, and for training. Bars are 95 % intervals. The "
-        "dotted line is the score of the true distribution of the texts, which is known exactly for this language. No "
-        "model can be expected to score higher.</p>"
+        '<h2 class="calm-heading">Score against cost</h2><p class="calm-intro">BrierLM of the bundled models, all at '
+        "the same positions of the texts of their cards, over FLOPs per token: for generation at T = 1, and for "
+        "training. The probabilities of this language are known exactly, so a draw counts with its probability, and "
+        "not with whether it matches the text. The dotted line is the score of the true distribution; no model can "
+        "be expected to score higher. Bars are 95 % intervals of the gap to it.</p>"
     )
     ScoresPlot(scores_payload(), elem_id="scores-plot")
     heads.build()

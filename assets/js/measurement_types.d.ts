@@ -23,7 +23,7 @@ interface RacePayload {
   racers: RacerPayload[];
 }
 
-/** BrierLM of a model with its 95 % interval, and floating-point operations per token. */
+/** BrierLM of a model with the 95 % interval of its gap to the true distribution, and FLOPs per token. */
 interface ModelCost {
   model: string;
   generation_flops: number;
@@ -35,7 +35,7 @@ interface ModelCost {
 
 interface ScoresPayload {
   models: ModelCost[];
-  /** BrierLM of the true distribution of the texts. */
+  /** Expected BrierLM of the true distribution. */
   upper_bound: number;
 }
 

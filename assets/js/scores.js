@@ -26,7 +26,13 @@ export function mountScoresPlot({ element, props, watch }) {
 function scoresFigure({ models, upper_bound }, colours, width) {
   const narrow = width < NARROW;
   const scale = { gridcolor: colours.grid, zeroline: false };
-  const scoreAxis = { ...scale, title: { text: "BrierLM" } };
+  const lowest = Math.min(...models.map((model) => model.low));
+  const height = upper_bound - lowest;
+  const scoreAxis = {
+    ...scale,
+    title: { text: "BrierLM" },
+    range: [lowest - 0.06 * height, upper_bound + 0.14 * height], // with room for the label of the upper bound
+  };
   /**
    * @param {string} title
    * @param {Cost} cost
@@ -35,7 +41,7 @@ function scoresFigure({ models, upper_bound }, colours, width) {
     ...scale,
     title: { text: title },
     type: "log",
-    range: costRange(models, cost, narrow),
+    range: costRange(models, cost, width),
     tickvals: TICKS,
   });
   const left = { color: colours.accent, symbol: "circle" };
@@ -74,16 +80,34 @@ function logCosts(models, cost) {
 }
 
 /**
- * The range of a logarithmic axis, with room for a name on the right.
+ * The range of a logarithmic axis, with room for a name on both sides of the points.
  * @param {ModelCost[]} models
  * @param {Cost} cost
- * @param {boolean} narrow
+ * @param {number} width
  */
-function costRange(models, cost, narrow) {
+function costRange(models, cost, width) {
   const costs = logCosts(models, cost);
   const [low, high] = [Math.min(...costs), Math.max(...costs)];
-  const span = Math.max(0.5, high - low);
-  return [low - 0.08 * span, high + (narrow ? 0.45 : 0.3) * span];
+  const share = Math.min(0.4, Math.max(...nameWidths(models, width)) / plotWidth(width));
+  const room = ((high - low || 0.5) * share) / (1 - 2 * share);
+  return [low - room, high + room];
+}
+
+/**
+ * The width of one of the two plots, in pixels.
+ * @param {number} width of the figure
+ */
+function plotWidth(width) {
+  return width * (width < NARROW ? 0.86 : 0.41);
+}
+
+/**
+ * The space that each name takes beside its point, in pixels.
+ * @param {ModelCost[]} models
+ * @param {number} width
+ */
+function nameWidths(models, width) {
+  return shownNames(models, width < NARROW).map((name) => 7 * name.length + 14);
 }
 
 /**
@@ -110,7 +134,7 @@ function series(models, cost, look, width) {
       arrayminus: models.map((model) => model.score - model.low),
     },
     text: names.map((name) => ` ${name} `),
-    textposition: nameSides(models, cost, names, width),
+    textposition: nameSides(models, cost, width),
     customdata: models.map((model) => model.model),
     hovertemplate: "%{customdata}: BrierLM %{y:.1f} at %{x:.1f} million FLOPs per token<extra>%{fullData.name}</extra>",
   };
@@ -129,27 +153,35 @@ function shownNames(models, narrow) {
  * A name stands to the right of its point, unless another model's interval or name would cross it there.
  * @param {ModelCost[]} models
  * @param {Cost} cost
- * @param {string[]} names
  * @param {number} width
  */
-function nameSides(models, cost, names, width) {
-  const narrow = width < NARROW;
-  const [low, high] = costRange(models, cost, narrow);
-  const unitsPerPixel = (high - low) / (width * (narrow ? 0.9 : 0.42));
+function nameSides(models, cost, width) {
+  const [start, end] = costRange(models, cost, width);
   const costs = logCosts(models, cost);
-  const lengths = names.map((name) => (7 * name.length + 14) * unitsPerPixel);
+  const lengths = nameWidths(models, width).map((pixels) => (pixels * (end - start)) / plotWidth(width));
+  const span = Math.max(...models.map((model) => model.high)) - Math.min(...models.map((model) => model.low));
+  const [height, half] = [0.12 * span, 0.06 * span]; // of a name, in points of BrierLM
+  /**
+   * Whether an interval crosses the name of a model on its right (1) or left (-1).
+   * @param {number} i
+   * @param {1 | -1} side
+   */
+  const isCrossed = (i, side) =>
+    models.some(({ low, high }, j) => {
+      const distance = side * (costs[j] - costs[i]);
+      return distance > 0 && distance < lengths[i] && low < models[i].score + half && high > models[i].score - half;
+    });
   /** @type {string[]} */
   const sides = [];
   for (const i of [...models.keys()].sort((a, b) => costs[b] - costs[a])) {
-    const { score } = models[i];
-    const isCrossed = models.some((other, j) => {
-      if (costs[j] <= costs[i]) return false;
-      const room = costs[j] - costs[i];
-      const interval = room < lengths[i] && other.low < score + 0.3 && other.high > score - 0.3;
-      const isNear = sides[j] === "middle left" && Math.abs(other.score - score) < 0.6;
-      return interval || (isNear && room - lengths[j] < lengths[i]);
-    });
-    sides[i] = isCrossed ? "middle left" : "middle right";
+    const meetsName = models.some(
+      ({ score }, j) =>
+        sides[j] === "middle left" &&
+        Math.abs(score - models[i].score) < height &&
+        costs[j] - costs[i] < lengths[i] + lengths[j],
+    );
+    const isLeft = (isCrossed(i, 1) || meetsName) && !isCrossed(i, -1);
+    sides[i] = isLeft ? "middle left" : "middle right";
   }
   return sides;
 }

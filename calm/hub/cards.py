@@ -28,8 +28,8 @@ def write(folder: str | Path) -> Path:
         _description(folder, config, evaluation),
         "## Training",
         _training(training),
-        "Stories with seeds from 10,000,000 up are held out of all training. The recipes are in "
-        "`calm/training/recipes`.",
+        "Stories with seeds from 10,000,000 up are held out of all training. `calm/training/recipes` has a recipe for "
+        "each bundled model; the weights come from the stages above, which may differ from it.",
         "## Evaluation",
         f"Measured with `{evaluation['command']}`. The figures are in `evaluation.json`.",
         _texts(evaluation, folder.name),
@@ -81,7 +81,8 @@ def _training(record: dict[str, Any]) -> str:
     """A line for each run: the stages in order, other runs that were averaged, the autoencoder's run."""
     runs = _stages(record, "stage", "one stage")
     if backbone := runs[0][1].get("init_backbone_from"):
-        runs.insert(0, ("last stage of the model that initialized the backbone", backbone))
+        name = f", `{backbone['model']}`" if "model" in backbone else ""
+        runs.insert(0, (f"last stage of the model that initialized the backbone{name}", backbone))
     runs += [("another run, averaged with this one", run) for run in record.get("averaged", [])]
     if autoencoder := record.get("autoencoder"):
         runs += _stages(autoencoder, "autoencoder, stage", "autoencoder")

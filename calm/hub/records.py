@@ -23,7 +23,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     line of a run's log.
 
     The record of a run holds its settings, sources, tokens and seconds, and the edition of Storyland that it read.
-    Under ``init_from``, ``init_backbone_from`` and ``autoencoder`` it holds the records of the runs that these name.
+    Under ``init_from``, ``init_backbone_from`` and ``autoencoder`` it holds the records of the runs that these name;
+    that of the backbone has the name under ``model``.
     Runs on a CPU also have their seconds of CPU time.
     """
     if (folder / "training.json").is_file():
@@ -46,6 +47,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     for stage in ("init_from", "init_backbone_from", "autoencoder"):
         if name := settings.get(stage):
             record[stage] = find_record(name)
+    if backbone := record.get("init_backbone_from"):
+        record["init_backbone_from"] = {"model": _portable(settings["init_backbone_from"]), **backbone}
     # The setting may name a CALM; the record is that of its autoencoder.
     stage = "init_from" if isinstance(settings["sources"], dict) else "autoencoder"
     if record.get(stage):

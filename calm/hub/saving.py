@@ -24,7 +24,7 @@ def average(models: Sequence[LanguageModel]) -> LanguageModel:
     """Replaces the weights of the first model by the mean over all models and returns it.
 
     The mean of several runs with a common start is often better than each of them ("model soups", arXiv 2203.05482).
-    Raises CalmError if the shapes differ.
+    Raises CalmError if the shapes or the tokenizers differ.
     """
     first = models[0]
     states = [lm.model.state_dict() for lm in models]
@@ -32,6 +32,8 @@ def average(models: Sequence[LanguageModel]) -> LanguageModel:
     for lm, shape in zip(models, shapes):
         if shape != shapes[0]:
             raise CalmError(f"{first.name} and {lm.name} have different shapes, so their weights cannot be averaged.")
+        if lm.tokenizer.get_vocab() != first.tokenizer.get_vocab():
+            raise CalmError(f"{first.name} and {lm.name} have different tokenizers, so they cannot be averaged.")
     first.model.load_state_dict({name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]})
     return first
 

@@ -113,7 +113,7 @@ def _check_ranges(settings: Any) -> None:
     for name, choices in CHOICES.items():
         if getattr(settings, name, choices[0]) not in choices:
             allowed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-            raise CalmError(f"The {name.replace('_', ' ')} {getattr(settings, name)!r} is not known; use {allowed}.")
+            raise CalmError(f"The setting {name!r} must be {allowed}, not {getattr(settings, name)!r}.")
     for name, least in AT_LEAST.items():
         if not getattr(settings, name, least) >= least:
             raise CalmError(f"The setting {name!r} must be at least {least}, not {getattr(settings, name)}.")
@@ -132,8 +132,8 @@ def _check_model(values: dict[str, Any], config: Any) -> None:
     known = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
     _check_names(values, {*known, *inspect.signature(type(config)).parameters}, "field of [model]")
     for name, value in values.items():
-        kind = type(known.get(name))
-        if kind in (bool, int, float, str):
+        kind = _field_type(config, name, known.get(name))
+        if kind in NAMES:
             _check_type(f"model.{name}", value, kind)
         if kind is int and name.startswith(SIZES) and value < 1:
             raise CalmError(f"The setting 'model.{name}' must be at least 1, not {value}.")
@@ -149,6 +149,14 @@ def _check_model(values: dict[str, Any], config: Any) -> None:
         )
     if heads % groups:
         raise CalmError(f"{heads} attention heads cannot share {groups} key/value heads; choose a divisor of {heads}.")
+
+
+def _field_type(config: Any, name: str, default: Any) -> Any:
+    """The type of a field: that of its default, or the first one of its annotation where the default is None."""
+    if default is not None:
+        return type(default)
+    annotation = inspect.signature(type(config)).parameters[name].annotation
+    return next(iter(typing.get_args(annotation)), None)
 
 
 def _check_head(config: CalmConfig) -> None:
@@ -202,6 +210,10 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
             )
         if settings.init_from and settings.init_backbone_from:
             raise CalmError("A run starts from 'init_from' or from 'init_backbone_from', not from both.")
+        if settings.new_head and not settings.init_from:
+            raise CalmError("'new_head' replaces the head of 'init_from'; set that, or 'new_head' to false.")
+        if settings.distil_from and not settings.head_warmup_from:
+            raise CalmError("'distil_from' has an effect up to 'head_warmup_from' alone; set that above 0.")
         if settings.head_warmup_from and not (settings.token_loss_weight or settings.distil_from):
             raise CalmError(
                 "Up to 'head_warmup_from' the backbone learns alone and needs a loss: "
@@ -211,6 +223,8 @@ def _check_language_model(settings: LanguageModelSettings) -> None:
             raise CalmError(
                 "Joint training cannot start before the head learns; set 'joint_from' to 'head_warmup_from' or more."
             )
+    if settings.init_layers and not settings.init_from:
+        raise CalmError("'init_layers' chooses layers of 'init_from'; set that, or leave out 'init_layers'.")
     if settings.stream_workers and settings.targets_after:
         raise CalmError("'targets_after' needs a token file; set 'stream_workers' to 0.")
     if settings.continuations and not settings.stream_workers:

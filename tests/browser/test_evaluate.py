@@ -95,7 +95,7 @@ def test_the_scores_of_the_cards_and_the_heads_are_drawn(visitor):
         """() => document.querySelector('#scores-plot .calm-plot').layout.shapes
             .map((line) => [line.y0, line.y1, line.label.text])"""
     )
-    best = evaluate_tab.upper_bound()
+    best = evaluate_tab.scores_payload()["upper_bound"]
     assert lines == [[best, best, f"upper bound (true distribution), {best:.1f}"]] * 2
     page.locator("#head-draws").scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelector('#head-draws .calm-plot').data")

@@ -88,6 +88,8 @@ def test_the_card_lists_the_stages_of_training(folder):
     assert "- another run, averaged with this one: 7 steps, 3.0 million" in card(averaged=[{**second, "steps": 7}])
     text = card(init_from={**first, "init_backbone_from": backbone})
     assert "- last stage of the model that initialized the backbone: 9 steps" in text
+    text = card(init_from={**first, "init_backbone_from": {"model": "story-k4", **backbone}})
+    assert "- last stage of the model that initialized the backbone, `story-k4`: 9 steps" in text
     assert "5 steps, 3.0 million tokens, 77 seconds of CPU time; texts" in card(cpu_seconds=77.4)
     assert "texts `prompted:0:40`; all targets of a place\n" in card(note="all targets of a place")
     tuned = card(autoencoder={**second, "steps": 8})

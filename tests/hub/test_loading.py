@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import re
@@ -11,7 +12,7 @@ from calm import CalmError
 from calm.cli import main
 from calm.engine.memory import used_memory
 from calm.hub.folders import CHECKPOINTS
-from calm.hub.saving import save
+from calm.hub.saving import average, save
 from calm.hub.weights import list_weights
 from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
@@ -201,6 +202,10 @@ def test_models_of_one_shape_are_exported_as_their_mean(tiny, tmp_path, capsys):
     save(tiny(2), tmp_path / "other")
     assert main(["export", runs[0], str(tmp_path / "other"), str(tmp_path / "none")]) == 2
     assert "different shapes" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    models[1].tokenizer = copy.deepcopy(models[1].tokenizer)
+    models[1].tokenizer.add_tokens(["a token of its own"])
+    with pytest.raises(CalmError, match="different tokenizers, so they cannot be averaged"):
+        average(models)
 
 
 def test_an_autoencoder_alone_reconstructs_texts_and_generates_none(tiny, tmp_path):

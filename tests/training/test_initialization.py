@@ -5,6 +5,7 @@ import torch
 
 import calm
 from calm import CalmError
+from calm.hub.records import read_record
 from calm.modeling.autoencoder import Autoencoder
 from calm.modeling.config import AutoencoderConfig
 from calm.training import recipe, tasks
@@ -84,6 +85,7 @@ def test_a_run_starts_with_the_backbone_of_another_chunk_size(tmp_path, tokenize
         assert torch.equal(model.transformer.state_dict()[name], tensor), name
     tasks.train("lm", settings_k8)
     assert calm.load(tmp_path / "k8" / "best", device="cpu").chunk_size == 2 * first.config.patch_size
+    assert read_record(tmp_path / "k8")["init_backbone_from"]["model"] == "best"
     with pytest.raises(CalmError, match="it has another shape"):
         tasks.make("lm", {**settings_k8, "model": {**settings["model"], "intermediate_size": 8}})
 
